@@ -1,0 +1,108 @@
+"""What can go wrong, by name, and the status a client sees for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard
+
+
+class Code(IntEnum):
+    """gRPC's status codes, by gRPC's numbers."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a request ended, when it did not end well."""
+
+    code: Code
+    message: str = ""
+    details: bytes | None = None
+    """A serialized `google.rpc.Status`, as `grpc-status-details-bin` carries it."""
+
+
+OUTCOME_UNKNOWN = Status(Code.ABORTED, "command outcome unknown: its events may or may not be stored")
+"""For a command that was cut off while its events were on their way into the journal."""
+
+
+class CosError(Exception):
+    """Something this service foresees. Arguments are positional, so that it survives pickling."""
+
+
+class RevisionConflict(CosError):
+    """Another writer has already journaled the next revision of this entity."""
+
+    def __init__(self, entity_id: EntityId, expected: Revision) -> None:
+        super().__init__(entity_id, expected)
+        self.entity_id, self.expected = entity_id, expected
+
+
+class JournalUnavailable(CosError):
+    """The journal cannot be reached or refuses work; what was asked of it did not happen."""
+
+
+class OutcomeUnknown(CosError):
+    """Nobody can say yet whether the events were stored."""
+
+
+class EventRefused(CosError):
+    """The journal cannot take this event at all (too large, say); trying again is no use."""
+
+
+class HandlerFailed(CosError):
+    """A write handler answered with an error, or did not answer as agreed."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class DeliveryFailed(CosError):
+    """A read handler did not confirm an event; the reason is for the log."""
+
+
+class MailboxFull(CosError):
+    """Too many commands wait for this entity."""
+
+
+class EntityLost(CosError):
+    """The process an entity lived in went away, or cannot be reached, while it had a command."""
+
+
+class EntitySilent(CosError):
+    """An entity did not answer within the command's time."""
+
+
+class HistoryGap(CosError):
+    """The journal shows an event of an entity whose predecessor was never seen: never stepped over."""
+
+    def __init__(self, read_side: ReadSideId, shard: Shard, entity_id: EntityId, offset: Offset) -> None:
+        super().__init__(read_side, shard, entity_id, offset)
+        self.read_side, self.shard, self.entity_id, self.offset = read_side, shard, entity_id, offset
+
+
+class ConfigurationError(CosError):
+    """A setting is wrong; the message is one line that names it, its value and what is allowed."""
+
+
+class StartFailed(CosError):
+    """The service could not start; the message is one line that says why."""

@@ -1,0 +1,28 @@
+"""How an entity's state goes on from event to event."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from cos_ray.domain.ids import EntityId, Revision
+from cos_ray.domain.messages import EMPTY_STATE, EntityState, EventEnvelope, Headers, Meta
+
+
+def unborn(entity_id: EntityId) -> EntityState:
+    """The state of an entity before its first event."""
+    return EntityState(EMPTY_STATE, Meta(entity_id, Revision(0)), Revision(0))
+
+
+def next_meta(prior: EntityState, date: datetime, headers: Headers) -> Meta:
+    """The metadata of the event that comes after `prior`."""
+    return Meta(prior.meta.entity_id, Revision(prior.meta.revision + 1), date, headers)
+
+
+def next_sequence_number(prior: EntityState) -> Revision:
+    """The journal key of the event that comes after `prior`."""
+    return Revision(prior.sequence_number + 1)
+
+
+def state_after(envelope: EventEnvelope) -> EntityState:
+    """The state an event led to. Every envelope carries it, so no history is replayed."""
+    return EntityState(envelope.resulting_state, envelope.meta, envelope.sequence_number)

@@ -1,0 +1,37 @@
+"""The names and numbers that identify things."""
+
+from __future__ import annotations
+
+from typing import NewType
+
+EntityId = NewType("EntityId", str)
+"""One event-sourced instance, named by the application; also its persistence id in the journal."""
+
+Revision = NewType("Revision", int)
+"""How many events one entity has had; the first event makes revision 1."""
+
+Offset = NewType("Offset", int)
+"""An event's place in the journal: positive, rising, with holes."""
+
+Shard = NewType("Shard", int)
+"""A fixed slice of the entity ids, numbered from 0."""
+
+CommandId = NewType("CommandId", str)
+"""One command as the ingress took it; unique, and kept beside the events it led to."""
+
+ReadSideId = NewType("ReadSideId", str)
+"""A configured consumer of events."""
+
+ENTITY_ID_LIMIT = 255
+"""The longest entity id, in characters: what the journal's key column holds."""
+
+
+def fault_of_entity_id(entity_id: str) -> str | None:
+    """Say what makes this entity id unusable; None when nothing does (first text: as in CoS)."""
+    if not entity_id:
+        return "empty entity ID"
+    if len(entity_id) > ENTITY_ID_LIMIT:
+        return f"entity ID is longer than {ENTITY_ID_LIMIT} characters"
+    if "\0" in entity_id:
+        return "entity ID contains a NUL character"
+    return None

@@ -1,0 +1,131 @@
+"""What travels between the parts: commands, events with what they led to, and replies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NewType, TypeAlias
+
+from cos_ray.domain.errors import Status
+from cos_ray.domain.ids import CommandId, EntityId, Offset, Revision, Shard
+
+Packed = NewType("Packed", bytes)
+"""A `google.protobuf.Any` in its serialized form. It is the application's: never looked into."""
+
+NOTHING = Packed(b"")
+"""The default `Any`, neither type nor value."""
+
+EMPTY_STATE = Packed(b"\x0a\x29type.googleapis.com/google.protobuf.Empty")
+"""An `Any` of `google.protobuf.Empty`: the state of an entity without events (as in CoS)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """One value of one request header; bytes for keys that end in `-bin`."""
+
+    key: str
+    value: str | bytes
+
+
+Headers: TypeAlias = tuple[Header, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """Where an event stands in its entity's history."""
+
+    entity_id: EntityId
+    revision: Revision
+    date: datetime | None = None
+    """When the event was made (aware); None for an entity without events."""
+    headers: Headers = ()
+    """The persisted headers of the command that led to the event."""
+    data: tuple[tuple[str, Packed], ...] = ()
+    """Entries that others wrote; this service writes none."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntityState:
+    """An entity after its newest event, or before its first."""
+
+    state: Packed
+    meta: Meta
+    sequence_number: Revision
+    """The newest event's key in the journal; differs from `meta.revision` in some old CoS journals."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether the entity has had an event."""
+        return self.meta.revision > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A request to change an entity, with what the service must know to serve it."""
+
+    entity_id: EntityId
+    payload: Packed
+    command_id: CommandId
+    budget: float
+    """Seconds left, when sent, for everything: queueing, handler calls and the append."""
+    propagated: Headers = ()
+    """For the write handler's HandleCommand only."""
+    persisted: Headers = ()
+    """For the metadata of every event the command leads to."""
+    maybe_stored: bool = False
+    """Whether an earlier try got lost: then the journal is asked for its events before it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventEnvelope:
+    """An event with its resulting state and metadata."""
+
+    event: Packed
+    resulting_state: Packed
+    meta: Meta
+    sequence_number: Revision
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """All events of one command, for the journal to take whole or not at all."""
+
+    entity_id: EntityId
+    shard: Shard
+    command_id: CommandId
+    expected: Revision
+    """The sequence number the entity must be at."""
+    envelopes: tuple[EventEnvelope, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JournaledEvent:
+    """An event as a read side meets it: where it lies, and what it says."""
+
+    offset: Offset
+    envelope: EventEnvelope
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The command is done; what it led to is stored."""
+
+    state: EntityState
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The command is over, with the status the client is to see."""
+
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class TryElsewhere:
+    """This copy of the entity gives the command back: another one is writing the history."""
+
+    maybe_stored: bool
+    """Whether a try of this copy may yet turn out to be stored."""
+
+
+Reply: TypeAlias = Accepted | Refused | TryElsewhere

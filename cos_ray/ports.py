@@ -1,0 +1,145 @@
+"""
+What the flows ask of the world, and nothing about how it is done.
+
+Each Protocol is implemented by a door (postgres, handlers, cluster) and by a fake in
+`cos_ray.testing`, held to one contract suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from cos_ray.domain.decisions import Decision
+from cos_ray.domain.ids import CommandId, EntityId, Offset, ReadSideId, Shard
+from cos_ray.domain.messages import (
+    Append,
+    Command,
+    EntityState,
+    EventEnvelope,
+    Headers,
+    JournaledEvent,
+    Meta,
+    Packed,
+    Reply,
+)
+
+
+class Clock(Protocol):
+    """Time, so that tests can hold it still."""
+
+    def now(self) -> datetime:
+        """The date and time, aware, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed moment; never goes back."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after so many seconds."""
+        ...
+
+
+class Journal(Protocol):
+    """Where events are kept: the only truth."""
+
+    async def append(self, append: Append) -> Offset:
+        """
+        Store all of the command's events, or none; answer with the last one's offset.
+
+        Asking again for what is already stored by the same command, byte for byte, succeeds.
+        Raises RevisionConflict when the entity is not at `append.expected`, EventRefused when
+        the journal can never take it, JournalUnavailable when nothing was stored, and
+        OutcomeUnknown when that cannot be told.
+        """
+        ...
+
+    async def newest(self, entity_id: EntityId) -> EventEnvelope | None:
+        """The entity's newest event; None if it has none. Raises JournalUnavailable."""
+        ...
+
+    async def stored_by(self, entity_id: EntityId, command_id: CommandId) -> EventEnvelope | None:
+        """
+        The last event this command led to; None if it led to none that is stored.
+
+        Looks at the entity's newest 5,000 events, which is far more than can happen within the
+        time of one command. Raises JournalUnavailable.
+        """
+        ...
+
+
+class EventSource(Protocol):
+    """The journal as read sides see it: shard by shard, in order, nothing skipped."""
+
+    async def after(self, shard: Shard, offset: Offset, limit: int) -> Sequence[JournaledEvent]:
+        """The shard's next events after the offset, in rising order. Raises JournalUnavailable."""
+        ...
+
+
+class OffsetStore(Protocol):
+    """How far each read side has come in each shard."""
+
+    async def load(self, read_side: ReadSideId) -> Mapping[Shard, Offset]:
+        """The offsets known; a shard without one starts at 0. Raises JournalUnavailable."""
+        ...
+
+    async def save(self, read_side: ReadSideId, offsets: Mapping[Shard, Offset]) -> None:
+        """Keep these offsets, leaving those of other shards. Raises JournalUnavailable."""
+        ...
+
+
+class WriteHandler(Protocol):
+    """The application's two functions. Every failure is a HandlerFailed with its status."""
+
+    async def handle_command(
+        self, command: Packed, prior: EntityState, headers: Headers, timeout: float
+    ) -> Decision:
+        """Which events the command leads to; `timeout` in seconds."""
+        ...
+
+    async def handle_event(self, event: Packed, prior_state: Packed, meta: Meta, timeout: float) -> Packed:
+        """Which state the event leads to; `timeout` in seconds."""
+        ...
+
+
+class ReadHandler(Protocol):
+    """An application's consumer of events."""
+
+    async def handle(self, read_side: ReadSideId, shard: Shard, envelope: EventEnvelope) -> None:
+        """Deliver one event within the handler's own timeout; raises DeliveryFailed unless confirmed."""
+        ...
+
+
+class EntityGateway(Protocol):
+    """The way to any entity, wherever it lives."""
+
+    async def process(self, command: Command) -> Reply:
+        """Run the command within its budget; never answers TryElsewhere."""
+        ...
+
+    async def state(self, entity_id: EntityId) -> EntityState:
+        """The state after every acknowledged command. Raises JournalUnavailable."""
+        ...
+
+
+class Entities(Protocol):
+    """Where entities live: one Ray actor each, or many in one; the router does not know."""
+
+    async def ask(self, command: Command) -> Reply:
+        """
+        Hand the command to the entity, waking it if need be, and wait for the reply.
+
+        Raises EntityLost when its process died or cannot be reached, with the command or
+        without, and EntitySilent when no reply came within the command's budget.
+        """
+        ...
+
+
+class Publisher(Protocol):
+    """Tells read sides that there is something new; losing a notice only costs time."""
+
+    def appended(self, shards: Sequence[Shard]) -> None:
+        """Events were stored in these shards. Returns at once, never raises."""
+        ...

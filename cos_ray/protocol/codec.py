@@ -1,0 +1,110 @@
+"""
+Translates between the messages of `chief_of_state.v1` and the domain's values.
+
+An `Any` crosses as its serialized bytes (`Packed`), unknown fields and all.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import TypedDict
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from cos_ray.domain.ids import EntityId, Revision
+from cos_ray.domain.messages import EntityState, EventEnvelope, Header, Headers, Meta, Packed
+from cos_ray.protocol.pb.chief_of_state.v1.common_pb2 import Header as PbHeader
+from cos_ray.protocol.pb.chief_of_state.v1.common_pb2 import MetaData
+from cos_ray.protocol.pb.chief_of_state.v1.persistence_pb2 import EventWrapper
+
+
+class StateFields(TypedDict):
+    """How every reply shows an entity."""
+
+    state: Any
+    meta: MetaData
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def pack(message: Any) -> Packed:
+    """The bytes of an `Any`."""
+    return Packed(message.SerializeToString())
+
+
+def unpack(packed: Packed) -> Any:
+    """The `Any` these bytes are. Raises DecodeError if they are none."""
+    return Any.FromString(packed)
+
+
+def meta_to_pb(meta: Meta) -> MetaData:
+    """A MetaData message; an absent date stays absent."""
+    message = MetaData(entity_id=meta.entity_id, revision_number=meta.revision)
+    if meta.date is not None:
+        message.revision_date.CopyFrom(_timestamp(meta.date))
+    for header in meta.headers:
+        message.headers.append(_header_to_pb(header))
+    for key, value in meta.data:
+        message.data[key].MergeFromString(value)
+    return message
+
+
+def meta_from_pb(message: MetaData) -> Meta:
+    """The domain's Meta; dates keep microseconds, `data` entries come sorted by key."""
+    return Meta(
+        entity_id=EntityId(message.entity_id),
+        revision=Revision(message.revision_number),
+        date=_datetime(message.revision_date) if message.HasField("revision_date") else None,
+        headers=_headers_from_pb(message),
+        data=tuple((key, pack(message.data[key])) for key in sorted(message.data)) if message.data else (),
+    )
+
+
+def envelope_to_bytes(envelope: EventEnvelope) -> bytes:
+    """A journal row's payload: a serialized EventWrapper."""
+    message = EventWrapper(meta=meta_to_pb(envelope.meta))
+    message.event.MergeFromString(envelope.event)
+    message.resulting_state.MergeFromString(envelope.resulting_state)
+    # Deterministic, because an append is asked for again byte for byte.
+    return message.SerializeToString(deterministic=True)
+
+
+def envelope_from_bytes(sequence_number: Revision, payload: bytes) -> EventEnvelope:
+    """The envelope of a journal row. Raises DecodeError if the payload is no EventWrapper."""
+    message = EventWrapper.FromString(payload)
+    return EventEnvelope(
+        event=pack(message.event),
+        resulting_state=pack(message.resulting_state),
+        meta=meta_from_pb(message.meta),
+        sequence_number=sequence_number,
+    )
+
+
+def state_fields(state: EntityState) -> StateFields:
+    """The fields of a reply that shows this state."""
+    return StateFields(state=unpack(state.state), meta=meta_to_pb(state.meta))
+
+
+def _header_to_pb(header: Header) -> PbHeader:
+    if isinstance(header.value, bytes):
+        return PbHeader(key=header.key, bytes_value=header.value)
+    return PbHeader(key=header.key, string_value=header.value)
+
+
+def _headers_from_pb(message: MetaData) -> Headers:
+    return tuple(
+        Header(h.key, h.bytes_value if h.WhichOneof("value") == "bytes_value" else h.string_value)
+        for h in message.headers
+    )
+
+
+def _timestamp(date: datetime) -> Timestamp:
+    microseconds = (date - _EPOCH) // _MICROSECOND
+    return Timestamp(seconds=microseconds // 1_000_000, nanos=microseconds % 1_000_000 * 1000)
+
+
+def _datetime(message: Timestamp) -> datetime:
+    return _EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)

@@ -1,0 +1,57 @@
+"""Errors are facts, and survive the way from process to process."""
+
+from __future__ import annotations
+
+import pickle
+
+import grpc
+import pytest
+
+from cos_ray.domain import errors
+from cos_ray.domain.errors import Code, CosError, HandlerFailed, HistoryGap, RevisionConflict, Status
+from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard
+
+SAMPLES: list[CosError] = [
+    RevisionConflict(EntityId("e"), Revision(3)),
+    HandlerFailed(Status(Code.INVALID_ARGUMENT, "no", b"\x00")),
+    HistoryGap(ReadSideId("r"), Shard(1), EntityId("e"), Offset(9)),
+    *(
+        kind("why")
+        for kind in (
+            errors.ConfigurationError,
+            errors.DeliveryFailed,
+            errors.EntityLost,
+            errors.EntitySilent,
+            errors.EventRefused,
+            errors.JournalUnavailable,
+            errors.MailboxFull,
+            errors.OutcomeUnknown,
+            errors.StartFailed,
+        )
+    ),
+]
+
+
+def named(error: CosError) -> str:
+    return type(error).__name__
+
+
+@pytest.mark.parametrize("error", SAMPLES, ids=named)
+def test_an_error_survives_pickling_with_its_facts(error: CosError) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert copy.args == error.args
+    assert vars(copy) == vars(error)
+
+
+def test_the_pickled_errors_above_are_all_there_are() -> None:
+    assert {type(error) for error in SAMPLES} == set(CosError.__subclasses__())
+
+
+@pytest.mark.parametrize("error", SAMPLES, ids=named)
+def test_an_error_says_what_it_means(error: CosError) -> None:
+    assert (type(error).__doc__ or "").strip().endswith(".")
+
+
+def test_codes_are_grpc_s() -> None:
+    assert {code.name: code.value for code in Code} == {code.name: code.value[0] for code in grpc.StatusCode}
