@@ -1,0 +1,115 @@
+"""
+Connections shared by those who read, and by those whose writes may be repeated.
+
+Every statement stands alone, so one that was cut off by a lost connection is simply run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+from typing_extensions import LiteralString
+
+from cos_ray.domain.errors import JournalUnavailable
+from cos_ray.postgres.database import Connection, Database, one_line, set_up_session
+from cos_ray.postgres.line import is_stale
+from cos_ray.postgres.refusals import FAILURES, Meaning, meaning_of
+
+Rows: TypeAlias = Sequence[tuple[Any, ...]]
+Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
+Pool: TypeAlias = AsyncConnectionPool[Connection]
+
+ANSWER_WITHIN = timedelta(seconds=3)
+"""How long a statement may go without a connection, over all tries."""
+
+_RETRY_FOR = timedelta(seconds=5)
+"""After so many seconds of growing pauses the pool starts anew with short ones."""
+
+_LONGEST_QUEUE = 1_000
+
+
+class Connections:
+    """A pool of them; broken ones are replaced in the background, with jitter."""
+
+    def __init__(
+        self, database: Database, *, at_least: int, at_most: int, session: Mapping[str, str]
+    ) -> None:
+        """`session`: settings of every connection, beyond those that all have."""
+        self._database, self._session = database, session
+        self._at_least, self._at_most = min(at_least, at_most), at_most
+        self._pool: Pool | None = None
+
+    async def open(self) -> None:
+        """Begin to connect; does not wait for it."""
+
+        async def set_up(connection: Connection) -> None:
+            await set_up_session(connection, self._database, self._session)
+
+        async def begin_anew(pool: Pool) -> None:
+            await pool.check()
+
+        self._pool = AsyncConnectionPool(
+            kwargs=self._database.connect_arguments(),
+            min_size=self._at_least,
+            max_size=self._at_most,
+            max_idle=self._database.idle_timeout.total_seconds(),
+            max_lifetime=self._database.max_lifetime.total_seconds(),
+            max_waiting=_LONGEST_QUEUE,
+            reconnect_timeout=_RETRY_FOR.total_seconds(),
+            reconnect_failed=begin_anew,
+            configure=set_up,
+            open=False,
+            name=f"{self._database.host}:{self._database.port}",
+        )
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Close them all."""
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            await pool.close()
+
+    async def run(self, query: LiteralString, parameters: Parameters) -> Rows:
+        """Run a statement that may be repeated; its rows. Raises JournalUnavailable."""
+        deadline = time.monotonic() + ANSWER_WITHIN.total_seconds()
+        while True:
+            connection = await self._borrow(deadline)
+            try:
+                cursor = connection.cursor(binary=True)
+                await cursor.execute(query, parameters)
+                return await cursor.fetchall() if cursor.description else ()
+            except FAILURES as error:
+                meaning = meaning_of(error, connection)
+                if meaning is Meaning.NOT_HERE:
+                    await connection.close()
+                if meaning is not Meaning.LOST or time.monotonic() > deadline:
+                    raise JournalUnavailable(one_line(error)) from error
+            finally:
+                await self._give_back(connection)
+
+    async def _borrow(self, deadline: float) -> Connection:
+        if self._pool is None:
+            raise JournalUnavailable("the journal is closed")
+        while True:
+            try:
+                connection = await self._pool.getconn(timeout=max(0.01, deadline - time.monotonic()))
+            except (PoolTimeout, PoolClosed, TooManyRequests, psycopg.Error) as error:
+                raise JournalUnavailable(f"no connection to the journal: {one_line(error)}") from error
+            # Looked at here and not by the pool's own check, which rests a second after each that
+            # fails: after a restart of the server, all of them do.
+            if not is_stale(connection):
+                return connection
+            await connection.close()
+            await self._give_back(connection)
+
+    async def _give_back(self, connection: Connection) -> None:
+        if self._pool is None:
+            await connection.close()
+        else:
+            await asyncio.shield(self._pool.putconn(connection))

@@ -1,0 +1,172 @@
+"""
+Which database it is, and how connections to it are made.
+
+Every connection is in autocommit, looks into one schema only, and notices within seconds when the
+other end is gone.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg import sql
+
+from cos_ray.domain.errors import StartFailed
+
+Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
+
+LOCK_TIMEOUT = timedelta(seconds=2)
+"""How long a statement may wait for another's lock."""
+
+STATEMENT_TIMEOUT = timedelta(seconds=5)
+"""How long a statement may take; what a lost client left behind is over by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where the journal is, and how much of the server we may use."""
+
+    host: str
+    port: int = 5432
+    name: str = "postgres"
+    user: str = "postgres"
+    password: str = field(default="", repr=False)
+    schema: str = "public"
+    sslmode: str = "prefer"
+    """As libpq understands it: disable, prefer, require, verify-ca, verify-full."""
+    pool_max_size: int = 5
+    """Connections of one process; two are the least it works with."""
+    pool_min_size: int = 1
+    """Connections kept while there is nothing to do."""
+    idle_timeout: timedelta = timedelta(minutes=1)
+    """How long a connection beyond `pool_min_size` may rest before it is closed."""
+    max_lifetime: timedelta = timedelta(minutes=2)
+    """How old a connection may get before another takes its place."""
+    prepare_threshold: int | None = 5
+    """
+    Statements are prepared on the server from that many uses on. None: never, as a connection
+    pooler that hands out servers per transaction demands (it must keep session settings, though).
+    """
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host}:{self.port}/{self.name}"
+
+    def connect_arguments(self) -> dict[str, Any]:
+        """What `psycopg.connect` is called with."""
+        return {
+            "host": self.host,
+            "port": self.port,
+            "dbname": self.name,
+            "user": self.user,
+            "password": self.password or None,
+            "sslmode": self.sslmode,
+            "application_name": "cos_ray",
+            "connect_timeout": 3,
+            # A server that vanished without a word is noticed within about ten seconds.
+            "keepalives": 1,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
+            # Of several hosts, and after a failover: the one that takes writes.
+            "target_session_attrs": "read-write",
+            "autocommit": True,
+            "prepare_threshold": self.prepare_threshold,
+        }
+
+    @property
+    def search_path(self) -> str:
+        """The setting by which every statement finds its tables. Temporary tables cannot step in."""
+        return f"{sql.Identifier(self.schema).as_string()}, pg_temp"
+
+
+async def set_up_session(
+    connection: Connection, database: Database, more: Mapping[str, str] | None = None
+) -> None:
+    """Give a fresh connection the settings its statements rely on, and `more`."""
+    settings = {
+        "search_path": database.search_path,
+        "lock_timeout": _milliseconds(LOCK_TIMEOUT),
+        "statement_timeout": _milliseconds(STATEMENT_TIMEOUT),
+        "idle_in_transaction_session_timeout": _milliseconds(STATEMENT_TIMEOUT),
+        # The append function must see what was committed while it waited for its locks.
+        "default_transaction_isolation": "read committed",
+        # Every statement finds its rows by an index. A plan made while a table was small must not
+        # go on reading all of it when it has grown.
+        "enable_seqscan": "off",
+        "enable_bitmapscan": "off",
+        "jit": "off",
+    }
+    if connection.info.server_version >= 140_000:
+        # A statement whose client is gone is given up, not carried through.
+        settings["client_connection_check_interval"] = "1000"
+    if await _is_lax(connection):
+        settings["synchronous_commit"] = "on"
+    settings.update(more or {})
+    calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
+    words = [word for setting in settings.items() for word in setting]
+    await connection.execute(f"select {calls}".encode(), words, prepare=False)
+
+
+async def _is_lax(connection: Connection) -> bool:
+    """Whether a commit would be confirmed before it is on disk; a stricter setting is left alone."""
+    cursor = await connection.execute("show synchronous_commit", prepare=False)
+    row = await cursor.fetchone()
+    return row is not None and row[0] == "off"
+
+
+def wait_until_reachable(database: Database, within: timedelta, on_retry: Callable[[str], None]) -> None:
+    """
+    Return once the database lets us in; `on_retry` hears why not yet.
+
+    Raises StartFailed with one line: at once when waiting cannot help (wrong password, unknown
+    database), else when it did not help for that long.
+    """
+    deadline = time.monotonic() + within.total_seconds()
+    pause = 0.2
+    while True:
+        try:
+            psycopg.connect(**database.connect_arguments()).close()
+            return
+        except psycopg.Error as error:
+            reason = one_line(error)
+            if any(word in reason for word in _HOPELESS):
+                raise StartFailed(f"the database {database} does not let us in: {reason}") from error
+            if time.monotonic() + pause >= deadline:
+                seconds = f"{within.total_seconds():g}"
+                raise StartFailed(
+                    f"the database {database} cannot be reached for {seconds} seconds: {reason}"
+                ) from error
+            on_retry(f"waiting for the database {database}: {reason}")
+            time.sleep(pause * random.uniform(0.8, 1.2))
+            pause = min(pause * 2, 2.0)
+
+
+_HOPELESS = (
+    "password authentication failed",
+    "authentication failed",
+    "no password supplied",
+    "does not exist",
+    "no pg_hba.conf entry",
+    "is not permitted to log in",
+    "permission denied for database",
+    "does not support SSL",
+    "certificate verify failed",
+    "root certificate file",
+)
+"""Known by their text, for a failed connection has no error code. In other languages they are waited out."""
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text for a log line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _milliseconds(duration: timedelta) -> str:
+    return str(int(duration.total_seconds() * 1000))

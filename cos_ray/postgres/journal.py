@@ -1,0 +1,118 @@
+"""
+The journal in Postgres: appends, the newest event of an entity, and a shard's events in order.
+
+Only puts the parts together: `rows` and `group_commit` gather what is to be stored, `writer` stores
+it, `lookups` and `connections` read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from cos_ray.domain.ids import CommandId, EntityId, Offset, Revision, Shard, fault_of_entity_id
+from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent
+from cos_ray.postgres.connections import Connections
+from cos_ray.postgres.database import Database
+from cos_ray.postgres.group_commit import BatchLimits, GroupCommit
+from cos_ray.postgres.lookups import NewestLookups
+from cos_ray.postgres.rows import LARGEST_APPEND, encode
+from cos_ray.postgres.statements import statement
+from cos_ray.postgres.writer import SETTLE_WITHIN, Writer
+from cos_ray.protocol.codec import envelope_from_bytes
+
+_MOST_LANES = 2
+"""Batches on their way at once. More only compete for the log's flush and the shards' locks."""
+
+_WALKS = {"enable_sort": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+"""What is read is read by walking an index in its order, whatever the planner believes of the data."""
+
+_CLOSE_WITHIN = timedelta(seconds=10)
+
+
+class PostgresJournal:
+    """
+    `Journal` and `EventSource` on Chief of State's tables, which `migrate` has to have made.
+
+    Belongs to the event loop it is opened in. Opens whether the database is there or not, and finds
+    it again by itself.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        settle_within: timedelta = SETTLE_WITHIN,
+        limits: BatchLimits | None = None,
+        largest_append: int = LARGEST_APPEND,
+    ) -> None:
+        """
+        `settle_within`: how long a lost append is asked about before OutcomeUnknown;
+        `largest_append`: bytes of all events and states of one command.
+        """
+        lanes = max(1, min(_MOST_LANES, database.pool_max_size - 1))
+        # Reading has connections of its own: a slow read never holds up an append.
+        readers = max(1, database.pool_max_size - lanes)
+        self._largest_append = largest_append
+        self._writers = [Writer(database, settle_within) for _ in range(lanes)]
+        self._group_commit = GroupCommit([writer.store for writer in self._writers], limits or BatchLimits())
+        self._connections = Connections(
+            database, at_least=database.pool_min_size, at_most=readers, session=_WALKS
+        )
+        self._lookups = NewestLookups(self._connections)
+
+    async def open(self) -> None:
+        """Start; does not wait for the database."""
+        await self._connections.open()
+        self._group_commit.start()
+
+    async def close(self) -> None:
+        """Store what was accepted, for ten seconds at most, and let go of everything."""
+        await self._group_commit.stop(_CLOSE_WITHIN)
+        await self._lookups.close()
+        for writer in self._writers:
+            await writer.close()
+        await self._connections.close()
+
+    async def append(self, append: Append) -> Offset:
+        """See `Journal.append`. Also raises JournalUnavailable when too many appends wait."""
+        return await self._group_commit.append(encode(append, self._largest_append))
+
+    async def newest(self, entity_id: EntityId) -> EventEnvelope | None:
+        """See `Journal.newest`."""
+        if fault_of_entity_id(entity_id):
+            return None
+        row = await self._lookups.newest(entity_id)
+        return None if row is None else envelope_from_bytes(*row)
+
+    async def stored_by(self, entity_id: EntityId, command_id: CommandId) -> EventEnvelope | None:
+        """See `Journal.stored_by`."""
+        if fault_of_entity_id(entity_id):
+            return None
+        rows = await self._connections.run(
+            statement("stored_by"), {"entity_id": entity_id, "command_id": command_id}
+        )
+        for sequence_number, payload in rows:
+            return envelope_from_bytes(Revision(sequence_number), payload)
+        return None
+
+    async def after(self, shard: Shard, offset: Offset, limit: int) -> Sequence[JournaledEvent]:
+        """See `EventSource.after`. Rows that Chief of State marked as deleted are left out."""
+        found: list[JournaledEvent] = []
+        while len(found) < limit:
+            wanted = limit - len(found)
+            parameters = {"tag": str(shard), "offset": offset, "limit": wanted}
+            rows = await self._connections.run(statement("after"), parameters)
+            found += [
+                JournaledEvent(Offset(ordering), envelope_from_bytes(Revision(sequence_number), payload))
+                for ordering, sequence_number, payload in rows
+                if payload is not None
+            ]
+            if len(rows) < wanted:
+                break
+            offset = Offset(rows[-1][0])
+        return found
+
+    async def check(self) -> None:
+        """Return if the database answers. Raises JournalUnavailable."""
+        await self._connections.run("select 1", ())

@@ -1,0 +1,47 @@
+"""How far each read side has come, in Chief of State's own table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cos_ray.domain.ids import Offset, ReadSideId, Shard
+from cos_ray.postgres.connections import Connections
+from cos_ray.postgres.database import Database
+from cos_ray.postgres.statements import statement
+
+
+class PostgresOffsets:
+    """
+    `OffsetStore` on `read_side_offsets`.
+
+    Its commits do not wait for the disk: when the server crashes, the last moment's events are
+    delivered again, as "at least once" allows.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._connections = Connections(
+            database, at_least=0, at_most=1, session={"synchronous_commit": "off"}
+        )
+
+    async def open(self) -> None:
+        """Start; does not wait for the database."""
+        await self._connections.open()
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        await self._connections.close()
+
+    async def load(self, read_side: ReadSideId) -> Mapping[Shard, Offset]:
+        """See `OffsetStore.load`."""
+        rows = await self._connections.run(statement("load_offsets"), {"read_side": read_side})
+        return {Shard(int(shard)): Offset(int(offset)) for shard, offset in rows}
+
+    async def save(self, read_side: ReadSideId, offsets: Mapping[Shard, Offset]) -> None:
+        """See `OffsetStore.save`."""
+        if not offsets:
+            return
+        shards = [str(shard) for shard in sorted(offsets)]
+        values = [str(offsets[shard]) for shard in sorted(offsets)]
+        await self._connections.run(
+            statement("save_offsets"), {"read_side": read_side, "shards": shards, "offsets": values}
+        )

@@ -1,0 +1,58 @@
+"""What an error of Postgres says about the statement it answers."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+import psycopg
+from psycopg.pq import ConnStatus, TransactionStatus
+
+from cos_ray.postgres.database import Connection
+
+FAILURES = (psycopg.Error, OSError, UnicodeError)
+"""What a call of psycopg can raise; the last one before anything is sent."""
+
+
+class Meaning(Enum):
+    """What became of a statement that ended in an error."""
+
+    LOST = auto()
+    """The connection is gone: it may have been carried out, and may still be."""
+    REFUSED = auto()
+    """It was not carried out; the same may work later."""
+    BAD_DATA = auto()
+    """It was not carried out, for something in it is at fault, now and always."""
+    TORN = auto()
+    """It was not carried out, for others got in its way: again, in smaller pieces."""
+    NOT_HERE = auto()
+    """It was not carried out, and never will be by this server: it takes no writes."""
+
+
+_BAD_DATA_CLASSES = frozenset({"22", "23", "54"})
+"""Data exception, integrity violation, program limit exceeded."""
+
+_END_OF_SESSION = frozenset({"FATAL", "PANIC"})
+
+
+def meaning_of(error: BaseException, connection: Connection) -> Meaning:
+    """Judge by the connection first: an error code says what was tried, not what was committed."""
+    if isinstance(error, UnicodeError) and _is_usable(connection):
+        return Meaning.BAD_DATA
+    if not isinstance(error, psycopg.Error) or not _is_usable(connection):
+        return Meaning.LOST
+    if error.diag.severity_nonlocalized in _END_OF_SESSION:
+        return Meaning.LOST
+    state = error.sqlstate
+    if state is None:
+        # Raised by psycopg while it put the statement together.
+        return Meaning.BAD_DATA if isinstance(error, psycopg.DataError) else Meaning.REFUSED
+    if state == "25006":
+        return Meaning.NOT_HERE
+    if state[:2] == "40":
+        return Meaning.TORN
+    return Meaning.BAD_DATA if state[:2] in _BAD_DATA_CLASSES else Meaning.REFUSED
+
+
+def _is_usable(connection: Connection) -> bool:
+    pgconn = connection.pgconn
+    return pgconn.status == ConnStatus.OK and pgconn.transaction_status == TransactionStatus.IDLE

@@ -1,0 +1,15 @@
+-- A shard's next events, in order; one that is marked as deleted comes without its payload.
+-- Written so that only the index (tag, event_id) has this order. The primary key would do for
+-- `tag = ... order by event_id`, and would walk past every other shard's events to find that there
+-- is nothing new in this one. Sorting is switched off in the sessions that run it.
+select t.event_id, j.sequence_number, j.event_payload
+from (
+    select tag, event_id
+    from event_tag
+    where (tag, event_id) > (%(tag)s, %(offset)s::bigint)
+        and (tag, event_id) <= (%(tag)s, 9223372036854775807)
+    order by tag, event_id
+    limit %(limit)s::bigint
+) t
+left join event_journal j on j.ordering = t.event_id and not j.deleted
+order by t.tag, t.event_id

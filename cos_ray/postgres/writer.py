@@ -1,0 +1,146 @@
+"""
+Takes batches of appends to the journal, and does not let go before their fate is known.
+
+A try ends in one of three ways: answered, refused (nothing was stored), or lost with the
+connection. After a loss the same bytes are sent again, for they tell what was stored: the journal
+knows them again and lands nothing twice. Only when that stays impossible is the outcome unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from typing_extensions import assert_never
+
+from cos_ray.domain.errors import CosError, EventRefused, JournalUnavailable, OutcomeUnknown, RevisionConflict
+from cos_ray.domain.ids import Offset
+from cos_ray.postgres.database import Database, one_line
+from cos_ray.postgres.group_commit import Answer
+from cos_ray.postgres.line import Line
+from cos_ray.postgres.refusals import FAILURES, Meaning, meaning_of
+from cos_ray.postgres.rows import EncodedAppend, columns
+from cos_ray.postgres.statements import statement
+
+logger = logging.getLogger(__name__)
+
+CONNECT_WITHIN = timedelta(seconds=2)
+"""How long a batch waits for a connection before it is turned away."""
+
+SETTLE_WITHIN = timedelta(seconds=10)
+"""How long a lost batch is asked about. Longer than a statement may run: nothing lands afterwards."""
+
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A try without an answer."""
+
+    meaning: Meaning
+    reason: str
+
+
+@dataclass(slots=True)
+class _Group:
+    """Appends that are tried together, by their places in the batch."""
+
+    places: list[int]
+    losses: int = 0
+    settle_until: float = math.inf
+    """When to stop asking, once there was a loss."""
+
+
+class Writer:
+    """The way to the journal of one lane; one batch at a time."""
+
+    def __init__(self, database: Database, settle_within: timedelta = SETTLE_WITHIN) -> None:
+        self._line = Line(database)
+        self._settle_within = settle_within.total_seconds()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._line.drop()
+
+    async def store(self, batch: Sequence[EncodedAppend]) -> Sequence[Answer]:
+        """Append each or find out why not; one answer per append, in order. Raises nothing foreseen."""
+        answers: dict[int, Answer] = {}
+        groups = deque([_Group(list(range(len(batch))))])
+        pause = _FIRST_PAUSE
+        while groups:
+            group = groups.popleft()
+            tried = await self._try([batch[place] for place in group.places], doubtful=group.losses > 0)
+            if not isinstance(tried, _Failure):
+                answers.update(zip(group.places, tried, strict=True))
+                continue
+            if tried.meaning is Meaning.LOST and group.losses == 0:
+                logger.warning("connection lost during an append", extra={"reason": tried.reason})
+                group.settle_until = time.monotonic() + self._settle_within
+            verdict = _judge(group, tried)
+            if isinstance(verdict, CosError):
+                answers.update(dict.fromkeys(group.places, verdict))
+            elif time.monotonic() + pause >= group.settle_until:
+                unknown = OutcomeUnknown(f"the journal was lost during an append: {tried.reason}")
+                answers.update(dict.fromkeys(group.places, unknown))
+            else:
+                groups.extend(verdict)
+                if group.losses:
+                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                    pause = min(pause * 2, _LONGEST_PAUSE)
+        return [answers[place] for place in range(len(batch))]
+
+    async def _try(self, appends: Sequence[EncodedAppend], *, doubtful: bool) -> Sequence[Answer] | _Failure:
+        try:
+            # In doubt, the pauses between tries are the caller's.
+            connection = await self._line.connection(timedelta(0) if doubtful else CONNECT_WITHIN)
+        except JournalUnavailable as error:
+            return _Failure(Meaning.REFUSED, str(error))
+        try:
+            rows = await self._line.call(statement("append"), columns(appends))
+        except FAILURES as error:
+            meaning = meaning_of(error, connection)
+            if meaning in (Meaning.LOST, Meaning.NOT_HERE):
+                await self._line.drop()
+            return _Failure(meaning, one_line(error))
+        except BaseException:
+            # Cancelled, say: what the connection is in the middle of is no one else's business.
+            await self._line.drop()
+            raise
+        return [_answer(append, outcome, last) for append, (outcome, last) in zip(appends, rows, strict=True)]
+
+
+def _judge(group: _Group, failure: _Failure) -> CosError | list[_Group]:
+    """What a try without an answer means for its appends: an end, or what to try next."""
+    alone = len(group.places) == 1
+    match failure.meaning:
+        case Meaning.LOST:
+            group.losses += 1
+            # One of them may be what broke the server: the others must not go down with it.
+            return [group] if group.losses < 2 or alone else _apart(group)
+        case Meaning.BAD_DATA | Meaning.TORN if not alone:
+            return _apart(group)
+        case Meaning.BAD_DATA:
+            return EventRefused(failure.reason)
+        case Meaning.REFUSED | Meaning.NOT_HERE | Meaning.TORN:
+            # The refusal is about this try; an earlier one that was lost may have been carried out.
+            return [group] if group.losses else JournalUnavailable(failure.reason)
+        case unreachable:
+            assert_never(unreachable)
+
+
+def _apart(group: _Group) -> list[_Group]:
+    return [_Group([place], group.losses, group.settle_until) for place in group.places]
+
+
+def _answer(append: EncodedAppend, outcome: str, last_ordering: int | None) -> Answer:
+    if outcome in ("L", "A") and last_ordering is not None:
+        return Offset(last_ordering)
+    return RevisionConflict(append.entity_id, append.expected)

@@ -1,0 +1,131 @@
+"""A journal in memory, which fails when told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from itertools import islice
+
+from cos_ray.domain.errors import EventRefused, JournalUnavailable, OutcomeUnknown, RevisionConflict
+from cos_ray.domain.ids import CommandId, EntityId, Offset, Revision, Shard, fault_of_entity_id
+from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent
+
+_LOOKS_BACK = 5_000
+
+
+class Fault(Enum):
+    """What can befall an append."""
+
+    CONFLICT = auto()
+    """Another writer was faster, or so the journal says; nothing is stored."""
+    UNAVAILABLE = auto()
+    """Nothing is stored, and the writer is told so."""
+    REFUSED = auto()
+    """The journal cannot take the event; nothing is stored."""
+    UNKNOWN_BUT_STORED = auto()
+    """It is stored, and the writer is not told so."""
+    UNKNOWN_AND_NOT_STORED = auto()
+    """It is not stored, and the writer is not told so."""
+
+
+@dataclass(slots=True)
+class _Row:
+    offset: Offset
+    shard: Shard
+    command_id: CommandId
+    envelope: EventEnvelope
+    deleted: bool = False
+
+
+class MemoryJournal:
+    """`Journal` and `EventSource` in one process."""
+
+    def __init__(self) -> None:
+        self._rows: list[_Row] = []
+        self._of_entity: dict[EntityId, list[_Row]] = {}
+        self._faults: deque[Fault] = deque()
+        self.reachable = True
+        """While False, every call raises JournalUnavailable."""
+        self.appends: list[Append] = []
+        """Every append asked for, in order, whatever became of it."""
+
+    def plant(self, *faults: Fault) -> None:
+        """Let these befall the next appends, one each."""
+        self._faults.extend(faults)
+
+    def mark_deleted(self, entity_id: EntityId, up_to: Revision) -> None:
+        """Mark an entity's events as deleted, as Chief of State does; their numbers still count."""
+        for row in self._of_entity.get(entity_id, ()):
+            row.deleted = row.deleted or row.envelope.sequence_number <= up_to
+
+    async def append(self, append: Append) -> Offset:
+        """See `Journal.append`."""
+        self.appends.append(append)
+        await self._be_asked()
+        _refuse_what_no_journal_takes(append)
+        fault = self._faults.popleft() if self._faults else None
+        if fault is Fault.CONFLICT:
+            raise RevisionConflict(append.entity_id, append.expected)
+        if fault is Fault.UNAVAILABLE:
+            raise JournalUnavailable("as planted")
+        if fault is Fault.REFUSED:
+            raise EventRefused("as planted")
+        if fault is Fault.UNKNOWN_AND_NOT_STORED:
+            raise OutcomeUnknown("as planted")
+        offset = self._store(append)
+        if fault is Fault.UNKNOWN_BUT_STORED:
+            raise OutcomeUnknown("as planted")
+        return offset
+
+    async def newest(self, entity_id: EntityId) -> EventEnvelope | None:
+        """See `Journal.newest`."""
+        await self._be_asked()
+        rows = self._of_entity.get(entity_id)
+        return rows[-1].envelope if rows else None
+
+    async def stored_by(self, entity_id: EntityId, command_id: CommandId) -> EventEnvelope | None:
+        """See `Journal.stored_by`."""
+        await self._be_asked()
+        for row in islice(reversed(self._of_entity.get(entity_id, ())), _LOOKS_BACK):
+            if row.command_id == command_id:
+                return row.envelope
+        return None
+
+    async def after(self, shard: Shard, offset: Offset, limit: int) -> Sequence[JournaledEvent]:
+        """See `EventSource.after`."""
+        await self._be_asked()
+        # Offsets are given without holes here, starting at 1.
+        found = (row for row in self._rows[offset:] if row.shard == shard and not row.deleted)
+        return [JournaledEvent(row.offset, row.envelope) for row in islice(found, limit)]
+
+    async def _be_asked(self) -> None:
+        # A real journal lets others run meanwhile.
+        await asyncio.sleep(0)
+        if not self.reachable:
+            raise JournalUnavailable("the journal is out of reach, as planted")
+
+    def _store(self, append: Append) -> Offset:
+        history = self._of_entity.get(append.entity_id, [])
+        at = history[-1].envelope.sequence_number if history else Revision(0)
+        if at != append.expected:
+            there = [row for row in history if row.envelope in append.envelopes]
+            same = [row.envelope for row in there] == list(append.envelopes)
+            if same and all(row.command_id == append.command_id for row in there):
+                return there[-1].offset
+            raise RevisionConflict(append.entity_id, append.expected)
+        for envelope in append.envelopes:
+            row = _Row(Offset(len(self._rows) + 1), append.shard, append.command_id, envelope)
+            self._rows.append(row)
+            self._of_entity.setdefault(append.entity_id, []).append(row)
+        return self._rows[-1].offset
+
+
+def _refuse_what_no_journal_takes(append: Append) -> None:
+    if fault := fault_of_entity_id(append.entity_id):
+        raise EventRefused(fault)
+    numbers = [envelope.sequence_number for envelope in append.envelopes]
+    if not numbers or numbers != list(range(append.expected + 1, append.expected + 1 + len(numbers))):
+        raise EventRefused(f"events numbered {numbers} cannot follow {append.expected}")

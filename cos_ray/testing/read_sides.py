@@ -1,0 +1,137 @@
+"""
+What a read side stands on, in memory: a journal to read, a place for offsets, and time.
+
+Journal and offsets can be told to fail; the journal also to hide events, as a broken one would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+
+from cos_ray.domain.errors import JournalUnavailable
+from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard
+from cos_ray.domain.messages import EventEnvelope, JournaledEvent, Meta, Packed
+
+
+class MemoryEventSource:
+    """An EventSource of events made up by `add`."""
+
+    def __init__(self) -> None:
+        self.reads: list[tuple[Shard, Offset]] = []
+        """Every read: which shard, after which offset."""
+        self.is_down = False
+        self.error: Exception = JournalUnavailable("the journal is down")
+        self.histories: dict[EntityId, int] = {}
+        """How many events each entity has."""
+        self._events: dict[Shard, list[JournaledEvent]] = defaultdict(list)
+        self._hidden: set[Offset] = set()
+        self._newest = Offset(0)
+
+    def add(self, shard: int, entity_id: str, count: int = 1) -> Offset:
+        """Give the entity its next events; answer with the last one's offset."""
+        for _ in range(count):
+            id_ = EntityId(entity_id)
+            revision = Revision(self.histories.get(id_, 0) + 1)
+            self.histories[id_] = revision
+            # Offsets have holes, as a sequence's numbers do.
+            self._newest = Offset(self._newest + 1 + revision % 2)
+            payload = Packed(f"{entity_id}/{revision}".encode())
+            envelope = EventEnvelope(payload, payload, Meta(id_, revision), revision)
+            self._events[Shard(shard)].append(JournaledEvent(self._newest, envelope))
+        return self._newest
+
+    def hide(self, offset: Offset) -> None:
+        """Act as if this event were not there."""
+        self._hidden.add(offset)
+
+    def unhide(self) -> None:
+        """Show everything again."""
+        self._hidden.clear()
+
+    def events(self, shard: int) -> list[JournaledEvent]:
+        """All events of the shard."""
+        return list(self._events[Shard(shard)])
+
+    async def after(self, shard: Shard, offset: Offset, limit: int) -> Sequence[JournaledEvent]:
+        """The shard's next events after the offset."""
+        self.reads.append((shard, offset))
+        if self.is_down:
+            raise self.error
+        later = (event for event in self._events[shard] if event.offset > offset)
+        return [event for event in later if event.offset not in self._hidden][:limit]
+
+
+class MemoryOffsetStore:
+    """An OffsetStore that also remembers every save."""
+
+    def __init__(self) -> None:
+        self.offsets: dict[ReadSideId, dict[Shard, Offset]] = defaultdict(dict)
+        self.saves: list[dict[Shard, Offset]] = []
+        self.is_down = False
+
+    async def load(self, read_side: ReadSideId) -> Mapping[Shard, Offset]:
+        """The offsets saved before."""
+        if self.is_down:
+            raise JournalUnavailable("the journal is down")
+        return dict(self.offsets[read_side])
+
+    async def save(self, read_side: ReadSideId, offsets: Mapping[Shard, Offset]) -> None:
+        """Keep these offsets."""
+        if self.is_down:
+            raise JournalUnavailable("the journal is down")
+        self.saves.append(dict(offsets))
+        self.offsets[read_side].update(offsets)
+
+
+class SteppedClock:
+    """A Clock that goes from one sleeper's time to the next, and only when told to."""
+
+    def __init__(self) -> None:
+        self._elapsed = 0.0
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._tie_break = itertools.count()
+
+    def now(self) -> datetime:
+        """The date and time."""
+        return datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=self._elapsed)
+
+    def monotonic(self) -> float:
+        """Seconds since the clock was made."""
+        return self._elapsed
+
+    async def sleep(self, seconds: float) -> None:
+        """Return when the clock has come that far."""
+        future = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self._elapsed + seconds, next(self._tie_break), future))
+        await future
+
+    async def advance(self, seconds: float) -> None:
+        """Go on by so many seconds, letting everybody act at each moment something is due."""
+        until = self._elapsed + seconds
+        await self.settle()
+        while self._sleepers and self._sleepers[0][0] <= until:
+            due, _, future = heapq.heappop(self._sleepers)
+            if not future.done():
+                self._elapsed = max(self._elapsed, due)
+                future.set_result(None)
+                await self.settle()
+        self._elapsed = until
+        await self.settle()
+
+    async def until(self, condition: Callable[[], object], within: float = 120.0) -> None:
+        """Go on until the condition holds; AssertionError when it does not within so many seconds."""
+        deadline = self._elapsed + within
+        await self.settle()
+        while not condition():
+            assert self._elapsed < deadline, f"not so within {within:g} s"
+            await self.advance(0.05)
+
+    async def settle(self) -> None:
+        """Let everybody act who can without time going on."""
+        for _ in range(30):
+            await asyncio.sleep(0)

@@ -1,0 +1,63 @@
+"""Each port's implementations, the fake and the real one, under one name."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import pytest
+
+from cos_ray.domain.ids import EntityId, Revision
+from cos_ray.ports import EventSource, Journal, OffsetStore
+from cos_ray.postgres.database import Database
+from cos_ray.postgres.journal import PostgresJournal
+from cos_ray.postgres.offsets import PostgresOffsets
+from cos_ray.testing.journal import MemoryJournal
+from cos_ray.testing.offsets import MemoryOffsets
+from tests.fixtures_postgres import connected
+
+
+class AnyJournal(Journal, EventSource, Protocol):
+    """Both sides of a journal."""
+
+
+class MarkDeleted(Protocol):
+    """Marks an entity's events as deleted, as Chief of State does."""
+
+    def __call__(self, entity_id: EntityId, up_to: Revision) -> None: ...
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def journal(request: pytest.FixtureRequest) -> AsyncIterator[AnyJournal]:
+    if request.param == "memory":
+        yield MemoryJournal()
+        return
+    database: Database = request.getfixturevalue("database")
+    journal = PostgresJournal(database)
+    await journal.open()
+    yield journal
+    await journal.close()
+
+
+@pytest.fixture
+def mark_deleted(journal: AnyJournal, request: pytest.FixtureRequest) -> MarkDeleted:
+    if isinstance(journal, MemoryJournal):
+        return journal.mark_deleted
+
+    def mark(entity_id: EntityId, up_to: Revision) -> None:
+        query = "update event_journal set deleted = true where persistence_id = %s and sequence_number <= %s"
+        with connected(request.getfixturevalue("database")) as connection:
+            connection.execute(query, [entity_id, up_to])
+
+    return mark
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def offsets(request: pytest.FixtureRequest) -> AsyncIterator[OffsetStore]:
+    if request.param == "memory":
+        yield MemoryOffsets()
+        return
+    offsets = PostgresOffsets(request.getfixturevalue("database"))
+    await offsets.open()
+    yield offsets
+    await offsets.close()
