@@ -1,0 +1,94 @@
+"""
+Calls a read handler over gRPC.
+
+Only `successful = true` confirms an event. Everything else is one and the same failure, with a
+sentence for the log that says what came instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any as Untyped
+from urllib.parse import quote
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from cos_ray.domain.errors import DeliveryFailed
+from cos_ray.domain.ids import EntityId, ReadSideId, Shard
+from cos_ray.domain.messages import EventEnvelope
+from cos_ray.handlers.channels import GrpcTarget, open_channel
+from cos_ray.protocol.codec import meta_to_pb
+from cos_ray.protocol.pb.chief_of_state.v1.readside_pb2 import HandleReadSideRequest, HandleReadSideResponse
+
+_METHOD = "/chief_of_state.v1.ReadSideHandlerService/HandleReadSide"
+_PRINTABLE = frozenset(map(chr, range(0x20, 0x7F)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A channel and the call bound to it; replies come as bytes, for a garbled one is told apart so."""
+
+    channel: grpc.aio.Channel
+    handle_read_side: Untyped
+
+
+class GrpcReadHandler:
+    """A read handler behind a gRPC address."""
+
+    def __init__(self, target: GrpcTarget, timeout: timedelta) -> None:
+        self._target = target
+        self._timeout = timeout.total_seconds()
+        self._opened: _Opened | None = None
+
+    async def handle(self, read_side: ReadSideId, shard: Shard, envelope: EventEnvelope) -> None:
+        """Deliver one event; raises DeliveryFailed unless the handler confirms it in time."""
+        try:
+            reply = await self._call(read_side, shard, envelope)
+        except grpc.aio.AioRpcError as error:
+            raise DeliveryFailed(self._reason(error)) from error
+        except DecodeError as error:
+            raise DeliveryFailed("the reply is no HandleReadSideResponse") from error
+        except Exception as error:  # whatever cannot be sent must not end the one who sends
+            raise DeliveryFailed(f"cannot be sent: {type(error).__name__}: {error}") from error
+        if not reply.successful:
+            raise DeliveryFailed("the handler answered successful = false")
+
+    async def close(self) -> None:
+        """Close the channel; calls in progress are cut."""
+        if self._opened is not None:
+            opened, self._opened = self._opened, None
+            await opened.channel.close()
+
+    async def _call(
+        self, read_side: ReadSideId, shard: Shard, envelope: EventEnvelope
+    ) -> HandleReadSideResponse:
+        request = HandleReadSideRequest(meta=meta_to_pb(envelope.meta), read_side_id=read_side)
+        request.event.MergeFromString(envelope.event)
+        request.state.MergeFromString(envelope.resulting_state)
+        metadata = (
+            ("x-cos-entity-id", metadata_text(envelope.meta.entity_id)),
+            ("x-cos-event-tag", str(shard)),
+        )
+        call = self._channel().handle_read_side
+        reply = await call(request.SerializeToString(), timeout=self._timeout, metadata=metadata)
+        return HandleReadSideResponse.FromString(reply)
+
+    def _channel(self) -> _Opened:
+        # Opened in the loop that uses it, on first use: a channel belongs to one loop.
+        if self._opened is None:
+            channel = open_channel(self._target)
+            self._opened = _Opened(channel, channel.unary_unary(_METHOD))
+        return self._opened
+
+    def _reason(self, error: grpc.aio.AioRpcError) -> str:
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return f"no answer from {self._target} within {self._timeout:g} s"
+        return f"{error.code().name}: {error.details()}"
+
+
+def metadata_text(entity_id: EntityId) -> str:
+    """The id as request metadata carries it: as it is, or percent-encoded as UTF-8 where it cannot be."""
+    return entity_id if _PRINTABLE.issuperset(entity_id) else quote(entity_id, safe="")

@@ -1,0 +1,94 @@
+"""
+Saves offsets, many at a time.
+
+Losing the last ones costs a few deliveries that happen twice, so there is no hurry; but they
+may never run ahead of what is delivered.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+
+from cos_ray.domain.errors import JournalUnavailable
+from cos_ray.domain.ids import Offset, Shard
+from cos_ray.ports import Clock, OffsetStore
+from cos_ray.readside.settings import ReadSideSettings
+
+logger = logging.getLogger(__name__)
+
+
+class OffsetKeeper:
+    """The offsets of one read side: as delivered, and as saved."""
+
+    def __init__(self, settings: ReadSideSettings, store: OffsetStore, clock: Clock) -> None:
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        self._delivered: dict[Shard, Offset] = {}
+        self._saved: dict[Shard, Offset] = {}
+        self._moves = 0
+        """How many moves of offsets were noted since the last save began."""
+        self._first_at = math.inf
+        """When the first of them was noted."""
+        self._is_saving = False
+        self._failures = 0
+        self._retry_at = -math.inf
+
+    async def load(self) -> Mapping[Shard, Offset]:
+        """The offsets saved by whoever ran before. Raises JournalUnavailable."""
+        self._saved = dict(await self._store.load(self._settings.read_side))
+        self._delivered = dict(self._saved)
+        return self._saved
+
+    def note(self, shard: Shard, offset: Offset) -> None:
+        """Everything in the shard up to this offset is delivered."""
+        if self._delivered.get(shard, 0) == offset:
+            return
+        self._delivered[shard] = offset
+        if not self._moves:
+            self._first_at = self._clock.monotonic()
+        self._moves += 1
+
+    def saves_at(self) -> float:
+        """When to save next; never while there is nothing to save or a save is under way."""
+        if self._is_saving or not self._moves:
+            return math.inf
+        if self._moves >= self._settings.save_every:
+            return self._retry_at
+        return max(self._first_at + self._settings.save_after.total_seconds(), self._retry_at)
+
+    def begin_save(self) -> dict[Shard, Offset]:
+        """A save begins, of the offsets answered; `save` is to follow."""
+        self._is_saving = True
+        self._moves = 0
+        return {
+            shard: offset for shard, offset in self._delivered.items() if self._saved.get(shard) != offset
+        }
+
+    async def save(self, unsaved: Mapping[Shard, Offset]) -> None:
+        """Save these offsets. A failure is logged, and makes up for itself later."""
+        try:
+            if unsaved:
+                await self._store.save(self._settings.read_side, unsaved)
+        except Exception as error:  # noqa: BLE001 - a lost save costs repeated deliveries, no more
+            self._put_off(error)
+        else:
+            self._saved.update(unsaved)
+            self._failures = 0
+            self._retry_at = -math.inf
+        finally:
+            self._is_saving = False
+
+    def _put_off(self, error: Exception) -> None:
+        self._failures += 1
+        wait = self._settings.journal_retry.wait(self._failures).total_seconds()
+        now = self._clock.monotonic()
+        self._retry_at = now + wait
+        if not self._moves:
+            self._first_at = now
+        self._moves += 1
+        facts = {"read_side": self._settings.read_side, "reason": str(error), "retry_in": wait}
+        surprise = None if isinstance(error, JournalUnavailable) else error
+        logger.warning("offsets not saved", extra=facts, exc_info=surprise)

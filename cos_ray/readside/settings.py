@@ -1,0 +1,51 @@
+"""How one read side works: how much at once, how often, how patiently."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from cos_ray.domain.failure_policy import Backoff
+from cos_ray.domain.ids import ReadSideId
+
+_PATIENT = Backoff()
+_PROMPT = Backoff(first=timedelta(milliseconds=250), longest=timedelta(seconds=5))
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSideSettings:
+    """The measures of a read side; the defaults suit most."""
+
+    read_side: ReadSideId
+    concurrency: int = 64
+    """How many deliveries may be under way at once, over all shards."""
+    batch: int = 200
+    """How many events one read of one shard asks for."""
+    look_ahead: int = 1000
+    """How many events of one shard may be read and not yet behind its offset; at least one batch."""
+    reads_at_once: int = 4
+    """How many shards may be read at the same time."""
+    poll: timedelta = timedelta(milliseconds=250)
+    """How long after a read the next one comes by itself, when there are events now and then."""
+    idle_poll: timedelta = timedelta(seconds=1)
+    """How long that time grows while there are none."""
+    save_every: int = 500
+    """Offsets are saved after they moved so often ..."""
+    save_after: timedelta = timedelta(milliseconds=100)
+    """... or so long after the first move that is not saved."""
+    drain: timedelta = timedelta(seconds=10)
+    """How long stopping waits for deliveries under way, and then for offsets being saved."""
+    delivery_retry: Backoff = _PATIENT
+    """The waits between deliveries of an event that the handler does not confirm."""
+    journal_retry: Backoff = _PROMPT
+    """The waits between tries to reach the journal."""
+    gap_retry: Backoff = _PATIENT
+    """The waits between reads of a shard that shows a gap."""
+    entities_remembered: int = 10_000
+    """Of how many entities per shard the newest sequence number is remembered, to notice gaps."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.batch <= self.look_ahead:
+            raise ValueError(f"batch must be from 1 to look_ahead ({self.look_ahead}): {self.batch}")
+        if self.concurrency < 1 or self.reads_at_once < 1:
+            raise ValueError("concurrency and reads_at_once must be at least 1")

@@ -1,0 +1,51 @@
+"""Tasks that run beside a loop: none is forgotten, none dies unseen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+
+class Tasks:
+    """A set of running tasks. (`asyncio.TaskGroup` came with Python 3.11.)"""
+
+    def __init__(self, finished: Callable[[], None]) -> None:
+        self._running: set[asyncio.Task[None]] = set()
+        self._finished = finished
+        self._fault: BaseException | None = None
+        self._is_cancelling = False
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run this; `finished` is called when it is over, however it ends."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._end)
+
+    def raise_fault(self) -> None:
+        """Raise what a task raised, if one did: nothing is foreseen to."""
+        if self._fault is not None:
+            raise self._fault
+
+    async def idle(self) -> None:
+        """Return when none is running."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def cancel(self) -> None:
+        """Cut short those that run, for good, and return when they are over."""
+        self._is_cancelling = True
+        for task in self._running:
+            task.cancel()
+        await self.idle()
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            self._fault = self._fault or task.exception()
+        elif not self._is_cancelling:
+            self._fault = RuntimeError("a task was cancelled by someone else")
+        self._finished()
