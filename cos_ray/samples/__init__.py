@@ -1,0 +1,1 @@
+"""Applications to learn from and to copy; they use nothing of cos_ray but its public protos."""
