@@ -1,0 +1,74 @@
+"""Ports: whether one is free, who holds it if not, and whether the service answers on it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from datetime import timedelta
+
+import psutil
+
+from cos_ray.domain.errors import StartFailed
+
+HEALTHY_WITHIN = timedelta(seconds=30)
+"""How long a started ingress may take to its first healthy answer."""
+
+
+def ensure_free(host: str, port: int, variable: str) -> None:
+    """Raises StartFailed, naming the variable and who listens there, if the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As servers do: a port that merely lingers from an ended connection is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            holder = holder_of(port)
+            reason = f"is in use by {holder}" if holder else f"cannot be used: {error.strerror}"
+            raise StartFailed(f"port {port} on {host} ({variable}) {reason}") from error
+
+
+def holder_of(port: int) -> str | None:
+    """Which process listens on the port, as a person would name it; None if nobody can be seen."""
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections(kind="tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
+                if connection.pid is None:
+                    return "another user's process"
+                return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
+    return None
+
+
+def free_port() -> int:
+    """A port on the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def reachable(host: str) -> str:
+    """An address by which a client on this machine reaches what listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+
+
+def wait_until_healthy(host: str, port: int) -> None:
+    """Return when the health check answers SERVING. Raises StartFailed."""
+    import grpc
+    from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+    from grpc_health.v1.health_pb2_grpc import HealthStub
+
+    deadline = time.monotonic() + HEALTHY_WITHIN.total_seconds()
+    last = ""
+    with grpc.insecure_channel(f"{reachable(host)}:{port}", [("grpc.enable_http_proxy", 0)]) as channel:
+        while time.monotonic() < deadline:
+            call = HealthStub(channel).Check.future(HealthCheckRequest(), timeout=2)
+            if call.exception() is None:
+                if call.result().status == HealthCheckResponse.SERVING:
+                    return
+                last = "not serving"
+            else:
+                last = f"{call.code().name}: {call.details()}"
+            time.sleep(0.1)
+    raise StartFailed(f"the service started but does not answer its health check: {last}")

@@ -1,0 +1,78 @@
+"""A read side, in its actor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cos_ray.bootstrap.journal import build_journal
+from cos_ray.config.read_sides import ReadSideConfig
+from cos_ray.domain.ids import ReadSideId, Shard
+from cos_ray.handlers.channels import GrpcTarget
+from cos_ray.handlers.grpc_read import GrpcReadHandler
+from cos_ray.postgres.database import Database
+from cos_ray.postgres.journal import PostgresJournal
+from cos_ray.postgres.offsets import PostgresOffsets
+from cos_ray.readside.read_side import ReadSide
+from cos_ray.readside.settings import ReadSideSettings
+from cos_ray.system_clock import SystemClock
+from cos_ray.telemetry.logs import LogSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSideWiring:
+    """What a read side's process must know."""
+
+    config: ReadSideConfig
+    shards: int
+    database: Database
+    logs: LogSettings
+
+
+class OwnedReadSide:
+    """A read side together with what it holds open."""
+
+    def __init__(
+        self,
+        read_side: ReadSide,
+        handler: GrpcReadHandler,
+        journal: PostgresJournal,
+        offsets: PostgresOffsets,
+    ) -> None:
+        self._read_side = read_side
+        self._handler = handler
+        self._journal = journal
+        self._offsets = offsets
+
+    async def run(self) -> None:
+        """Deliver until stopped."""
+        await self._read_side.run()
+
+    async def stop(self) -> None:
+        """Stop taking events, let those in progress end, save the offsets, let go of connections."""
+        await self._read_side.stop()
+        await self._handler.close()
+        await self._offsets.close()
+        await self._journal.close()
+
+    def poke(self, shards: Sequence[Shard]) -> None:
+        """Look for new events in these shards now."""
+        self._read_side.poke(shards)
+
+
+async def build_read_side(wiring: ReadSideWiring) -> OwnedReadSide:
+    """A read side that calls its handler over gRPC."""
+    config = wiring.config
+    journal = await build_journal(wiring.logs, wiring.database)
+    offsets = PostgresOffsets(wiring.database)
+    await offsets.open()
+    handler = GrpcReadHandler(GrpcTarget(config.host, config.port, config.use_tls), config.timeout)
+    read_side = ReadSide(
+        ReadSideSettings(ReadSideId(config.read_side_id)),
+        [Shard(number) for number in range(wiring.shards)],
+        journal,
+        offsets,
+        handler,
+        SystemClock(),
+    )
+    return OwnedReadSide(read_side, handler, journal, offsets)

@@ -1,0 +1,230 @@
+"""
+The service as a whole: start everything in order, stop it in reverse.
+
+    Postgres -> tables -> Ray -> read sides -> ingress -> ready
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import MutableMapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import platformdirs
+
+from cos_ray.bootstrap.listening import ensure_free, free_port, reachable, wait_until_healthy
+from cos_ray.bootstrap.stopping import BoundedStop, StopSignals
+from cos_ray.cluster.environment import ray_environment
+from cos_ray.config.read_sides import ReadSideConfig
+from cos_ray.config.settings import Database as DatabaseSettings
+from cos_ray.config.settings import Settings
+from cos_ray.domain.errors import StartFailed
+from cos_ray.postgres.database import Database, wait_until_reachable
+from cos_ray.postgres.embedded import EmbeddedPostgres
+from cos_ray.postgres.migrations import migrate
+from cos_ray.telemetry.logs import LogSettings
+
+if TYPE_CHECKING:  # Ray reads the environment when it is imported: not before it is set.
+    from cos_ray.cluster.runtime import RayCluster
+
+DATABASE_PATIENCE = timedelta(seconds=60)
+"""How long to wait for a database that does not answer."""
+
+READ_SIDE_DRAIN = timedelta(seconds=5)
+"""How long read sides may take to finish what they have begun."""
+
+CLUSTER_STOP = timedelta(seconds=15)
+"""How long everything in Ray may take to stop in good order; then it is ended by force."""
+
+SHARDS = 16
+"""The number of shards of a new journal."""
+
+
+class Progress(Protocol):
+    """Shows a person what is going on."""
+
+    def step(self, text: str) -> AbstractContextManager[object]:
+        """Something that takes time; shown with how long it took."""
+        ...
+
+    def note(self, text: str) -> None:
+        """A line worth seeing in between."""
+        ...
+
+    def ready(self, lines: Sequence[str]) -> None:
+        """Everything runs."""
+        ...
+
+
+def serve(
+    settings: Settings,
+    read_sides: Sequence[ReadSideConfig],
+    logs: LogSettings,
+    progress: Progress,
+    environment: MutableMapping[str, str],
+) -> int:
+    """
+    Run the service until SIGTERM or Ctrl-C; the exit status.
+
+    `environment` is this process's own, to which Ray's variables are added. Raises StartFailed.
+    """
+    with StopSignals() as signals, ExitStack() as running:
+        launch = _Launch(settings, read_sides, logs, progress, running, signals)
+        try:
+            progress.ready(launch.start(environment))
+            signals.wait()
+        except KeyboardInterrupt:
+            pass  # told to stop while starting: what runs by now is stopped below
+        signals.ignore()
+        with progress.step("Draining and stopping"):
+            running.close()
+    launch.cluster_parts.leave_if_stuck()
+    return 0
+
+
+class _Launch:
+    """One start of the service; leaves in `running` how each part is stopped."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        read_sides: Sequence[ReadSideConfig],
+        logs: LogSettings,
+        progress: Progress,
+        running: ExitStack,
+        signals: StopSignals,
+    ) -> None:
+        self._settings = settings
+        self._read_sides = read_sides
+        self._logs = logs
+        self._progress = progress
+        self._running = running
+        self._signals = signals
+        self.cluster_parts = BoundedStop()
+
+    def start(self, environment: MutableMapping[str, str]) -> list[str]:
+        """Start all parts, in order; the lines to show when they are ready."""
+        service = self._settings.service
+        ensure_free(service.address, service.port, "COS_PORT")
+        ensure_free(service.http_address, service.http_port, "COS_HTTP_PORT")
+        scratch = tempfile.TemporaryDirectory(prefix="cos-ray-", ignore_cleanup_errors=True)
+        directory = Path(self._running.enter_context(scratch))
+        environment.update(ray_environment(environment, directory, (free_port(), free_port())))
+        database = self._start_database()
+        with self._progress.step("Preparing the journal's tables"):
+            migrate(database)
+        self._running.callback(self.cluster_parts.close, CLUSTER_STOP)
+        cluster = self._start_ray()
+        self._start_parts(database, cluster)
+        with self._progress.step("Waiting for the first healthy answer"):
+            wait_until_healthy(service.address, service.port)
+        return [
+            f"gRPC {reachable(service.address)}:{service.port}",
+            f"HTTP {reachable(service.address)}:{service.http_port} (/ready, /alive)",
+            f"journal {database}",
+            f"Ray dashboard {cluster.dashboard or 'not running'}",
+        ]
+
+    def _start_database(self) -> Database:
+        wanted = self._settings.database
+        if wanted.host is None:
+            data_dir = self._settings.service.data_dir or Path(platformdirs.user_data_dir("cos_ray"))
+            with self._progress.step(f"Starting PostgreSQL in {data_dir}"):
+                server = EmbeddedPostgres(data_dir)
+                self._running.callback(server.stop)
+                return _as_configured(server.start(self._progress.note), wanted)
+        database = Database(
+            host=wanted.host,
+            port=wanted.port,
+            name=wanted.name,
+            user=wanted.user,
+            password=wanted.password.get_secret_value(),
+            sslmode=wanted.sslmode.value,
+        )
+        with self._progress.step(f"Connecting to PostgreSQL at {database}"):
+            wait_until_reachable(database, DATABASE_PATIENCE, self._progress.note)
+        return _as_configured(database, wanted)
+
+    def _start_ray(self) -> RayCluster:
+        address = self._settings.service.ray_address
+        with self._progress.step(f"Joining the Ray cluster at {address}" if address else "Starting Ray"):
+            from cos_ray.cluster import runtime
+
+            self.cluster_parts.callback(runtime.leave)
+            cluster = runtime.start_or_join(self._settings.service.name, address)
+            self._signals.take_back()
+            self.cluster_parts.is_lost = cluster.is_lost
+        if cluster.nodes > 1 and self._settings.database.is_embedded:
+            raise StartFailed(
+                f"a cluster of {cluster.nodes} nodes needs a database that all of them reach: set COS_DB_HOST"
+            )
+        self.cluster_parts.callback(runtime.stop_actors, cluster, READ_SIDE_DRAIN)
+        return cluster
+
+    def _start_parts(self, database: Database, cluster: RayCluster) -> None:
+        from cos_ray.bootstrap.ingress import build_ingress
+        from cos_ray.bootstrap.journal import build_journal
+        from cos_ray.bootstrap.read_side import ReadSideWiring, build_read_side
+        from cos_ray.bootstrap.wiring import EntityWiring
+        from cos_ray.cluster.journal_actor import JournalRecipe
+        from cos_ray.cluster.read_side_actor import start_read_side
+        from cos_ray.cluster.sealed import seal
+        from cos_ray.cluster.serve_app import IngressOptions, start_ingress, stop_ingress
+        from cos_ray.handlers.channels import GrpcTarget
+        from cos_ray.ingress.service import SERVICER_FUNCTIONS, Ingress, IngressPolicy
+
+        settings, logs = self._settings, self._logs
+        shards = settings.entities.num_shards or SHARDS
+        active = [config for config in self._read_sides if self._is_active(config)]
+        journal = JournalRecipe(
+            seal(build_journal, logs, database), tuple(config.read_side_id for config in active)
+        )
+        target = settings.write_side.target
+        wiring = EntityWiring(
+            namespace=cluster.namespace,
+            shards=shards,
+            write_handler=GrpcTarget(target.host, target.port, settings.write_side.use_tls),
+            call_timeout=settings.calls.handler_timeout,
+            logs=logs,
+            journal=journal,
+        )
+        for config in active:
+            with self._progress.step(f"Starting read side {config.read_side_id}"):
+                build = seal(build_read_side, ReadSideWiring(config, shards, database, logs))
+                start_read_side(cluster.namespace, config.read_side_id, build)
+        policy = IngressPolicy(
+            command_timeout=settings.calls.command_timeout.total_seconds(),
+            propagated_headers=settings.write_side.propagated_headers,
+            persisted_headers=settings.write_side.persisted_headers,
+        )
+        options = IngressOptions(
+            application=cluster.namespace,
+            host=settings.service.address,
+            grpc_port=settings.service.port,
+            http_port=settings.service.http_port,
+            servicer_functions=SERVICER_FUNCTIONS,
+        )
+        with self._progress.step("Starting the ingress on Ray Serve"):
+            self.cluster_parts.callback(stop_ingress, options)
+            start_ingress(Ingress, seal(build_ingress, wiring, database, policy), options)
+
+    def _is_active(self, config: ReadSideConfig) -> bool:
+        if config.enabled and not config.auto_start:
+            self._progress.note(f"read side {config.read_side_id} is not started: autoStart is false")
+        return config.enabled and config.auto_start
+
+
+def _as_configured(database: Database, wanted: DatabaseSettings) -> Database:
+    """The database, to be used as the settings say."""
+    return replace(
+        database,
+        schema=wanted.schema_name,
+        pool_max_size=wanted.pool_max_size,
+        pool_min_size=min(wanted.pool_min_idle, wanted.pool_max_size),
+        idle_timeout=wanted.pool_idle_timeout,
+        max_lifetime=wanted.pool_max_lifetime,
+    )

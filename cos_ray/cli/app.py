@@ -1,0 +1,149 @@
+"""
+The commands of `cos-ray`.
+
+Exit status: 0 all went well, 1 the service could not start or something is wrong with what was
+checked, 2 the configuration is wrong (or the command was mistyped).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from cos_ray import __version__
+from cos_ray.domain.errors import ConfigurationError, CosError, StartFailed
+
+if TYPE_CHECKING:
+    from cos_ray.cli.configuration import Configuration
+
+FAILED = 1
+MISCONFIGURED = 2
+
+app = typer.Typer(
+    name="cos-ray",
+    help="Event sourcing over gRPC, on Ray and Postgres.",
+    epilog="Try `cos-ray demo` first. Every variable: `cos-ray config show`.",
+    no_args_is_help=True,
+    add_completion=False,
+    # Plain help, which wraps as written and needs no rich.
+    rich_markup_mode=None,
+    # An unforeseen error shows Python's own traceback, without the values of variables: some are secrets.
+    pretty_exceptions_enable=False,
+)
+config = typer.Typer(
+    help="Look at the configuration, or check it, without starting anything.", no_args_is_help=True
+)
+app.add_typer(config, name="config")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"cos-ray {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def cos_ray(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Event sourcing over gRPC, on Ray and Postgres."""
+
+
+@app.command()
+def serve() -> None:
+    r"""
+    Start the service here, or join the Ray cluster of RAY_ADDRESS.
+
+    Everything is configured by environment variables, or by a YAML file of the same names that
+    COS_CONFIG points to. The most important:
+
+    \b
+    COS_WRITE_SIDE_HOST    host of your write handler (required)
+    COS_WRITE_SIDE_PORT    port of your write handler (required)
+    COS_PORT               port for gRPC (9000)
+    COS_DB_HOST            the database; unset: an embedded one is started
+    COS_DB_PASSWORD        its password, or COS_DB_PASSWORD_FILE
+    COS_DATA_DIR           where the embedded database keeps its data
+    COS_READ_SIDE_ENABLED  whether read sides run (false)
+    COS_READ_SIDE_CONFIG   a YAML file of read sides, or a folder of such
+    LOG_LEVEL, LOG_STYLE   DEBUG, INFO, WARN, ERROR; JSON, STANDARD, SIMPLE
+
+    `cos-ray config show` lists them all. The service is ready when its gRPC health check answers
+    SERVING; SIGTERM or Ctrl-C ends it, commands under way first.
+    """
+    configuration = _checked(os.environ, MISCONFIGURED)
+    # Only now: Ray takes seconds to import, and a wrong variable is to be told at once.
+    from cos_ray.bootstrap.service import serve as start
+    from cos_ray.cli.progress import Progress
+    from cos_ray.telemetry.logs import LogSettings
+
+    settings = configuration.settings
+    logs = LogSettings(settings.logs.level.value, settings.logs.style.value, settings.service.name)
+    logs.apply()
+    configuration.log_notices()
+    try:
+        status = start(settings, configuration.read_sides, logs, Progress(), os.environ)
+    except ConfigurationError as error:
+        _fail(error, MISCONFIGURED)
+    except StartFailed as error:
+        _fail(error, FAILED)
+    raise typer.Exit(status)
+
+
+@app.command()
+def demo() -> None:
+    """
+    See it work: a small bank on a database of its own, in this terminal, in about a minute.
+
+    Accounts are opened and used, one of their processes is killed, the service is restarted, and
+    nothing is lost. Needs no configuration, and leaves nothing behind.
+    """
+    from cos_ray.cli.demo import run
+
+    raise typer.Exit(run())
+
+
+@config.command()
+def show() -> None:
+    """
+    List every variable and what it means.
+
+    With its value (secrets masked), where that comes from, and its default.
+    """
+    from cos_ray.cli.configuration import shown
+
+    try:
+        shown(os.environ)
+    except ConfigurationError as error:
+        _fail(error, MISCONFIGURED)
+
+
+@config.command()
+def check() -> None:
+    """
+    Say what is wrong with the configuration.
+
+    One line for each variable that `cos-ray serve` would not accept; exit status 1 if there is one.
+    """
+    for notice in _checked(os.environ, FAILED).notices:
+        typer.echo(notice, err=True)
+    typer.echo("the configuration is good")
+
+
+def _checked(environment: Mapping[str, str], status: int) -> Configuration:
+    from cos_ray.cli.configuration import checked
+
+    try:
+        return checked(environment)
+    except ConfigurationError as error:
+        _fail(error, status)
+
+
+def _fail(error: CosError, status: int) -> NoReturn:
+    typer.echo(str(error), err=True)
+    raise typer.Exit(status)

@@ -1,0 +1,109 @@
+"""
+The configuration as commands need it: checked as a whole, or shown as a table.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeVar
+
+from rich.markup import escape
+
+from cos_ray.config.description import Row, described
+from cos_ray.config.environment import with_file
+from cos_ray.config.read_sides import ReadSideConfig, read_sides_from
+from cos_ray.config.read_sides import unsupported as read_side_unsupported
+from cos_ray.config.serving import missing, notices, unsupported
+from cos_ray.config.settings import Settings
+from cos_ray.domain.errors import ConfigurationError
+
+FULL = ("value", "from", "default", "meaning")
+STACKED = ("value and meaning",)
+
+ROOMY = 150
+"""From this width on a terminal has room for all columns side by side."""
+
+UNCUT = 400
+"""A width at which no row of the table is wrapped."""
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """All that `serve` goes by."""
+
+    settings: Settings
+    read_sides: Sequence[ReadSideConfig]
+    notices: tuple[str, ...]
+    """What to tell about variables that have no effect."""
+
+    def log_notices(self) -> None:
+        """Log each notice on a line of its own."""
+        for notice in self.notices:
+            logger.warning(notice)
+
+
+def checked(environment: Mapping[str, str]) -> Configuration:
+    """
+    The configuration, if `serve` can go by it.
+
+    Raises ConfigurationError with a line for each variable that is wrong, missing, or asks for
+    what this release cannot do.
+    """
+    told = with_file(environment)
+    wrong = missing(told)
+    settings = _collecting(wrong, lambda: Settings.from_environment(told))
+    read_sides = _collecting(wrong, lambda: read_sides_from(told))
+    if settings is not None:
+        wrong += unsupported(settings)
+    if read_sides is not None:
+        wrong += [fault for read_side in read_sides if (fault := read_side_unsupported(read_side))]
+    if settings is None or read_sides is None or wrong:
+        raise ConfigurationError("\n".join(wrong))
+    return Configuration(settings, read_sides, tuple(notices(told)))
+
+
+def _collecting(wrong: list[str], build: Callable[[], T]) -> T | None:
+    """What `build` makes; or None, with its complaints added to those already found."""
+    try:
+        return build()
+    except ConfigurationError as error:
+        wrong.append(str(error))
+        return None
+
+
+def shown(environment: Mapping[str, str]) -> None:
+    """Print a table of every variable. Raises ConfigurationError when one does not parse."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    rows = described(Settings.from_environment(environment), environment)
+    # Without a terminal each variable has one line: the output is for grep.
+    console = Console(width=None if sys.stdout.isatty() else UNCUT, highlight=False)
+    heads, cells = (FULL, _full) if console.width >= ROOMY else (STACKED, _stacked)
+    table = Table(Column("variable", no_wrap=True), *heads, box=box.SIMPLE_HEAD, pad_edge=False)
+    for group, members in groupby(rows, key=lambda row: row.group):
+        table.add_section()
+        table.add_row(group, style="bold cyan")
+        for row in members:
+            style = None if row.source == "default" else "bold"
+            table.add_row(row.variable, *map(escape, cells(row)), style=style)
+    console.print(table)
+
+
+def _full(row: Row) -> Sequence[str]:
+    return row.value, row.source, row.default, row.meaning
+
+
+def _stacked(row: Row) -> Sequence[str]:
+    """For a narrow terminal: one under the other, rather than columns too narrow to read."""
+    origin = f"({row.source}; default: {row.default or 'none'})"
+    return (f"{row.value} {'' if row.source == 'default' else origin}\n{row.meaning}".lstrip(),)

@@ -1,0 +1,42 @@
+"""One entity's own process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import ray
+from ray.actor import exit_actor
+
+from cos_ray.domain.ids import EntityId
+from cos_ray.domain.messages import Command, Reply, TryElsewhere
+from cos_ray.writeside.entity import Entity
+
+EntityBuilder = Callable[[EntityId], Entity]
+
+
+# max_task_retries stays 0: Ray would run the command again although its first run may already
+# be in the journal.
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)
+class EntityActor:
+    """Hosts one `Entity`; the behaviour is in `cos_ray.writeside.entity`."""
+
+    def __init__(self, entity_id: EntityId, build: EntityBuilder) -> None:
+        self._entity = build(entity_id)
+
+    async def process(self, command: Command) -> Reply:
+        """Run the command when its turn comes."""
+        reply = await self._entity.process(command)
+        if isinstance(reply, TryElsewhere):
+            # A copy that keeps losing to another leaves; the name, if it is this one's, is free then.
+            ray.get_runtime_context().current_actor.leave.remote()
+        return reply
+
+    async def leave(self) -> None:
+        """End this process once its running commands are done."""
+        exit_actor()
+
+    async def pid(self) -> int:
+        """This process's id."""
+        import os
+
+        return os.getpid()

@@ -1,0 +1,163 @@
+"""
+A node's way to the journal: one actor with a bounded number of connections.
+
+Whatever its entities append at the same time travels to Postgres together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cos_ray.cluster.names import journal_actor_name
+from cos_ray.cluster.pokes import ReadSidePokes
+from cos_ray.domain.errors import CosError, JournalUnavailable, OutcomeUnknown
+from cos_ray.domain.ids import CommandId, EntityId, Offset, ReadSideId
+from cos_ray.domain.messages import Append, EventEnvelope
+from cos_ray.ports import Journal, Publisher
+
+logger = logging.getLogger(__name__)
+
+SETTLING_TIME = 10.0
+"""Seconds in which an append that got lost with the journal actor is asked for again."""
+
+
+class OwnedJournal(Journal, Protocol):
+    """A journal that its process has to close."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRecipe:
+    """What it takes to start a node's journal actor."""
+
+    build: Callable[[], Awaitable[OwnedJournal]]
+    read_sides: tuple[ReadSideId, ...] = ()
+    """Whom to tell about new events."""
+
+
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=4000)
+class JournalActor:
+    """Hosts a node's journal writer; errors travel as values, for Ray would dress them up."""
+
+    def __init__(self, namespace: str, recipe: JournalRecipe) -> None:
+        self._build = recipe.build
+        self._publisher: Publisher = ReadSidePokes(namespace, recipe.read_sides)
+        self._opening: asyncio.Future[OwnedJournal] | None = None
+
+    async def append(self, append: Append) -> Offset | CosError:
+        """Like `Journal.append`; then the read sides are told."""
+        answer: Offset | CosError = await self._answer(lambda journal: journal.append(append))
+        if not isinstance(answer, CosError):
+            self._publisher.appended([append.shard])
+        return answer
+
+    async def newest(self, entity_id: EntityId) -> EventEnvelope | CosError | None:
+        """Like `Journal.newest`."""
+        return await self._answer(lambda journal: journal.newest(entity_id))
+
+    async def stored_by(self, entity_id: EntityId, command_id: CommandId) -> EventEnvelope | CosError | None:
+        """Like `Journal.stored_by`."""
+        return await self._answer(lambda journal: journal.stored_by(entity_id, command_id))
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        if self._opening is not None:
+            await (await self._opening).close()
+
+    async def _answer(self, ask: Callable[[OwnedJournal], Awaitable[Any]]) -> Any:
+        if self._opening is None or (self._opening.done() and self._opening.exception() is not None):
+            self._opening = asyncio.ensure_future(self._build())
+        try:
+            return await ask(await asyncio.shield(self._opening))
+        except CosError as error:
+            return error
+
+
+class NodeJournal:
+    """The journal as an entity's process sees it: through its node's journal actor."""
+
+    def __init__(self, namespace: str, recipe: JournalRecipe) -> None:
+        self._namespace = namespace
+        self._recipe = recipe
+        self._actor: ActorHandle[Any] | None = None
+
+    async def append(self, append: Append) -> Offset:
+        """Like `Journal.append`; an append that got lost is asked for again until it is settled."""
+        deadline = asyncio.get_running_loop().time() + SETTLING_TIME
+        maybe_stored = False
+        while True:
+            try:
+                # The same append again stores nothing twice: the journal knows it by its bytes.
+                offset: Offset = await self._ask("append", append)
+                return offset
+            except RayError as error:
+                logger.info("journal actor lost", extra={"reason": str(error)})
+                maybe_stored = True
+            except JournalUnavailable:
+                if not maybe_stored:
+                    raise
+            if asyncio.get_running_loop().time() > deadline:
+                raise OutcomeUnknown
+            await asyncio.sleep(0.05)
+
+    async def newest(self, entity_id: EntityId) -> EventEnvelope | None:
+        """Like `Journal.newest`."""
+        envelope: EventEnvelope | None = await self._question("newest", entity_id)
+        return envelope
+
+    async def stored_by(self, entity_id: EntityId, command_id: CommandId) -> EventEnvelope | None:
+        """Like `Journal.stored_by`."""
+        envelope: EventEnvelope | None = await self._question("stored_by", entity_id, command_id)
+        return envelope
+
+    async def _question(self, method: str, *arguments: object) -> Any:
+        deadline = asyncio.get_running_loop().time() + SETTLING_TIME
+        while True:
+            try:
+                return await self._ask(method, *arguments)
+            except RayError as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise JournalUnavailable("the node's journal actor is gone") from error
+            await asyncio.sleep(0.05)
+
+    async def _ask(self, method: str, *arguments: object) -> Any:
+        if self._actor is None:
+            self._actor = await asyncio.to_thread(self._find_or_start)
+        try:
+            answer = await getattr(self._actor, method).remote(*arguments)
+        except RayError:
+            self._actor = None
+            raise
+        if isinstance(answer, CosError):
+            raise answer
+        return answer
+
+    def _find_or_start(self) -> ActorHandle[Any]:
+        node_id = ray.get_runtime_context().get_node_id()
+        try:
+            return self._started(node_id)
+        except ValueError as error:
+            # Ray's word for a name that was taken and given up in the same moment.
+            raise RayActorError(error_msg=str(error)) from error
+
+    def _started(self, node_id: str) -> ActorHandle[Any]:
+        handle: ActorHandle[Any] = JournalActor.options(  # type: ignore[attr-defined]
+            name=journal_actor_name(node_id),
+            namespace=self._namespace,
+            lifetime="detached",
+            get_if_exists=True,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
+        ).remote(self._namespace, self._recipe)
+        return handle

@@ -1,0 +1,25 @@
+"""Who is called what inside a Ray cluster."""
+
+from __future__ import annotations
+
+from cos_ray.domain.ids import EntityId, ReadSideId
+
+
+def namespace_of(service: str) -> str:
+    """The Ray namespace of a service's actors."""
+    return f"cos-{service}"
+
+
+def entity_actor_name(entity_id: EntityId) -> str:
+    """The name of an entity's own actor."""
+    return f"entity:{entity_id}"
+
+
+def journal_actor_name(node_id: str) -> str:
+    """The name of the actor through which a node's entities append."""
+    return f"journal:{node_id}"
+
+
+def read_side_actor_name(read_side: ReadSideId) -> str:
+    """The name of a read side's actor."""
+    return f"read-side:{read_side}"

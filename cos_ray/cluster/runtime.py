@@ -1,0 +1,89 @@
+"""Ray itself: started here for this service alone, or joined."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+
+import psutil
+import ray
+from ray.exceptions import RayError
+
+from cos_ray.cluster.names import namespace_of
+from cos_ray.domain.errors import StartFailed
+
+
+@dataclass(frozen=True, slots=True)
+class RayCluster:
+    """A cluster this process is connected to."""
+
+    namespace: str
+    is_ours: bool
+    """Whether this process started it, and so ends it."""
+    nodes: int
+    dashboard: str | None
+    """Where Ray shows its nodes and actors, if it does."""
+    vital: tuple[psutil.Process, ...] = ()
+    """The processes without which a cluster of ours is none."""
+
+    def is_lost(self) -> bool:
+        """Whether a cluster of ours is gone, so that nothing in it answers any more."""
+        return any(not _is_alive(process) for process in self.vital)
+
+
+def start_or_join(service: str, address: str | None) -> RayCluster:
+    """Start Ray on this machine, or join the cluster at `address`. Raises StartFailed."""
+    namespace = namespace_of(service)
+    common = {"namespace": namespace, "logging_level": logging.ERROR, "log_to_driver": True}
+    try:
+        if address is None:
+            context = ray.init(
+                # "local", for without it ray would join whatever cluster runs on this machine.
+                address="local",
+                include_dashboard=True,
+                dashboard_host="127.0.0.1",
+                _node_ip_address="127.0.0.1",
+                **common,
+            )
+        else:
+            context = ray.init(address=address, **common)
+    except (ConnectionError, RayError, RuntimeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise StartFailed(f"Ray cannot be {'started' if address is None else 'joined'}: {reason}") from error
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else None
+    return RayCluster(namespace, address is None, nodes, dashboard, _vital() if address is None else ())
+
+
+def _vital() -> tuple[psutil.Process, ...]:
+    children = psutil.Process().children()
+    return tuple(process for process in children if process.name() in ("gcs_server", "raylet"))
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    # As a child of this process a dead one is a zombie until someone asks for its exit status.
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def stop_actors(cluster: RayCluster, drain: timedelta) -> None:
+    """Let the read sides save where they are, then end every actor of the namespace."""
+    named = [
+        actor["name"]
+        for actor in ray.util.list_named_actors(all_namespaces=True)
+        if actor["namespace"] == cluster.namespace
+    ]
+    handles = {}
+    for name in named:
+        with contextlib.suppress(ValueError):  # gone meanwhile
+            handles[name] = ray.get_actor(name, namespace=cluster.namespace)
+    stopping = [handle.stop.remote() for name, handle in handles.items() if name.startswith("read-side:")]
+    ray.wait(stopping, num_returns=len(stopping), timeout=drain.total_seconds()) if stopping else None
+    for handle in handles.values():
+        ray.kill(handle)
+
+
+def leave() -> None:
+    """Disconnect; a cluster this process started ends with all its processes."""
+    ray.shutdown()

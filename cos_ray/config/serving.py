@@ -1,0 +1,111 @@
+"""
+What this release makes of the settings: what it needs, cannot do yet, or has no use for.
+
+Every variable of CoS is accepted; none that matters is passed over in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+from cos_ray.config.environment import CONFIG
+from cos_ray.config.settings import HandlerProtocol, Placement, ServerProtocol, Settings, groups
+
+IGNORED = {"COS_DEPLOYMENT_MODE", "COS_REPLICA_COUNT", "POD_IP", "COS_KUBERNETES_APP_LABEL"}
+"""CoS's variables for forming a cluster, which Ray does here."""
+
+WITHOUT_EFFECT = {
+    "COS_IDEMPOTENCY_TTL",
+    "COS_NUM_SNAPSHOTS_TO_RETAIN",
+    "COS_SHARD_ACTORS",
+    "COS_SNAPSHOT_FREQUENCY",
+    "OTEL_JAVAAGENT_ENABLED",
+}
+"""Variables of what is still to come, that do no harm to go without."""
+
+READ_SIDE_SETTING = "COS_READ_SIDE_CONFIG__"
+"""How variables of one read side begin; they are read, and complained about, in `read_sides`."""
+
+READ_SIDE_VARIABLES = {"COS_READ_SIDE_ENABLED", "COS_READ_SIDE_CONFIG"}
+
+
+def missing(told: Mapping[str, str]) -> list[str]:
+    """A line for each variable that serving needs and nobody set."""
+    if "COS_WRITE_SIDE_HANDLER" in told:
+        return []
+    needed = {"COS_WRITE_SIDE_HOST": "host", "COS_WRITE_SIDE_PORT": "port (1 to 65535)"}
+    return [
+        f"{variable} is not set, but needed: the {what} of your write handler"
+        for variable, what in needed.items()
+        if variable not in told
+    ]
+
+
+def unsupported(settings: Settings) -> list[str]:
+    """A line for each setting that asks for something this release cannot do."""
+    service, write_side, retention = settings.service, settings.write_side, settings.retention
+    asked = [
+        (service.protocol is not ServerProtocol.GRPC, "COS_SERVER_PROTOCOL", service.protocol.value, "grpc"),
+        (
+            bool(service.descriptor_sets),
+            "COS_DESCRIPTOR_SETS",
+            ",".join(map(str, service.descriptor_sets)),
+            "leaving it out",
+        ),
+        (
+            settings.entities.placement is not Placement.DEDICATED,
+            "COS_ENTITY_PLACEMENT",
+            "sharded",
+            "dedicated",
+        ),
+        (write_side.protocol is not HandlerProtocol.GRPC, "COS_WRITE_SIDE_PROTOCOL", "http", "grpc"),
+        (
+            write_side.handler is not None,
+            "COS_WRITE_SIDE_HANDLER",
+            write_side.handler or "",
+            "leaving it out",
+        ),
+        (write_side.proto_validation, "COS_WRITE_SIDE_PROTO_VALIDATION", "true", "false"),
+        (write_side.breaker_enabled, "COS_WRITE_SIDE_BREAKER_ENABLED", "true", "false"),
+        (settings.read_sides.actors > 1, "COS_READ_SIDE_ACTORS", str(settings.read_sides.actors), "1"),
+        (settings.read_sides.breaker_enabled, "COS_READ_SIDE_BREAKER_ENABLED", "true", "false"),
+        (settings.subscriptions.enabled, "COS_SUBSCRIPTION_ENABLED", "true", "false"),
+        (retention.logical_deletion, "COS_JOURNAL_LOGICAL_DELETION", "true", "false"),
+        (
+            retention.encryption_class is not None,
+            "COS_ENCRYPTION_CLASS",
+            retention.encryption_class or "",
+            "leaving it out",
+        ),
+    ]
+    return [
+        f"{variable} is {value!r}, which is not available in this release; allowed: {instead}"
+        for is_asked, variable, value, instead in asked
+        if is_asked
+    ]
+
+
+def notices(told: Mapping[str, str]) -> list[str]:
+    """Lines to log about variables that have no effect: CoS's own, and names nobody knows."""
+    lines = []
+    if ignored := sorted(IGNORED.intersection(told)):
+        lines.append(f"accepted and ignored: {', '.join(ignored)}")
+    if waiting := sorted(WITHOUT_EFFECT.intersection(told)):
+        lines.append(f"accepted, but without effect in this release: {', '.join(waiting)}")
+    known = known_variables()
+    for variable in sorted(told):
+        if (
+            variable.startswith("COS_")
+            and variable not in known
+            and not variable.startswith(READ_SIDE_SETTING)
+        ):
+            near = get_close_matches(variable, known, n=1)
+            lines.append(f"unknown variable {variable}" + (f"; did you mean {near[0]}?" if near else ""))
+    return lines
+
+
+def known_variables() -> set[str]:
+    """Every variable that is understood, but for the patterned ones of single read sides."""
+    ours = {variable for group in groups().values() for variable in group.variables()}
+    return ours | READ_SIDE_VARIABLES | IGNORED | {CONFIG}

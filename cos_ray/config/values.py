@@ -1,0 +1,146 @@
+"""
+The kinds of values a variable can have: how its text is read, and what is allowed.
+
+A kind is a type with the words a user sees when a text does not fit; see `complaints`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, StringConstraints
+
+UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+}
+LONGEST = timedelta(days=3650)
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+_FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What a value of this kind may be, in words for the user."""
+
+    text: str
+
+
+class Choice(Enum):
+    """One of a few words, upper or lower case alike."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Choice | None:
+        wanted = str(value).strip().casefold()
+        return next((member for member in cls if member.value.casefold() == wanted), None)
+
+
+def duration(text: str, plain: str | None = None) -> timedelta:
+    """Read `500ms`, `10s`, `1m`, `1h`; a number without unit counts `plain`, if that is given."""
+    match = _DURATION.fullmatch(text.strip().lower())
+    unit = UNITS.get(match[2] or plain or "") if match else None
+    if match is None or unit is None:
+        raise ValueError("not a duration")
+    milliseconds = Decimal(match[1]) * (unit // UNITS["ms"])
+    if not 1 <= milliseconds <= LONGEST // UNITS["ms"]:
+        raise ValueError("shorter than 1 ms, or longer than ten years")
+    return timedelta(milliseconds=float(milliseconds))
+
+
+def duration_text(value: timedelta) -> str:
+    """Write a duration as `duration` reads it, in the largest unit that leaves no fraction."""
+    for name, unit in reversed(UNITS.items()):
+        if value and value % unit == timedelta(0):
+            return f"{value // unit}{name}"
+    return f"{value / UNITS['ms']:g}ms"
+
+
+def _reading(read: Callable[[str], Any]) -> BeforeValidator:
+    """Read texts; leave alone what a Python caller gives as it should be."""
+    return BeforeValidator(lambda value: read(value) if isinstance(value, str) else value)
+
+
+def _flag(text: str) -> bool:
+    if (value := _FLAGS.get(text.strip().lower())) is None:
+        raise ValueError("not a flag")
+    return value
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Split at commas; blanks and duplicates go, the order stays (as in CoS)."""
+    return tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
+
+
+def _path(text: str) -> Path:
+    if not text.strip():
+        raise ValueError("blank")
+    return Path(text.strip())
+
+
+_A_DURATION = "a duration such as 500ms, 10s, 1m or 1h"
+
+Flag = Annotated[bool, _reading(_flag), Allowed("true or false")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+BreakerFailures = Annotated[int, Field(ge=1, le=100)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Text = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1), Allowed("a text that is not blank")
+]
+Host = Annotated[
+    str,
+    StringConstraints(
+        strip_whitespace=True,
+        # Either a name or an IPv4 address, or what holds colons: an IPv6 address.
+        pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9._])?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*)$",
+    ),
+    Allowed("a host name or an IP address, without a scheme or a port"),
+]
+ServiceName = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"),
+    Allowed("at most 100 letters, digits, dots, hyphens and underscores, beginning with a letter or digit"),
+]
+SchemaName = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=63),
+    Allowed("a schema's name of 1 to 63 characters"),
+]
+Handler = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"),
+    Allowed("package.module:Class"),
+]
+Duration = Annotated[timedelta, _reading(duration), Allowed(_A_DURATION)]
+Milliseconds = Annotated[
+    timedelta,
+    _reading(lambda text: duration(text, plain="ms")),
+    Allowed(f"a number of milliseconds, or {_A_DURATION}"),
+]
+Seconds = Annotated[
+    timedelta,
+    _reading(lambda text: duration(text, plain="s")),
+    Allowed(f"a number of seconds, or {_A_DURATION}"),
+]
+Names = Annotated[tuple[str, ...], _reading(_names), Allowed("names separated by commas")]
+HeaderKeys = Annotated[
+    tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")], ...],
+    _reading(_names),
+    Allowed("header names separated by commas, each of letters, digits, dots, hyphens and underscores"),
+]
+Folder = Annotated[Path, _reading(_path), Allowed("a folder's path")]
+File = Annotated[Path, _reading(_path), Allowed("a file's path")]
+Files = Annotated[
+    tuple[Path, ...],
+    _reading(lambda text: tuple(Path(name) for name in _names(text))),
+    Allowed("paths of files, separated by commas"),
+]

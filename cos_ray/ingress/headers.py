@@ -1,0 +1,26 @@
+"""What a request's metadata says to the service, beside the message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from cos_ray.domain.messages import Header, Headers
+
+
+def header_keys(setting: str) -> tuple[str, ...]:
+    """The keys of a comma-separated setting: trimmed, blanks and repetitions left out, in order."""
+    return tuple(dict.fromkeys(key for part in setting.split(",") if (key := part.strip())))
+
+
+def select_headers(metadata: Iterable[tuple[str, str | bytes]], keys: Sequence[str]) -> Headers:
+    """
+    For each key each of its values, in order; the key is kept as configured (as in CoS).
+
+    Metadata keys are lower-case on the wire. Values of `-bin` keys are bytes.
+    """
+    if not keys:
+        return ()
+    values: dict[str, list[str | bytes]] = {}
+    for key, value in metadata:
+        values.setdefault(key.lower(), []).append(value)
+    return tuple(Header(key, value) for key in keys for value in values.get(key.lower(), ()))

@@ -1,0 +1,57 @@
+"""How a domain status reaches a gRPC client."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import grpc
+
+from cos_ray.domain.errors import Status
+
+_GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class ReplyContext(Protocol):
+    """What Serve hands to each gRPC method, as far as it is used here."""
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """The status code of the reply."""
+        ...
+
+    def set_details(self, details: str) -> None:
+        """The status message of the reply."""
+        ...
+
+    def set_trailing_metadata(self, trailing_metadata: list[tuple[str, str | bytes]]) -> None:
+        """The metadata after the reply; a second call replaces the first."""
+        ...
+
+    def invocation_metadata(self) -> list[tuple[str, str | bytes]]:
+        """The metadata of the request, in order, repeated keys included."""
+        ...
+
+
+def refuse(context: ReplyContext, status: Status) -> None:
+    """
+    Let the call end with this status; the method then returns an empty message.
+
+    Nothing is raised: Serve would add a stack trace to what the client sees.
+    """
+    context.set_code(_GRPC_CODES[status.code])
+    context.set_details(status.message)
+    if status.details is not None:
+        context.set_trailing_metadata([("grpc-status-details-bin", status.details)])
+
+
+class StreamRefused(Exception):
+    """Ends a stream before its first message; the client sees the status set before, no more."""
+
+
+def refused_stream(context: ReplyContext, status: Status) -> StreamRefused:
+    """
+    What a streaming method raises to end with this status.
+
+    A stream that merely returns loses its status on the way through Serve's own proxy.
+    """
+    refuse(context, status)
+    return StreamRefused(status.message)

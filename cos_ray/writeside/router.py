@@ -1,0 +1,80 @@
+"""
+A command's way to its entity, wherever that lives, and back.
+
+When an entity's process dies under a command, nobody knows what became of it; but the journal
+will. So the command is sent again under the same id, marked: the entity then asks the journal
+for that id before it runs anything, and the journal's key stops whichever copy comes second.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import timedelta
+
+from typing_extensions import assert_never
+
+from cos_ray.domain.errors import OUTCOME_UNKNOWN, Code, EntityLost, EntitySilent, Status
+from cos_ray.domain.evolution import state_after, unborn
+from cos_ray.domain.failure_policy import Backoff
+from cos_ray.domain.ids import EntityId
+from cos_ray.domain.messages import Accepted, Command, EntityState, Refused, Reply, TryElsewhere
+from cos_ray.ports import Clock, Entities, Journal
+
+logger = logging.getLogger(__name__)
+
+RETRIES = Backoff(first=timedelta(milliseconds=20), longest=timedelta(milliseconds=500))
+"""How long to wait before a lost command is sent again."""
+
+
+class Router:
+    """Finds entities for commands, and states for questions."""
+
+    def __init__(self, entities: Entities, journal: Journal, clock: Clock) -> None:
+        self._entities = entities
+        self._journal = journal
+        self._clock = clock
+
+    async def process(self, command: Command) -> Reply:
+        """Run the command within its budget; never answers TryElsewhere."""
+        deadline = self._clock.monotonic() + command.budget
+        failures = 0
+        while True:
+            try:
+                reply = await self._entities.ask(command)
+            except EntitySilent:
+                return Refused(Status(Code.DEADLINE_EXCEEDED, "the command ran out of time"))
+            except EntityLost as error:
+                logger.info("entity lost", extra={"entity_id": command.entity_id, "reason": str(error)})
+                command = replace(command, maybe_stored=True)
+            else:
+                match reply:
+                    case Accepted() | Refused():
+                        return reply
+                    case TryElsewhere(maybe_stored):
+                        command = replace(command, maybe_stored=command.maybe_stored or maybe_stored)
+                    case unreachable:
+                        assert_never(unreachable)
+            failures += 1
+            wait = RETRIES.wait(failures).total_seconds()
+            left = deadline - self._clock.monotonic() - wait
+            if left <= 0:
+                return Refused(_out_of_time(command))
+            await self._clock.sleep(wait)
+            command = replace(command, budget=left)
+
+    async def state(self, entity_id: EntityId) -> EntityState:
+        """
+        The state after every acknowledged command; revision 0 for an entity without events.
+
+        Read from the journal, not from the entity: another copy may have gone further, and a
+        question is no reason to wake anyone. Raises JournalUnavailable.
+        """
+        newest = await self._journal.newest(entity_id)
+        return state_after(newest) if newest else unborn(entity_id)
+
+
+def _out_of_time(command: Command) -> Status:
+    if command.maybe_stored:
+        return OUTCOME_UNKNOWN
+    return Status(Code.UNAVAILABLE, "the entity could not be reached in time; nothing was stored")

@@ -1,0 +1,183 @@
+"""What the README tells its reader to do works, word for word, in an empty directory."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from tests.e2e.readme import README, Block, blocks, section
+
+PATIENCE = 120.0
+"""How long to wait for anything, in seconds."""
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("title", ["A first application", "A larger one, with a read side"])
+def test_the_readme_can_be_followed(title: str) -> None:
+    script = blocks(section(title))
+    assert {block.kind for block in script} >= {"run", "keep running", "prints"}
+    with empty_directory() as directory, ExitStack() as processes:
+        reader = Reader(directory, processes)
+        for block in script:
+            reader.follow(block)
+
+
+def test_every_path_the_readme_names_exists() -> None:
+    paths = re.findall(r"`((?:cos_ray|protos|tests)/[\w/.]*)", README.read_text(encoding="utf-8"))
+    assert len(paths) > 10
+    assert [path for path in paths if not (README.parent / path).exists()] == []
+
+
+class Reader:
+    """Follows the README block by block, but with free ports instead of those it names."""
+
+    def __init__(self, directory: Path, processes: ExitStack) -> None:
+        self._directory = directory / "application"
+        self._directory.mkdir()
+        self._logs = directory
+        self._processes = processes
+        self._ports = dict(zip(["50051", "50052", "9000", "9001"], free_ports(4), strict=True))
+        inherited = {n: v for n, v in os.environ.items() if not n.startswith(("COS_", "RAY_"))}
+        self._environment = {
+            **inherited,
+            # As if the environment in which this test runs had been activated.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}",
+            "COS_PORT": self._ports["9000"],
+            "COS_HTTP_PORT": self._ports["9001"],
+            "COS_DATA_DIR": str(directory / "data"),
+        }
+        self._printed = ""
+        self._again: Block | None = None
+        """What to run until it prints what is expected."""
+
+    def follow(self, block: Block) -> None:
+        """Do what the block says."""
+        block = Block(block.kind, block.how, self._with_free_ports(block.text))
+        match block.kind, block.how:
+            case "file", name:
+                (self._directory / name).write_text(block.text, encoding="utf-8")
+            case "run", "until it prints":
+                self._again = block
+            case "run", "" | "fails":
+                self._run(block)
+            case "keep running", "" | "cos-ray":
+                self._start(block)
+            case "prints", "":
+                self._expect(block.text)
+            case _:
+                raise AssertionError(f"what does this mean: {block.kind}: {block.how}?")
+
+    def _run(self, block: Block) -> None:
+        self._printed = ""
+        for variables, words in block.commands():
+            done = subprocess.run(
+                words,
+                cwd=self._directory,
+                env={**self._environment, **variables},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+            self._printed += done.stdout
+            if block.how != "until it prints":
+                assert (done.returncode != 0) == (block.how == "fails"), done.stdout
+
+    def _expect(self, text: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while self._again is not None and self._printed != text and time.monotonic() < deadline:
+            self._run(self._again)
+        self._again = None
+        assert self._printed == text
+
+    def _start(self, block: Block) -> None:
+        [(variables, words)] = block.commands()
+        log = self._logs / f"{Path(words[-1]).name}-{time.monotonic_ns()}.log"
+        process = self._processes.enter_context(
+            running(words, self._directory, {**self._environment, **variables}, log)
+        )
+        if block.how == "cos-ray":
+            address = f"127.0.0.1:{self._ports['9000']}"
+            wait_until(lambda: is_serving(address), process)
+        else:
+            wait_until(lambda: bool(log.read_text()), process)
+
+    def _with_free_ports(self, text: str) -> str:
+        for named, free in self._ports.items():
+            text = text.replace(named, free)
+        return text
+
+
+@contextmanager
+def running(
+    words: list[str], directory: Path, environment: dict[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is stopped as a process manager would, and must then end by itself."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            words, cwd=directory, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            status = process.wait(PATIENCE)
+        finally:
+            process.kill()
+            # pytest shows this if the test fails.
+            sys.stdout.write(f"--- {' '.join(words)}\n{log.read_text(errors='replace')}")
+    # A script of the README may leave SIGTERM to Python, which dies of it.
+    assert status == 0 or (status < 0 and words[0] == "python"), f"{words[0]} ended with {status}"
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    """Return once the condition holds; fail when the process has ended before."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert process.poll() is None, "the process has ended"
+        assert time.monotonic() < deadline, "the process is not ready"
+        time.sleep(0.1)
+
+
+def is_serving(address: str) -> bool:
+    """Whether the health service at this address says so."""
+    with grpc.insecure_channel(address) as channel:
+        try:
+            reply = HealthStub(channel).Check(HealthCheckRequest(), timeout=5)
+        except grpc.RpcError:
+            return False
+    return bool(reply.status == HealthCheckResponse.SERVING)
+
+
+def free_ports(count: int) -> list[str]:
+    """Ports that nobody listens on, all different."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(closing(socket.create_server(("127.0.0.1", 0)))) for _ in range(count)]
+        return [str(s.getsockname()[1]) for s in sockets]
+
+
+@contextmanager
+def empty_directory() -> Iterator[Path]:
+    """A directory that any user can pass through: the embedded database runs as one of its own."""
+    directory = Path(tempfile.mkdtemp(prefix="cos-ray-readme-"))
+    directory.chmod(0o755)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

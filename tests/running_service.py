@@ -1,0 +1,178 @@
+"""The service as its users run it: `cos-ray serve` in a process, on ports and data of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import psutil
+
+from cos_ray.bootstrap.listening import free_port
+from cos_ray.cli.child_process import ChildProcess
+from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
+
+BANK = "cos_ray.samples.bank"
+
+
+def plain_environment() -> dict[str, str]:
+    """This process's environment without what would configure the service or Ray."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(("COS_", "RAY_", "OTEL_"))
+    }
+
+
+class RunningService:
+    """`cos-ray serve`, started and stopped as often as a test likes, on the same data."""
+
+    def __init__(self, data_dir: Path, settings: Mapping[str, str]) -> None:
+        self.port, self.http_port = free_port(), free_port()
+        self.environment = {
+            **plain_environment(),
+            "COS_ADDRESS": "127.0.0.1",
+            "COS_HTTP_ADDRESS": "127.0.0.1",
+            "COS_PORT": str(self.port),
+            "COS_HTTP_PORT": str(self.http_port),
+            "COS_DATA_DIR": str(data_dir),
+            **settings,
+        }
+        self.output: list[str] = []
+        self._process: ChildProcess | None = None
+        self._family: dict[int, psutil.Process] = {}
+
+    @property
+    def address(self) -> str:
+        """Where clients reach it."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def dashboard(self) -> str:
+        """Where Ray shows its nodes and actors."""
+        return self._told("Ray dashboard ")
+
+    @property
+    def database_url(self) -> str:
+        """The embedded database, for a look into the journal."""
+        role, place = self._told("journal ").split("@")
+        password = (Path(self.environment["COS_DATA_DIR"]) / "password").read_text()
+        return f"postgresql://{role}:{password}@{place}"
+
+    @property
+    def pid(self) -> int:
+        """The launcher's process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it and return when it says that it is ready."""
+        self.output = []
+        self._process = ChildProcess(["cos_ray", "serve"], self.environment)
+        self.output.append(
+            self._process.wait_for(lambda line: line.startswith("Ray dashboard "), 90, self.output.append)
+        )
+
+    def stop(self, tell: Callable[[int], None] = lambda pid: os.kill(pid, signal.SIGTERM)) -> int:
+        """Tell the launcher to stop, by SIGTERM unless otherwise; its exit status within 30 s."""
+        assert self._process is not None
+        self._family |= family_of(self.pid)
+        tell(self.pid)
+        status = self._process.wait(within=30)
+        self._process = None
+        return status
+
+    def kill(self) -> None:
+        """SIGKILL the launcher, and nothing else."""
+        assert self._process is not None
+        self._family |= family_of(self.pid)
+        os.kill(self.pid, signal.SIGKILL)
+        self._process.stop()
+        self._process = None
+
+    def left_behind(self) -> list[str]:
+        """What still runs, seconds later, of the processes it had when it was last ended."""
+        _, alive = psutil.wait_procs(self._family.values(), timeout=10)
+        return [describe(process) for process in alive]
+
+    def end(self) -> None:
+        """Make sure that nothing of it runs any more, whatever became of the test."""
+        if self._process is not None:
+            self.stop()
+        for process in self._family.values():
+            if process.is_running():
+                process.kill()
+
+    @contextmanager
+    def client(self) -> Iterator[ChiefOfStateServiceStub]:
+        """A plain gRPC client."""
+        with grpc.insecure_channel(self.address) as channel:
+            yield ChiefOfStateServiceStub(channel)
+
+    def _told(self, beginning: str) -> str:
+        return next(line for line in self.output if line.startswith(beginning)).removeprefix(beginning)
+
+
+class BankHandlers:
+    """The sample's two handlers, each in its process."""
+
+    def __init__(self, directory: Path) -> None:
+        self.balances = directory / "balances.sqlite"
+        self._processes = [
+            ChildProcess([BANK, "write-handler", "--port", "0"], plain_environment()),
+            ChildProcess(
+                [BANK, "read-handler", "--port", "0", "--database", str(self.balances)], plain_environment()
+            ),
+        ]
+        ports = [
+            process.wait_for(lambda line: " listening on " in line, 30).rsplit(":", 1)[1]
+            for process in self._processes
+        ]
+        self.settings = {
+            "COS_WRITE_SIDE_HOST": "127.0.0.1",
+            "COS_WRITE_SIDE_PORT": ports[0],
+            "COS_READ_SIDE_ENABLED": "true",
+            "COS_READ_SIDE_CONFIG__HOST__balances": "127.0.0.1",
+            "COS_READ_SIDE_CONFIG__PORT__balances": ports[1],
+        }
+
+    def stop(self) -> None:
+        """End both."""
+        for process in self._processes:
+            process.stop()
+
+
+def serve_and_fail(settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run `cos-ray serve` with settings it cannot go by, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "cos_ray", "serve"],
+        env={**plain_environment(), **settings},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def eventually(is_true: Callable[[], bool], within: float = 20.0) -> None:
+    """Wait for a condition; fail after so many seconds."""
+    deadline = time.monotonic() + within
+    while not is_true():
+        assert time.monotonic() < deadline, f"not within {within} s"
+        time.sleep(0.05)
+
+
+def family_of(pid: int) -> dict[int, psutil.Process]:
+    """Every process that one has started, and they in turn, as long as they are of its line."""
+    return {process.pid: process for process in psutil.Process(pid).children(recursive=True)}
+
+
+def describe(process: psutil.Process) -> str:
+    """Its id and command line."""
+    try:
+        return f"{process.pid} {' '.join(process.cmdline())[:200]}"
+    except psutil.Error:
+        return f"{process.pid} (gone)"

@@ -1,0 +1,101 @@
+"""A wire between a client and a server that can be cut at a moment of the test's choosing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from enum import Enum, auto
+from types import TracebackType
+
+from typing_extensions import Self
+
+
+class Cut(Enum):
+    """Where the next exchange ends."""
+
+    BEFORE_THE_CALL = auto()
+    """The server never sees what the client sent."""
+    BEFORE_THE_REPLY = auto()
+    """The server has done it, and the client does not hear of it."""
+
+
+class TcpProxy:
+    """Forwards connections to one port, until told otherwise."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self.port = 0
+        self.cuts: list[Cut] = []
+        """What is in store for the next calls, one each."""
+        self.is_poisonous: Callable[[bytes], bool] = lambda data: False
+        """A call that it says yes to breaks its connection, always."""
+        self.refuses = False
+        """Whether new connections end at once."""
+        self.calls_cut = 0
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**20)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, type_: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.cut_all()
+
+    def cut_all(self) -> None:
+        """Cut every connection there is."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refuses:
+            writer.transport.abort()
+            return
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        self._writers |= {writer, far_writer}
+        armed = asyncio.Event()
+        with contextlib.suppress(ConnectionError):
+            await asyncio.wait(
+                [
+                    asyncio.create_task(self._calls(reader, far_writer, armed)),
+                    asyncio.create_task(self._replies(far_reader, writer, armed)),
+                ],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        for one in (writer, far_writer):
+            one.transport.abort()
+        self._writers -= {writer, far_writer}
+
+    async def _calls(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, armed: asyncio.Event
+    ) -> None:
+        while data := await reader.read(2**20):
+            if self.is_poisonous(data):
+                self.calls_cut += 1
+                return
+            # A Bind: a statement that was prepared is called; what comes before is connecting.
+            if self.cuts and b"chief_of_state" not in data and (data[:1] == b"B" or b"cos_append" in data):
+                self.calls_cut += 1
+                if self.cuts.pop(0) is Cut.BEFORE_THE_CALL:
+                    return
+                armed.set()
+            writer.write(data)
+            await writer.drain()
+
+    async def _replies(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, armed: asyncio.Event
+    ) -> None:
+        while data := await reader.read(2**20):
+            if armed.is_set():
+                # Until the server says that it is ready again, its transaction may be under way.
+                while not data.endswith(b"Z\x00\x00\x00\x05I"):
+                    data = await reader.read(2**20)
+                return
+            writer.write(data)
+            await writer.drain()
