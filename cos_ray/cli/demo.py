@@ -67,9 +67,7 @@ class Story:
     async def told(self, directory: Path, running: ExitStack) -> None:
         """Tell it, in this directory; what it starts is stopped by `running`."""
         begun = monotonic()
-        self._chapter(
-            "1", "A bank opens", "PostgreSQL, Ray, the ingress, and the bank's two handlers start here."
-        )
+        self._chapter("1", "A bank opens", "PostgreSQL, Ray, the ingress and two handlers start.")
         service = DemoService(directory, self._progress)
         running.callback(service.stop_all)
         service.start_handlers()
@@ -82,6 +80,7 @@ class Story:
             await self._read_side(before, service.balances)
             before = await self._death(bank, service, before)
         await self._restart(service, before)
+        service.stop_all()
         self._console.print(
             Panel(
                 f"Every step did what it should, in {monotonic() - begun:.0f} s. Nothing is left running.\n"
@@ -94,7 +93,7 @@ class Story:
         self._chapter(
             "2",
             "Commands",
-            "Each account is an entity, each entity a Ray actor: a process that owns its state.",
+            "Each account is an entity: a Ray actor, a process.",
         )
         begun = monotonic()
         with Bars(console=self._console, transient=True) as bars:
@@ -134,18 +133,16 @@ class Story:
         return states
 
     async def _read_side(self, states: Sequence[Statement], balances: Path) -> None:
-        self._chapter(
-            "3", "Events", "A read side was told of every event, in order, and kept a table of its own."
-        )
+        self._chapter("3", "Events", "A read side was told of each, in order, and kept a table.")
         rows = await _eventually(
             lambda: _rows(balances),
             lambda rows: _balances(rows) == _balances(states),
             "the read side to catch up",
         )
-        self._console.print(_table("Balances, as the read side's SQLite table has them", rows))
+        self._console.print(_table("Balances, as the read side has them", rows))
 
     async def _death(self, bank: Bank, service: DemoService, before: list[Statement]) -> list[Statement]:
-        self._chapter("4", "Death of a process", "An actor can be lost at any moment; its history cannot.")
+        self._chapter("4", "Death of a process", "Any process can be lost; the history cannot.")
         account = _account_of("Grace")
         pid = await asyncio.to_thread(service.pid_of_entity, account)
         os.kill(pid, signal.SIGKILL)
@@ -163,7 +160,7 @@ class Story:
         return await _statements(bank)
 
     async def _restart(self, service: DemoService, before: list[Statement]) -> None:
-        self._chapter("5", "Restart", "The whole service stops and starts again on the same data.")
+        self._chapter("5", "Restart", "The whole service stops, and starts again.")
         status = service.stop()
         _must(status == 0, f"the service ended with status {status}")
         service.start()

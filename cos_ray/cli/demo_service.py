@@ -51,7 +51,7 @@ class DemoService:
         self._service = ChildProcess(["cos_ray", "serve"], self._environment())
         with self._progress.step("Starting cos-ray serve"):
             line = self._service.wait_for(
-                lambda line: line.startswith("Ray dashboard "), 90, meanwhile=self._progress.note
+                lambda line: line.startswith("Ray dashboard "), 90, meanwhile=self._show
             )
         self._dashboard = line.split()[-1]
 
@@ -70,6 +70,7 @@ class DemoService:
             self.stop()
         for handler in self._handlers:
             handler.stop()
+        self._handlers = []
 
     def pid_of_entity(self, entity_id: str) -> int:
         """The process of an entity's actor, as `ray list actors` shows it."""
@@ -79,6 +80,11 @@ class DemoService:
         if len(pids) != 1:
             raise ChildFailed(f"Ray lists {len(pids)} live actors named entity:{entity_id}")
         return pids[0]
+
+    def _show(self, line: str) -> None:
+        # Lines that begin so are from processes inside Ray, and no part of this story.
+        if not line.startswith("("):
+            self._progress.note(line)
 
     def _environment(self) -> dict[str, str]:
         write_port, read_port = self._handler_ports

@@ -29,6 +29,8 @@ def ray_environment(given: Mapping[str, str], scratch: Path, free_ports: tuple[i
         "RAY_AUTH_MODE": "disabled",
         # Ray's workers would otherwise run at low priority.
         "RAY_worker_niceness": "0",
+        # What actors log is shown by the launcher, which need not be a terminal.
+        "RAY_COLOR_PREFIX": "0",
         "OMP_NUM_THREADS": "1",
         # Started by `uv run`, Ray would start each worker through it again.
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",

@@ -102,6 +102,8 @@ async def set_up_session(
         "enable_seqscan": "off",
         "enable_bitmapscan": "off",
         "jit": "off",
+        # With those, a plan does not depend on the values: none is made anew for every call.
+        "plan_cache_mode": "force_generic_plan",
     }
     if connection.info.server_version >= 140_000:
         # A statement whose client is gone is given up, not carried through.

@@ -39,74 +39,82 @@ create function cos_append(
 language plpgsql as $$
 #variable_conflict use_column
 declare
+    landed bigint[];
     answer record;
 begin
     perform cos_lock_shards(shards);
-    for answer in
-        with asked as materialized (
-            select *
-            from unnest(append_numbers, shards, entity_ids, expecteds, sequence_numbers, writers, payloads)
-                with ordinality
-                as a (append_number, shard, entity_id, expected, sequence_number, writer, payload, place)
-        ),
-        landed as (
-            insert into event_journal (
-                persistence_id, sequence_number, deleted, writer, write_timestamp,
-                adapter_manifest, event_ser_id, event_ser_manifest, event_payload
-            )
-            select
-                a.entity_id, a.sequence_number, false, a.writer,
-                (extract(epoch from clock_timestamp()) * 1000)::bigint,
-                '', 5001, 'chief_of_state.v1.EventWrapper', a.payload
-            from asked a
-            where a.expected = coalesce(
-                (
-                    select j.sequence_number
-                    from event_journal j
-                    where j.persistence_id = a.entity_id
-                    order by j.sequence_number desc
-                    limit 1
-                ), 0)
-            order by a.place
-            -- Only for rows that came past our locks, from someone else's insert.
-            on conflict do nothing
-            returning ordering, persistence_id, sequence_number
-        ),
-        tagged as (
-            insert into event_tag (event_id, tag)
-            select l.ordering, a.shard::text
-            from landed l
-            join asked a on a.entity_id = l.persistence_id and a.sequence_number = l.sequence_number
+
+    with stored as (
+        insert into event_journal (
+            persistence_id, sequence_number, deleted, writer, write_timestamp,
+            adapter_manifest, event_ser_id, event_ser_manifest, event_payload
         )
+        select
+            a.entity_id, a.sequence_number, false, a.writer,
+            (extract(epoch from clock_timestamp()) * 1000)::bigint,
+            '', 5001, 'chief_of_state.v1.EventWrapper', a.payload
+        from unnest(entity_ids, expecteds, sequence_numbers, writers, payloads) with ordinality
+            as a (entity_id, expected, sequence_number, writer, payload, place)
+        where a.expected = coalesce(
+            (
+                select j.sequence_number
+                from event_journal j
+                where j.persistence_id = a.entity_id
+                order by j.sequence_number desc
+                limit 1
+            ), 0)
+        -- The sequence is asked after the sort: orderings rise from row to row.
+        order by a.place
+        -- Only for rows that came past our locks, from someone else's insert.
+        on conflict do nothing
+        returning ordering
+    )
+    select coalesce(array_agg(s.ordering order by s.ordering), '{}') into landed from stored s;
+
+    if cardinality(landed) = cardinality(payloads) then
+        -- All of them, as nearly always: the n-th ordering is the n-th event's.
+        insert into event_tag (event_id, tag)
+        select l.ordering, l.shard::text from unnest(landed, shards) as l (ordering, shard);
+        return query
+        select l.append_number, 'L', max(l.ordering)
+        from unnest(append_numbers, landed) as l (append_number, ordering)
+        group by l.append_number
+        order by l.append_number;
+        return;
+    end if;
+
+    insert into event_tag (event_id, tag)
+    select j.ordering, a.shard::text
+    from unnest(shards, entity_ids, sequence_numbers) as a (shard, entity_id, sequence_number)
+    join event_journal j on j.persistence_id = a.entity_id and j.sequence_number = a.sequence_number
+    where j.ordering = any(landed);
+
+    for answer in
         select
             a.append_number as number,
             count(*) as events,
-            count(l.ordering) as stored,
-            max(l.ordering) as last_stored
-        from asked a
-        left join landed l on l.persistence_id = a.entity_id and l.sequence_number = a.sequence_number
+            count(*) filter (where j.ordering = any(landed)) as stored,
+            count(*) filter (where j.writer = a.writer and j.event_payload = a.payload) as same,
+            max(j.ordering) as last
+        from unnest(append_numbers, entity_ids, sequence_numbers, writers, payloads)
+            as a (append_number, entity_id, sequence_number, writer, payload)
+        left join event_journal j
+            on j.persistence_id = a.entity_id and j.sequence_number = a.sequence_number
         group by a.append_number
         order by a.append_number
     loop
         append_number := answer.number;
-        last_ordering := answer.last_stored;
+        last_ordering := answer.last;
         if answer.stored = answer.events then
             outcome := 'L';
         elsif answer.stored > 0 then
             raise exception 'append % landed in part', answer.number
                 using errcode = 'serialization_failure';
+        elsif answer.same = answer.events then
+            outcome := 'A';
         else
-            select case when count(*) = answer.events then 'A' else 'C' end,
-                   case when count(*) = answer.events then max(j.ordering) end
-            into outcome, last_ordering
-            from unnest(append_numbers, entity_ids, sequence_numbers, writers, payloads)
-                as a (append_number, entity_id, sequence_number, writer, payload)
-            join event_journal j
-                on j.persistence_id = a.entity_id
-                and j.sequence_number = a.sequence_number
-                and j.writer = a.writer
-                and j.event_payload = a.payload
-            where a.append_number = answer.number;
+            outcome := 'C';
+            last_ordering := null;
         end if;
         return next;
     end loop;
