@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from cos_ray.bootstrap.journal import build_journal
 from cos_ray.config.read_sides import ReadSideConfig
-from cos_ray.domain.ids import ReadSideId, Shard
+from cos_ray.domain.ids import Shard
 from cos_ray.handlers.channels import GrpcTarget
 from cos_ray.handlers.grpc_read import GrpcReadHandler
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.offsets import PostgresOffsets
+from cos_ray.readside.manager import Manager
 from cos_ray.readside.read_side import ReadSide
 from cos_ray.readside.settings import ReadSideSettings
 from cos_ray.system_clock import SystemClock
@@ -49,15 +51,24 @@ class OwnedReadSide:
         await self._read_side.run()
 
     async def stop(self) -> None:
-        """Stop taking events, let those in progress end, save the offsets, let go of connections."""
+        """End `run` in good order."""
         await self._read_side.stop()
+
+    async def close(self) -> None:
+        """Let go of connections."""
         await self._handler.close()
         await self._offsets.close()
         await self._journal.close()
 
-    def poke(self, shards: Sequence[Shard]) -> None:
+    def poke(self, shards: Iterable[Shard]) -> None:
         """Look for new events in these shards now."""
         self._read_side.poke(shards)
+
+
+def build_manager(wiring: ReadSideWiring) -> Manager:
+    """Keeps a read side running in this process."""
+    wiring.logs.apply()
+    return Manager(wiring.config.read_side_id, partial(build_read_side, wiring), SystemClock())
 
 
 async def build_read_side(wiring: ReadSideWiring) -> OwnedReadSide:
@@ -68,7 +79,7 @@ async def build_read_side(wiring: ReadSideWiring) -> OwnedReadSide:
     await offsets.open()
     handler = GrpcReadHandler(GrpcTarget(config.host, config.port, config.use_tls), config.timeout)
     read_side = ReadSide(
-        ReadSideSettings(ReadSideId(config.read_side_id)),
+        ReadSideSettings(config.read_side_id),
         [Shard(number) for number in range(wiring.shards)],
         journal,
         offsets,

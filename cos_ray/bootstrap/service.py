@@ -132,7 +132,9 @@ class _Launch:
     def _start_database(self) -> Database:
         wanted = self._settings.database
         if wanted.host is None:
-            data_dir = self._settings.service.data_dir or Path(platformdirs.user_data_dir("cos_ray"))
+            data_dir = (
+                self._settings.service.data_dir or Path(platformdirs.user_data_dir("cos_ray")) / "postgres"
+            )
             with self._progress.step(f"Starting PostgreSQL in {data_dir}"):
                 server = EmbeddedPostgres(data_dir)
                 self._running.callback(server.stop)
@@ -168,7 +170,7 @@ class _Launch:
     def _start_parts(self, database: Database, cluster: RayCluster) -> None:
         from cos_ray.bootstrap.ingress import build_ingress
         from cos_ray.bootstrap.journal import build_journal
-        from cos_ray.bootstrap.read_side import ReadSideWiring, build_read_side
+        from cos_ray.bootstrap.read_side import ReadSideWiring, build_manager
         from cos_ray.bootstrap.wiring import EntityWiring
         from cos_ray.cluster.journal_actor import JournalRecipe
         from cos_ray.cluster.read_side_actor import start_read_side
@@ -194,7 +196,7 @@ class _Launch:
         )
         for config in active:
             with self._progress.step(f"Starting read side {config.read_side_id}"):
-                build = seal(build_read_side, ReadSideWiring(config, shards, database, logs))
+                build = seal(build_manager, ReadSideWiring(config, shards, database, logs))
                 start_read_side(cluster.namespace, config.read_side_id, build)
         policy = IngressPolicy(
             command_timeout=settings.calls.command_timeout.total_seconds(),

@@ -1,0 +1,87 @@
+"""
+Keeps a read side running: whatever ends it unforeseen is logged, and it begins anew.
+
+A new one starts from the saved offsets, so nothing is lost by it; some events come twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
+
+from cos_ray.domain.failure_policy import Backoff
+from cos_ray.domain.ids import ReadSideId, Shard
+from cos_ray.ports import Clock
+
+logger = logging.getLogger(__name__)
+
+RESTARTS = Backoff()
+"""How long to wait before a read side that fell over begins anew."""
+
+
+class Runnable(Protocol):
+    """A read side with all that it holds open."""
+
+    async def run(self) -> None:
+        """Deliver until stopped; raises what nothing foresees."""
+        ...
+
+    async def stop(self) -> None:
+        """End `run` in good order."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections, once it does not run any more."""
+        ...
+
+    def poke(self, shards: Iterable[Shard]) -> None:
+        """Look for new events in these shards now."""
+        ...
+
+
+class Manager:
+    """Runs one read side after the other, until stopped."""
+
+    def __init__(self, read_side: ReadSideId, build: Callable[[], Awaitable[Runnable]], clock: Clock) -> None:
+        self._read_side = read_side
+        self._build = build
+        self._clock = clock
+        self._current: Runnable | None = None
+        self._is_stopping = False
+        self._over = asyncio.Event()
+
+    async def run(self) -> None:
+        """Return once stopped."""
+        failures = 0
+        while not self._is_stopping:
+            try:
+                await self._run_once()
+            except Exception:
+                failures += 1
+                wait = RESTARTS.wait(failures).total_seconds()
+                facts = {"read_side": self._read_side, "again_in": wait}
+                logger.exception("read side fell over", extra=facts)
+                await self._clock.sleep(wait)
+        self._over.set()
+
+    async def stop(self) -> None:
+        """Stop taking events, let those in progress end, save the offsets, let go of connections."""
+        self._is_stopping = True
+        if self._current is not None:
+            await self._current.stop()
+            await self._over.wait()
+
+    def poke(self, shards: Iterable[Shard]) -> None:
+        """Look for new events in these shards now."""
+        if self._current is not None:
+            self._current.poke(shards)
+
+    async def _run_once(self) -> None:
+        self._current = await self._build()
+        try:
+            await self._current.run()
+        finally:
+            current, self._current = self._current, None
+            await current.close()

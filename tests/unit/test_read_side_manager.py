@@ -1,0 +1,74 @@
+"""A read side that falls over begins anew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from cos_ray.domain.ids import ReadSideId, Shard
+from cos_ray.readside.manager import Manager
+from cos_ray.testing.clock import ManualClock
+
+
+class Life:
+    """One run of a read side: ends by an error, or when stopped."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+        self.stopped = asyncio.Event()
+        self.is_closed = False
+        self.poked: list[Shard] = []
+
+    async def run(self) -> None:
+        if self.error is not None:
+            raise self.error
+        await self.stopped.wait()
+
+    async def stop(self) -> None:
+        self.stopped.set()
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+    def poke(self, shards: Iterable[Shard]) -> None:
+        self.poked.extend(shards)
+
+
+async def test_whatever_ends_a_read_side_it_begins_anew_after_a_while_and_is_closed_each_time() -> None:
+    lives = [Life(ValueError("unforeseen")), Life(RuntimeError("unforeseen")), Life(None)]
+    waiting = list(lives)
+
+    async def build() -> Life:
+        return waiting.pop(0)
+
+    clock = ManualClock()
+    manager = Manager(ReadSideId("r"), build, clock)
+    running = asyncio.ensure_future(manager.run())
+    await clock.pass_time(0.5)
+    assert len(waiting) == 2
+    await clock.pass_time(3)
+    assert waiting == []
+    assert [life.is_closed for life in lives] == [True, True, False]
+    manager.poke([Shard(3)])
+    assert lives[2].poked == [3]
+    await manager.stop()
+    await running
+    assert lives[2].is_closed
+
+
+async def test_one_that_cannot_be_built_is_tried_again() -> None:
+    tries = 0
+
+    async def build() -> Life:
+        nonlocal tries
+        tries += 1
+        raise OSError("no")
+
+    clock = ManualClock()
+    manager = Manager(ReadSideId("r"), build, clock)
+    running = asyncio.ensure_future(manager.run())
+    await clock.pass_time(10)
+    assert tries == 4
+    await manager.stop()
+    await clock.pass_time(30)
+    await running
