@@ -17,12 +17,15 @@ import pytest
 from google.protobuf.any import pack
 
 from cos_ray.bootstrap.listening import free_port
+from cos_ray.postgres.database import Database
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import GetStateRequest, ProcessCommandRequest
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
 from cos_ray.samples.bank.client import Bank, BankError, Statement
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import OpenAccount
+from tests.fixtures_postgres import connected
 from tests.running_service import (
     BANK,
+    BankHandlers,
     RunningService,
     eventually,
     plain_environment,
@@ -201,3 +204,48 @@ def test_a_missing_write_handler_is_named() -> None:
     assert failed.returncode != 0
     assert "COS_WRITE_SIDE_HOST" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+async def test_a_configured_database_is_used_and_left_running(
+    handlers: BankHandlers, empty_database: Database, tmp_path: Path
+) -> None:
+    password = tmp_path / "password"
+    password.write_text(empty_database.password)
+    service = RunningService(
+        tmp_path / "unused",
+        {
+            **handlers.settings,
+            "COS_DB_HOST": empty_database.host,
+            "COS_DB_PORT": str(empty_database.port),
+            "COS_DB_SCHEMA": empty_database.schema,
+            "COS_DB_PASSWORD_FILE": str(password),
+        },
+    )
+    try:
+        service.start()
+        async with grpc.aio.insecure_channel(service.address) as channel:
+            await Bank(channel).open("elsewhere", "Else")
+        assert service.stop() == 0
+    finally:
+        service.end()
+    assert not (tmp_path / "unused").exists()
+    with connected(empty_database) as connection:
+        assert connection.execute("select persistence_id from event_journal").fetchall() == [("elsewhere",)]
+
+
+def test_a_database_that_refuses_us_is_told_at_once(postgres_server: Database) -> None:
+    failed = serve_and_fail(
+        {
+            "COS_WRITE_SIDE_HOST": "127.0.0.1",
+            "COS_WRITE_SIDE_PORT": "1",
+            "COS_PORT": str(free_port()),
+            "COS_HTTP_PORT": str(free_port()),
+            "COS_DB_HOST": postgres_server.host,
+            "COS_DB_PORT": str(postgres_server.port),
+            "COS_DB_PASSWORD": "not the password",
+        }
+    )
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr
+    assert "password authentication failed" in failed.stderr
+    assert "not the password" not in failed.stderr + failed.stdout
