@@ -36,7 +36,6 @@ class RunningService:
         self.environment = {
             **plain_environment(),
             "COS_ADDRESS": "127.0.0.1",
-            "COS_HTTP_ADDRESS": "127.0.0.1",
             "COS_PORT": str(self.port),
             "COS_HTTP_PORT": str(self.http_port),
             "COS_DATA_DIR": str(data_dir),

@@ -110,7 +110,7 @@ class _Launch:
         """Start all parts, in order; the lines to show when they are ready."""
         service = self._settings.service
         ensure_free(service.address, service.port, "COS_PORT")
-        ensure_free(service.http_address, service.http_port, "COS_HTTP_PORT")
+        ensure_free(service.address, service.http_port, "COS_HTTP_PORT")
         scratch = tempfile.TemporaryDirectory(prefix="cos-ray-", ignore_cleanup_errors=True)
         directory = Path(self._running.enter_context(scratch))
         environment.update(ray_environment(environment, directory, (free_port(), free_port())))

@@ -93,7 +93,6 @@ class DemoService:
         return mine | {
             "COS_SERVICE_NAME": "bank",
             "COS_ADDRESS": "127.0.0.1",
-            "COS_HTTP_ADDRESS": "127.0.0.1",
             "COS_PORT": str(self._port),
             "COS_HTTP_PORT": str(self._http_port),
             "COS_DATA_DIR": str(self._directory / "data"),

@@ -127,8 +127,8 @@ class Service(Group):
     """The address to listen on for gRPC."""
     port: Port = Field(9000, alias="COS_PORT")
     """The port for gRPC."""
-    http_address: Host = Field("0.0.0.0", alias="COS_HTTP_ADDRESS")
-    """The address to listen on for HTTP."""
+    http_address: Host | None = Field(None, alias="COS_HTTP_ADDRESS")
+    """The address to listen on for HTTP; unset: that of COS_ADDRESS. Ray Serve has one for both."""
     http_port: Port = Field(9001, alias="COS_HTTP_PORT")
     """The port for HTTP: `/ready` and `/alive` always, the API if COS_SERVER_PROTOCOL says so."""
     protocol: ServerProtocol = Field(ServerProtocol.GRPC, alias="COS_SERVER_PROTOCOL")
@@ -141,9 +141,15 @@ class Service(Group):
     """Compiled protos (`protoc --descriptor_set_out`) of the application, to show its types as JSON."""
 
     @model_validator(mode="after")
-    def _ports_differ(self) -> Self:
+    def _addresses_fit(self) -> Self:
         if self.port == self.http_port:
             raise ValueError(complaint("COS_HTTP_PORT", str(self.http_port), "another port than COS_PORT"))
+        if self.http_address not in (None, self.address):
+            raise ValueError(
+                complaint(
+                    "COS_HTTP_ADDRESS", str(self.http_address), f"the same as COS_ADDRESS ({self.address})"
+                )
+            )
         return self
 
 

@@ -19,7 +19,7 @@ from cos_ray.domain.errors import ConfigurationError
 CONTRACT = {
     "COS_ADDRESS": "0.0.0.0",
     "COS_PORT": "9000",
-    "COS_HTTP_ADDRESS": "0.0.0.0",
+    "COS_HTTP_ADDRESS": "",
     "COS_HTTP_PORT": "9001",
     "COS_SERVER_PROTOCOL": "grpc",
     "COS_SERVICE_NAME": "chiefofstate",
@@ -132,6 +132,7 @@ def test_every_variable_says_what_it_means() -> None:
         ("COS_WRITE_SIDE_PORT", "", "a whole number from 1 to 65535"),
         ("COS_DB_PORT", "-1", "a whole number from 1 to 65535"),
         ("COS_HTTP_PORT", "9000", "another port than COS_PORT"),
+        ("COS_HTTP_ADDRESS", "127.0.0.1", "the same as COS_ADDRESS (0.0.0.0)"),
         ("COS_NUM_SHARDS", "0", "a whole number from 1 to 10000"),
         ("COS_NUM_SHARDS", "10001", "a whole number from 1 to 10000"),
         ("COS_SHARD_ACTORS", "1.5", "a whole number from 1 to 10000"),
