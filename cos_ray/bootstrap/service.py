@@ -9,23 +9,23 @@ from __future__ import annotations
 import tempfile
 from collections.abc import MutableMapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import platformdirs
 
+from cos_ray.bootstrap.database import as_configured, external_database, retention_of
 from cos_ray.bootstrap.listening import ensure_free, free_port, reachable, wait_until_healthy
 from cos_ray.bootstrap.stopping import BoundedStop, StopSignals
 from cos_ray.cluster.environment import ray_environment
 from cos_ray.config.read_sides import ReadSideConfig
-from cos_ray.config.settings import Database as DatabaseSettings
 from cos_ray.config.settings import Settings
 from cos_ray.domain.errors import StartFailed
 from cos_ray.postgres.database import Database, wait_until_reachable
 from cos_ray.postgres.embedded import EmbeddedPostgres
 from cos_ray.postgres.migrations import migrate
+from cos_ray.postgres.shard_count import shards_of_database
 from cos_ray.telemetry.logs import LogSettings
 
 if TYPE_CHECKING:  # Ray reads the environment when it is imported: not before it is set.
@@ -39,9 +39,6 @@ READ_SIDE_DRAIN = timedelta(seconds=5)
 
 CLUSTER_STOP = timedelta(seconds=15)
 """How long everything in Ray may take to stop in good order; then it is ended by force."""
-
-SHARDS = 16
-"""The number of shards of a new journal."""
 
 
 class Progress(Protocol):
@@ -117,9 +114,10 @@ class _Launch:
         database = self._start_database()
         with self._progress.step("Preparing the journal's tables"):
             migrate(database)
+            shards = shards_of_database(database, self._settings.entities.num_shards)
         self._running.callback(self.cluster_parts.close, CLUSTER_STOP)
         cluster = self._start_ray()
-        self._start_parts(database, cluster)
+        self._start_parts(database, shards, cluster)
         with self._progress.step("Waiting for the first healthy answer"):
             wait_until_healthy(service.address, service.port)
         return [
@@ -138,18 +136,11 @@ class _Launch:
             with self._progress.step(f"Starting PostgreSQL in {data_dir}"):
                 server = EmbeddedPostgres(data_dir)
                 self._running.callback(server.stop)
-                return _as_configured(server.start(self._progress.note), wanted)
-        database = Database(
-            host=wanted.host,
-            port=wanted.port,
-            name=wanted.name,
-            user=wanted.user,
-            password=wanted.password.get_secret_value(),
-            sslmode=wanted.sslmode.value,
-        )
+                return as_configured(server.start(self._progress.note), wanted)
+        database = external_database(wanted)
         with self._progress.step(f"Connecting to PostgreSQL at {database}"):
             wait_until_reachable(database, DATABASE_PATIENCE, self._progress.note)
-        return _as_configured(database, wanted)
+        return database
 
     def _start_ray(self) -> RayCluster:
         address = self._settings.service.ray_address
@@ -167,7 +158,7 @@ class _Launch:
         self.cluster_parts.callback(runtime.stop_actors, cluster, READ_SIDE_DRAIN)
         return cluster
 
-    def _start_parts(self, database: Database, cluster: RayCluster) -> None:
+    def _start_parts(self, database: Database, shards: int, cluster: RayCluster) -> None:
         from cos_ray.bootstrap.ingress import build_ingress
         from cos_ray.bootstrap.journal import build_journal
         from cos_ray.bootstrap.read_side import ReadSideWiring, build_manager
@@ -180,10 +171,10 @@ class _Launch:
         from cos_ray.ingress.service import SERVICER_FUNCTIONS, Ingress, IngressPolicy
 
         settings, logs = self._settings, self._logs
-        shards = settings.entities.num_shards or SHARDS
         active = [config for config in self._read_sides if self._is_active(config)]
         journal = JournalRecipe(
-            seal(build_journal, logs, database), tuple(config.read_side_id for config in active)
+            seal(build_journal, logs, database, retention_of(settings, self._read_sides)),
+            tuple(config.read_side_id for config in active),
         )
         target = settings.write_side.target
         wiring = EntityWiring(
@@ -218,15 +209,3 @@ class _Launch:
         if config.enabled and not config.auto_start:
             self._progress.note(f"read side {config.read_side_id} is not started: autoStart is false")
         return config.enabled and config.auto_start
-
-
-def _as_configured(database: Database, wanted: DatabaseSettings) -> Database:
-    """The database, to be used as the settings say."""
-    return replace(
-        database,
-        schema=wanted.schema_name,
-        pool_max_size=wanted.pool_max_size,
-        pool_min_size=min(wanted.pool_min_idle, wanted.pool_max_size),
-        idle_timeout=wanted.pool_idle_timeout,
-        max_lifetime=wanted.pool_max_lifetime,
-    )

@@ -17,9 +17,7 @@ IGNORED = {"COS_DEPLOYMENT_MODE", "COS_REPLICA_COUNT", "POD_IP", "COS_KUBERNETES
 
 WITHOUT_EFFECT = {
     "COS_IDEMPOTENCY_TTL",
-    "COS_NUM_SNAPSHOTS_TO_RETAIN",
     "COS_SHARD_ACTORS",
-    "COS_SNAPSHOT_FREQUENCY",
     "OTEL_JAVAAGENT_ENABLED",
 }
 """Variables of what is still to come, that do no harm to go without."""
@@ -71,7 +69,6 @@ def unsupported(settings: Settings) -> list[str]:
         (settings.read_sides.actors > 1, "COS_READ_SIDE_ACTORS", str(settings.read_sides.actors), "1"),
         (settings.read_sides.breaker_enabled, "COS_READ_SIDE_BREAKER_ENABLED", "true", "false"),
         (settings.subscriptions.enabled, "COS_SUBSCRIPTION_ENABLED", "true", "false"),
-        (retention.logical_deletion, "COS_JOURNAL_LOGICAL_DELETION", "true", "false"),
         (
             retention.encryption_class is not None,
             "COS_ENCRYPTION_CLASS",

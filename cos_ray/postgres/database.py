@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeAlias
@@ -20,6 +21,7 @@ from psycopg import sql
 from cos_ray.domain.errors import StartFailed
 
 Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
+PlainConnection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 LOCK_TIMEOUT = timedelta(seconds=2)
 """How long a statement may wait for another's lock."""
@@ -121,6 +123,25 @@ async def _is_lax(connection: Connection) -> bool:
     cursor = await connection.execute("show synchronous_commit", prepare=False)
     row = await cursor.fetchone()
     return row is not None and row[0] == "off"
+
+
+@contextmanager
+def plain_session(database: Database, *, reads_only: bool = False) -> Iterator[PlainConnection]:
+    """
+    A connection for work at the start and for commands: it waits as long as it takes.
+
+    With `reads_only` it can change nothing, sees one state of the database throughout, and does
+    with a server that takes no writes.
+    """
+    arguments = database.connect_arguments()
+    if reads_only:
+        arguments |= {"target_session_attrs": "any", "autocommit": False}
+    with psycopg.connect(**arguments) as connection:
+        if reads_only:
+            connection.read_only = True
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.execute("select set_config('search_path', %s, false)", [database.search_path])
+        yield connection
 
 
 def wait_until_reachable(database: Database, within: timedelta, on_retry: Callable[[str], None]) -> None:

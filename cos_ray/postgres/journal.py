@@ -2,7 +2,7 @@
 The journal in Postgres: appends, the newest event of an entity, and a shard's events in order.
 
 Only puts the parts together: `rows` and `group_commit` gather what is to be stored, `writer` stores
-it, `lookups` and `connections` read.
+it, `lookups` and `connections` read, `snapshots` saves states behind everyone's back.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from datetime import timedelta
 
 from cos_ray.domain.ids import CommandId, EntityId, Offset, Revision, Shard, fault_of_entity_id
 from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent
+from cos_ray.domain.retention import Retention
 from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.group_commit import BatchLimits, GroupCommit
 from cos_ray.postgres.lookups import NewestLookups
 from cos_ray.postgres.rows import LARGEST_APPEND, encode
+from cos_ray.postgres.snapshots import Snapshots
 from cos_ray.postgres.statements import statement
 from cos_ray.postgres.writer import SETTLE_WITHIN, Writer
 from cos_ray.protocol.codec import envelope_from_bytes
@@ -45,10 +47,12 @@ class PostgresJournal:
         settle_within: timedelta = SETTLE_WITHIN,
         limits: BatchLimits | None = None,
         largest_append: int = LARGEST_APPEND,
+        retention: Retention | None = None,
     ) -> None:
         """
         `settle_within`: how long a lost append is asked about before OutcomeUnknown;
-        `largest_append`: bytes of all events and states of one command.
+        `largest_append`: bytes of all events and states of one command; `retention`: when to write
+        snapshots of what is appended here, None for never.
         """
         lanes = max(1, min(_MOST_LANES, database.pool_max_size - 1))
         # Reading has connections of its own: a slow read never holds up an append.
@@ -60,15 +64,20 @@ class PostgresJournal:
             database, at_least=database.pool_min_size, at_most=readers, session=_WALKS
         )
         self._lookups = NewestLookups(self._connections)
+        self._snapshots = Snapshots(retention, self._connections) if retention is not None else None
 
     async def open(self) -> None:
         """Start; does not wait for the database."""
         await self._connections.open()
         self._group_commit.start()
+        if self._snapshots is not None:
+            self._snapshots.start()
 
     async def close(self) -> None:
         """Store what was accepted, for ten seconds at most, and let go of everything."""
         await self._group_commit.stop(_CLOSE_WITHIN)
+        if self._snapshots is not None:
+            await self._snapshots.close()
         await self._lookups.close()
         for writer in self._writers:
             await writer.close()
@@ -76,7 +85,10 @@ class PostgresJournal:
 
     async def append(self, append: Append) -> Offset:
         """See `Journal.append`. Also raises JournalUnavailable when too many appends wait."""
-        return await self._group_commit.append(encode(append, self._largest_append))
+        offset = await self._group_commit.append(encode(append, self._largest_append))
+        if self._snapshots is not None:
+            self._snapshots.note(append)
+        return offset
 
     async def newest(self, entity_id: EntityId) -> EventEnvelope | None:
         """See `Journal.newest`."""

@@ -1,26 +1,24 @@
 """
 Makes the database's schema what this version needs: Chief of State's tables, then our own part.
 
-Whoever comes first does it, under a lock; the others find it done. An existing Chief of State
-database is opened in place. What is not understood is refused, never changed.
+Whoever comes first does it, under a lock; the others find it done, and then need no right to
+change a schema. An existing Chief of State database is opened in place. What is not understood
+is refused, never changed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
 
 from cos_ray.domain.errors import StartFailed
-from cos_ray.postgres.database import Database, one_line
+from cos_ray.postgres.database import Database, PlainConnection, one_line, plain_session
+from cos_ray.postgres.foreign_writers import wait_for_foreign_writers
 from cos_ray.postgres.statements import Migration, migrations, statement
-
-_Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 CHIEF_OF_STATE_VERSION = 6
 """The version of Chief of State's tables that this service works on."""
@@ -31,53 +29,109 @@ _CHIEF_OF_STATE_TABLES = frozenset(
 _OLDER_TABLES = frozenset({"journal", "snapshot"})
 """Those of Chief of State's first version."""
 
-_FOREIGN_WRITERS_WITHIN = timedelta(seconds=60)
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a schema is found to be."""
+
+    exists: bool
+    tables: frozenset[str]
+    chief_of_state: int | None
+    """The version of Chief of State's tables that is recorded there."""
+    ours: Mapping[int, str]
+    """The checksums of those of our steps that were taken, by number."""
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether not all of Chief of State's tables are there."""
+        return self.chief_of_state is None or not self.tables >= _CHIEF_OF_STATE_TABLES
 
 
 def migrate(database: Database) -> Sequence[str]:
     """
     Bring the schema up to date; answers with the names of the steps taken, none if it was.
 
-    Safe to call from many processes at once. Raises StartFailed with one line when the schema is
-    not one this version can work on, or the database does not allow it.
+    Returns only when no transaction of others is left that writes to the journal. Safe to call
+    from many processes at once. Raises StartFailed with one line when the schema is not one this
+    version can work on, or the database does not allow it.
     """
     try:
-        with psycopg.connect(**database.connect_arguments()) as connection:
-            connection.execute("select set_config('search_path', %s, false)", [database.search_path])
-            connection.execute("select pg_advisory_lock(%s)", [_lock_key(database.schema)])
+        with plain_session(database) as connection:
             # The lock goes with the connection.
-            steps = _migrate(connection, database)
-            _require_dense_sequence(connection)
-            _wait_for_foreign_writers(connection)
+            connection.execute("select pg_advisory_lock(%s)", [_lock_key(database.schema)])
+            schema = schema_in(connection, database)
+            steps = pending_steps(schema, database)
+            _take(connection, database, schema)
+            require_dense_sequence(connection)
+            wait_for_foreign_writers(connection)
             return steps
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StartFailed(
+            f"the role {database.user} lacks a right in the schema {database.schema} of {database} "
+            f"({one_line(error)}): run `cos-ray journal migrate` as the owner of its tables, "
+            f"then deploy/roles.sql"
+        ) from error
     except psycopg.Error as error:
         raise StartFailed(
             f"the schema {database.schema} of {database} cannot be set up: {one_line(error)}"
         ) from error
 
 
-def _migrate(connection: _Connection, database: Database) -> list[str]:
-    steps = []
-    quoted = sql.Identifier(database.schema).as_string()
-    if not _is_true(connection, "select to_regnamespace(%s) is not null", quoted):
-        connection.execute(sql.SQL("create schema {}").format(sql.Identifier(database.schema)))
-        steps.append("schema")
-    tables = _tables(connection)
-    version = _chief_of_state_version(connection) if "cos_migrations" in tables else None
-    _refuse_other_versions(database, tables, version)
-    if version is None or not tables >= _CHIEF_OF_STATE_TABLES:
-        with connection.transaction():
-            connection.execute(statement("chief_of_state"))
-            if version is None:
-                _record_chief_of_state_version(connection, dated="cos_migrations" not in tables)
-        steps.append("chief_of_state")
-    return steps + _apply_ours(connection, database, "cos_ray_migrations" in tables)
+def planned(database: Database) -> Sequence[str]:
+    """The steps that `migrate` would take now. Changes nothing and waits for no one. Raises StartFailed."""
+    try:
+        with plain_session(database, reads_only=True) as connection:
+            schema = schema_in(connection, database)
+            steps = pending_steps(schema, database)
+            if "event_journal" in schema.tables:
+                require_dense_sequence(connection)
+            return steps
+    except psycopg.Error as error:
+        raise StartFailed(
+            f"the schema {database.schema} of {database} cannot be read: {one_line(error)}"
+        ) from error
 
 
-def _refuse_other_versions(database: Database, tables: frozenset[str], version: int | None) -> None:
+def schema_in(connection: PlainConnection, database: Database) -> Schema:
+    """Look at what there is."""
+    exists = _is_true(
+        connection, "select to_regnamespace(%s) is not null", sql.Identifier(database.schema).as_string()
+    )
+    query = "select tablename from pg_tables where schemaname = %s"
+    tables = frozenset(name for (name,) in connection.execute(query, [database.schema]).fetchall())
+    version = None
+    if "cos_migrations" in tables:
+        ((version,),) = connection.execute("select max(version_number) from cos_migrations").fetchall()
+    ours: dict[int, str] = {}
+    if "cos_ray_migrations" in tables:
+        ours = dict(connection.execute("select number, checksum from cos_ray_migrations").fetchall())
+    return Schema(exists, tables, version, ours)
+
+
+def pending_steps(schema: Schema, database: Database) -> list[str]:
+    """The names of the steps to take. Raises StartFailed for a schema this version cannot work on."""
     where = f"the schema {database.schema} of {database}"
+    _refuse_other_chief_of_state(schema, where)
+    _refuse_other_cos_ray(schema, where)
+    steps = [] if schema.exists else ["schema"]
+    if schema.is_bare:
+        steps.append("chief_of_state")
+    return steps + [migration.name for migration in _pending(schema)]
+
+
+def require_dense_sequence(connection: PlainConnection) -> None:
+    """Raises StartFailed when the journal's sequence hands out numbers in blocks."""
+    # With a cache, each session takes offsets in blocks, and readers would skip the late blocks.
+    if not _is_true(connection, statement("hands_out_single_offsets")):
+        raise StartFailed(
+            "the sequence of event_journal.ordering hands out numbers in blocks: alter sequence ... cache 1"
+        )
+
+
+def _refuse_other_chief_of_state(schema: Schema, where: str) -> None:
+    version = schema.chief_of_state
     if version is None:
-        if found := tables & (_OLDER_TABLES | {"event_journal"}):
+        if found := schema.tables & (_OLDER_TABLES | {"event_journal"}):
             raise StartFailed(
                 f"{where} holds the table {min(found)} but no version in cos_migrations: start Chief of "
                 f"State once to bring it to version {CHIEF_OF_STATE_VERSION}, or choose an empty schema"
@@ -94,52 +148,44 @@ def _refuse_other_versions(database: Database, tables: frozenset[str], version: 
         )
 
 
-def _apply_ours(connection: _Connection, database: Database, recorded: bool) -> list[str]:
-    known = migrations()
-    applied: dict[int, str] = {}
-    if recorded:
-        applied = dict(connection.execute("select number, checksum from cos_ray_migrations").fetchall())
-    where = f"the schema {database.schema} of {database}"
-    if applied and (newest := max(applied)) > len(known):
+def _refuse_other_cos_ray(schema: Schema, where: str) -> None:
+    known = {migration.number: migration for migration in migrations()}
+    if unknown := set(schema.ours) - set(known):
         raise StartFailed(
-            f"{where} was set up by a newer cos_ray (step {newest}; this one knows {len(known)}): "
+            f"{where} was set up by a newer cos_ray (step {max(unknown)}; this one knows {max(known)}): "
             f"start that version or a later one"
         )
-    steps = []
-    for migration in known:
-        checksum = _checksum(migration)
-        if migration.number not in applied:
-            _apply(connection, migration, checksum)
-            steps.append(migration.name)
-        elif applied[migration.number] != checksum:
+    for number, checksum in schema.ours.items():
+        if checksum != _checksum(known[number]):
             raise StartFailed(
-                f"{where} was set up by another build of cos_ray: its step {migration.number} "
-                f"({migration.name}) differs"
+                f"{where} was set up by another build of cos_ray: its step {number} "
+                f"({known[number].name}) differs"
             )
-    return steps
 
 
-def _apply(connection: _Connection, migration: Migration, checksum: str) -> None:
-    with connection.transaction():
-        connection.execute(statement("our_migrations"))
-        connection.execute(migration.script)
-        connection.execute(
-            "insert into cos_ray_migrations (number, name, checksum) values (%s, %s, %s)",
-            [migration.number, migration.name, checksum],
-        )
+def _pending(schema: Schema) -> list[Migration]:
+    return [migration for migration in migrations() if migration.number not in schema.ours]
 
 
-def _tables(connection: _Connection) -> frozenset[str]:
-    query = "select tablename from pg_tables where schemaname = current_schema()"
-    return frozenset(name for (name,) in connection.execute(query).fetchall())
+def _take(connection: PlainConnection, database: Database, schema: Schema) -> None:
+    if not schema.exists:
+        connection.execute(sql.SQL("create schema {}").format(sql.Identifier(database.schema)))
+    if schema.is_bare:
+        with connection.transaction():
+            connection.execute(statement("chief_of_state"))
+            if schema.chief_of_state is None:
+                _record_chief_of_state_version(connection, dated="cos_migrations" not in schema.tables)
+    for migration in _pending(schema):
+        with connection.transaction():
+            connection.execute(statement("our_migrations"))
+            connection.execute(migration.script)
+            connection.execute(
+                "insert into cos_ray_migrations (number, name, checksum) values (%s, %s, %s)",
+                [migration.number, migration.name, _checksum(migration)],
+            )
 
 
-def _chief_of_state_version(connection: _Connection) -> int | None:
-    row = connection.execute("select max(version_number) from cos_migrations").fetchone()
-    return row[0] if row is not None else None
-
-
-def _record_chief_of_state_version(connection: _Connection, *, dated: bool) -> None:
+def _record_chief_of_state_version(connection: PlainConnection, *, dated: bool) -> None:
     # A table that Chief of State made keeps its date in a type of its own choosing, and needs none.
     date = sql.SQL("now()" if dated else "null")
     query = sql.SQL(
@@ -148,38 +194,7 @@ def _record_chief_of_state_version(connection: _Connection, *, dated: bool) -> N
     connection.execute(query.format(date), [CHIEF_OF_STATE_VERSION])
 
 
-def _require_dense_sequence(connection: _Connection) -> None:
-    # With a cache, each session takes offsets in blocks, and readers would skip the late blocks.
-    if not _is_true(connection, statement("hands_out_single_offsets")):
-        raise StartFailed(
-            "the sequence of event_journal.ordering hands out numbers in blocks: alter sequence ... cache 1"
-        )
-
-
-def _wait_for_foreign_writers(connection: _Connection) -> None:
-    """
-    Wait until the transactions that write to the journal now are over.
-
-    A Chief of State that is just going away may not yet have committed an event, whose offset is
-    lower than those that readers are about to see.
-    """
-    deadline = time.monotonic() + _FOREIGN_WRITERS_WITHIN.total_seconds()
-    waited_for = _writers(connection)
-    while still := waited_for & _writers(connection):
-        if time.monotonic() > deadline:
-            pid = min(pid for _, pid in still)
-            raise StartFailed(
-                f"the database's process {pid} keeps a transaction open that writes to event_journal"
-            )
-        time.sleep(0.01)
-
-
-def _writers(connection: _Connection) -> frozenset[tuple[str, int]]:
-    rows = connection.execute(statement("writers")).fetchall()
-    return frozenset((transaction, pid) for transaction, pid in rows)
-
-
-def _is_true(connection: _Connection, query: str, *parameters: object) -> bool:
+def _is_true(connection: PlainConnection, query: str, *parameters: object) -> bool:
     row = connection.execute(query.encode(), parameters).fetchone()
     return row is not None and bool(row[0])
 

@@ -27,7 +27,7 @@ def statement(name: str) -> LiteralString:
 
 
 def migrations() -> tuple[Migration, ...]:
-    """Our migrations in their order: `sql/migrations/<number>_<name>.sql`, numbered from 1."""
+    """Our migrations in their order: `sql/migrations/<number>_<name>.sql`, whose numbers may have gaps."""
     names = sorted(file.name for file in (_FOLDER / "migrations").iterdir() if file.name.endswith(".sql"))
     found = []
     for name in names:

@@ -16,7 +16,7 @@ from cos_ray.domain.ids import EntityId, Revision
 from cos_ray.domain.messages import EntityState, EventEnvelope, Header, Headers, Meta, Packed
 from cos_ray.protocol.pb.chief_of_state.v1.common_pb2 import Header as PbHeader
 from cos_ray.protocol.pb.chief_of_state.v1.common_pb2 import MetaData
-from cos_ray.protocol.pb.chief_of_state.v1.persistence_pb2 import EventWrapper
+from cos_ray.protocol.pb.chief_of_state.v1.persistence_pb2 import EventWrapper, StateWrapper
 
 
 class StateFields(TypedDict):
@@ -69,6 +69,13 @@ def envelope_to_bytes(envelope: EventEnvelope) -> bytes:
     message.event.MergeFromString(envelope.event)
     message.resulting_state.MergeFromString(envelope.resulting_state)
     # Deterministic, because an append is asked for again byte for byte.
+    return message.SerializeToString(deterministic=True)
+
+
+def state_to_bytes(envelope: EventEnvelope) -> bytes:
+    """A snapshot's payload: a serialized StateWrapper of the state the event led to."""
+    message = StateWrapper(meta=meta_to_pb(envelope.meta))
+    message.state.MergeFromString(envelope.resulting_state)
     return message.SerializeToString(deterministic=True)
 
 

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cos_ray.domain.errors import StartFailed
 from cos_ray.domain.ids import EntityId
-from cos_ray.domain.sharding import SHARD_LIMIT, java_hash, shard_of
+from cos_ray.domain.sharding import (
+    SHARD_LIMIT,
+    Tagged,
+    explaining_counts,
+    is_explained,
+    java_hash,
+    likeliest_count,
+    shard_of,
+    shards_of_journal,
+)
 
 ids = st.text(max_size=300)
 
@@ -64,3 +74,69 @@ def test_a_lone_surrogate_has_a_shard_too() -> None:
 
 def test_a_single_shard_holds_all() -> None:
     assert {shard_of(EntityId(f"id-{n}"), 1) for n in range(100)} == {0}
+
+
+ODD_ID = EntityId("polygenelubricants")
+"""Its hash is -2^31."""
+
+
+def tagged(shards: int, *names: str) -> list[Tagged]:
+    """These entities with the tags that Chief of State gives them."""
+    hashes = {EntityId(name): java_hash(name) for name in names}
+    return [(id_, str(-(2**31 % shards) if h == -(2**31) else abs(h) % shards)) for id_, h in hashes.items()]
+
+
+MANY = [f"order-{number}" for number in range(50)]
+
+
+@pytest.mark.parametrize("shards", [1, 2, 9, 16, 17, 100, 9973, SHARD_LIMIT])
+def test_the_count_a_journal_was_made_with_is_found_in_its_tags(shards: int) -> None:
+    assert shards_of_journal(tagged(shards, *MANY), None) == shards
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(ids, max_size=3), st.integers(1, 400), st.booleans())
+def test_exactly_the_counts_that_explain_every_tag_are_found(
+    names: list[str], shards: int, odd: bool
+) -> None:
+    tags = tagged(shards, *names, *[ODD_ID] * odd)
+    everything = range(1, SHARD_LIMIT + 1)
+    assert list(explaining_counts(tags)) == [n for n in everything if all(is_explained(t, n) for t in tags)]
+
+
+def test_an_empty_journal_has_16_shards_or_those_asked_for() -> None:
+    assert shards_of_journal([], None) == 16
+    assert shards_of_journal([], 7) == 7
+
+
+@pytest.mark.parametrize(("counts", "chosen"), [([3, 9, 16], 16), ([3, 9, 18], 9), ([5, 10], 5), ([], None)])
+def test_16_comes_before_9_and_9_before_the_smallest(counts: list[int], chosen: int | None) -> None:
+    assert likeliest_count(counts) == chosen
+
+
+def test_a_negative_tag_of_chief_of_state_is_explained_by_its_formula() -> None:
+    assert tagged(9, ODD_ID) == [(ODD_ID, "-2")]
+    assert shards_of_journal([*tagged(9, *MANY), (ODD_ID, "-2")], None) == 9
+    assert shards_of_journal([*tagged(9, *MANY), (ODD_ID, "0")], None) == 9
+
+
+@pytest.mark.parametrize("tag", ["-2", "x", "", "05", "1.0", "10000", "2"])
+def test_a_tag_no_formula_gives_is_explained_by_no_count(tag: str) -> None:
+    assert not explaining_counts([(EntityId("a"), tag), *tagged(16, *MANY)])
+    with pytest.raises(
+        StartFailed, match=r"no number of shards explains .* newest 51 rows \(16 explains 50,"
+    ):
+        shards_of_journal([(EntityId("a"), tag), *tagged(16, *MANY)], 16)
+
+
+def test_another_count_than_the_journal_s_is_refused_by_naming_that() -> None:
+    with pytest.raises(StartFailed) as caught:
+        shards_of_journal(tagged(9, *MANY), 16)
+    assert str(caught.value) == (
+        "COS_NUM_SHARDS is '16', which does not explain the tags of the journal's newest 50 rows; allowed: 9"
+    )
+
+
+def test_of_many_counts_that_would_do_a_few_are_named() -> None:
+    with pytest.raises(StartFailed, match=r"allowed: 6, 7, 8, 9, 10 \.\.\.$"):
+        shards_of_journal([(EntityId("\x05"), "5")], 3)

@@ -383,7 +383,6 @@ def test_serving_needs_a_write_handler() -> None:
         ("COS_SUBSCRIPTION_ENABLED", "true", "false"),
         ("COS_READ_SIDE_ACTORS", "2", "1"),
         ("COS_READ_SIDE_BREAKER_ENABLED", "true", "false"),
-        ("COS_JOURNAL_LOGICAL_DELETION", "true", "false"),
         ("COS_ENCRYPTION_CLASS", "a.B", "leaving it out"),
         ("COS_DESCRIPTOR_SETS", "bank.binpb", "leaving it out"),
     ],
@@ -405,9 +404,9 @@ def test_cos_s_variables_for_its_cluster_are_ignored_in_one_line() -> None:
 
 
 def test_variables_of_what_is_still_to_come_are_told_in_one_line() -> None:
-    told = {"COS_SNAPSHOT_FREQUENCY": "10", "OTEL_JAVAAGENT_ENABLED": "true"}
+    told = {"COS_SHARD_ACTORS": "10", "OTEL_JAVAAGENT_ENABLED": "true"}
     assert notices(told) == [
-        "accepted, but without effect in this release: COS_SNAPSHOT_FREQUENCY, OTEL_JAVAAGENT_ENABLED"
+        "accepted, but without effect in this release: COS_SHARD_ACTORS, OTEL_JAVAAGENT_ENABLED"
     ]
 
 

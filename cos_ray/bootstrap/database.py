@@ -1,0 +1,58 @@
+"""Settings in the journal's own terms: which database, and how much of a history is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from cos_ray.config.read_sides import ReadSideConfig
+from cos_ray.config.settings import Database as DatabaseSettings
+from cos_ray.config.settings import Settings
+from cos_ray.domain.errors import ConfigurationError
+from cos_ray.domain.retention import Retention
+from cos_ray.postgres.database import Database
+
+_SETTLED_WITHIN = timedelta(seconds=25)
+"""How long after its time is up a lost command may still be asked for."""
+
+
+def external_database(wanted: DatabaseSettings) -> Database:
+    """The database that COS_DB_HOST names. Raises ConfigurationError if it names none."""
+    if wanted.host is None:
+        raise ConfigurationError("COS_DB_HOST is not set, but needed: the host of the database")
+    database = Database(
+        host=wanted.host,
+        port=wanted.port,
+        name=wanted.name,
+        user=wanted.user,
+        password=wanted.password.get_secret_value(),
+        sslmode=wanted.sslmode.value,
+    )
+    return as_configured(database, wanted)
+
+
+def as_configured(database: Database, wanted: DatabaseSettings) -> Database:
+    """The database, to be used as the settings say."""
+    return replace(
+        database,
+        schema=wanted.schema_name,
+        pool_max_size=wanted.pool_max_size,
+        pool_min_size=min(wanted.pool_min_idle, wanted.pool_max_size),
+        idle_timeout=wanted.pool_idle_timeout,
+        max_lifetime=wanted.pool_max_lifetime,
+    )
+
+
+def retention_of(settings: Settings, read_sides: Sequence[ReadSideConfig]) -> Retention | None:
+    """When to write snapshots, None for never; every configured read side counts, switched off or not."""
+    wanted = settings.retention
+    if wanted.snapshots_disabled:
+        return None
+    return Retention(
+        frequency=wanted.snapshot_frequency,
+        keep=wanted.snapshots_kept,
+        deletes_events=wanted.logical_deletion,
+        read_sides=tuple(config.read_side_id for config in read_sides),
+        delete_after=settings.calls.command_timeout + _SETTLED_WITHIN,
+    )
