@@ -103,5 +103,10 @@ def is_explained(tagged: Tagged, shards: int) -> bool:
     return tag in (str(of_chief_of_state), str(shard_of(entity_id, shards)))
 
 
+def nearest_count(newest: Sequence[Tagged]) -> int:
+    """Of the usual numbers of shards, the one that explains most of these tags."""
+    return max(USUAL_COUNTS, key=lambda count: _explained(newest, count))
+
+
 def _explained(newest: Sequence[Tagged], shards: int) -> int:
     return sum(is_explained(tagged, shards) for tagged in newest)

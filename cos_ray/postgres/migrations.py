@@ -61,6 +61,9 @@ def migrate(database: Database) -> Sequence[str]:
             connection.execute("select pg_advisory_lock(%s)", [_lock_key(database.schema)])
             schema = schema_in(connection, database)
             steps = pending_steps(schema, database)
+            if steps and "event_journal" in schema.tables:
+                # Our steps lock tables: they would hang behind a transaction that never ends.
+                wait_for_foreign_writers(connection)
             _take(connection, database, schema)
             require_dense_sequence(connection)
             wait_for_foreign_writers(connection)

@@ -27,7 +27,18 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> CliRunner:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["serve"], ["demo"], ["config"], ["config", "show"], ["config", "check"]]
+    "command",
+    [
+        [],
+        ["serve"],
+        ["demo"],
+        ["config"],
+        ["config", "show"],
+        ["config", "check"],
+        ["journal"],
+        ["journal", "check"],
+        ["journal", "migrate"],
+    ],
 )
 def test_every_command_explains_itself(command: list[str], runner: CliRunner) -> None:
     result = runner.invoke(app, [*command, "--help"])
@@ -90,6 +101,13 @@ class TestConfigCheck:
         assert result.stderr == (
             "COS_ENTITY_PLACEMENT is 'sharded', which is not available in this release; allowed: dedicated\n"
         )
+
+
+@pytest.mark.parametrize("command", ["check", "migrate"])
+def test_what_works_on_a_journal_has_to_be_told_where_it_is(command: str, runner: CliRunner) -> None:
+    result = runner.invoke(app, ["journal", command])
+    assert result.exit_code == 2
+    assert result.stderr == "COS_DB_HOST is not set, but needed: the host of the database\n"
 
 
 class TestServe:

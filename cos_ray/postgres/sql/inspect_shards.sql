@@ -1,0 +1,2 @@
+-- How many events each shard has.
+select tag, count(*) from event_tag group by tag
