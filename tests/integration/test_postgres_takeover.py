@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from cos_ray.domain.retention import Retention
 from cos_ray.domain.sharding import shard_of
 from cos_ray.postgres import foreign_writers
 from cos_ray.postgres.database import Database
+from cos_ray.postgres.embedded import EmbeddedPostgres
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.migrations import migrate
 from cos_ray.postgres.offsets import PostgresOffsets
@@ -296,6 +298,28 @@ def test_an_offset_taken_ahead_of_its_row_is_waited_for(
         slow.execute("select nextval('event_journal_ordering_seq')")
         with pytest.raises(StartFailed, match="keeps a transaction open"):
             migrate(database)
+
+
+def test_a_prepared_transaction_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process has it any more, and it may be committed at any time."""
+    monkeypatch.setattr(foreign_writers, "PATIENCE", foreign_writers.PATIENCE / 1000)
+    server = EmbeddedPostgres(tmp_path / "postgres")
+    try:
+        with connected(server.start()) as connection:
+            connection.execute("alter system set max_prepared_transactions = 1")
+        server.stop()
+        database = server.start()
+        migrate(database)
+        with connected(database) as session:
+            session.execute("begin")
+            ChiefOfState(database, 16).command("slow", connection=session)
+            session.execute("prepare transaction 'a'")
+            with pytest.raises(StartFailed, match=r"a prepared transaction .* keeps a transaction open"):
+                migrate(database)
+            session.execute("commit prepared 'a'")
+        assert migrate(database) == []
+    finally:
+        server.stop()
 
 
 async def _is(fact: bool) -> bool:
