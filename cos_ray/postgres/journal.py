@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+from google.protobuf.message import DecodeError
+
+from cos_ray.domain.errors import JournalUnavailable
 from cos_ray.domain.ids import CommandId, EntityId, Offset, Revision, Shard, fault_of_entity_id
 from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent
 from cos_ray.domain.retention import Retention
@@ -95,7 +98,7 @@ class PostgresJournal:
         if fault_of_entity_id(entity_id):
             return None
         row = await self._lookups.newest(entity_id)
-        return None if row is None else envelope_from_bytes(*row)
+        return None if row is None else _envelope(entity_id, *row)
 
     async def stored_by(self, entity_id: EntityId, command_id: CommandId) -> EventEnvelope | None:
         """See `Journal.stored_by`."""
@@ -105,21 +108,33 @@ class PostgresJournal:
             statement("stored_by"), {"entity_id": entity_id, "command_id": command_id}
         )
         for sequence_number, payload in rows:
-            return envelope_from_bytes(Revision(sequence_number), payload)
+            return _envelope(entity_id, Revision(sequence_number), payload)
         return None
 
     async def after(self, shard: Shard, offset: Offset, limit: int) -> Sequence[JournaledEvent]:
-        """See `EventSource.after`. Rows that Chief of State marked as deleted are left out."""
+        """
+        See `EventSource.after`. Rows that Chief of State marked as deleted are left out.
+
+        What cannot be read is not stepped over: the answer ends before it, or JournalUnavailable is
+        raised if it comes first.
+        """
         found: list[JournaledEvent] = []
         while len(found) < limit:
             wanted = limit - len(found)
             parameters = {"tag": str(shard), "offset": offset, "limit": wanted}
             rows = await self._connections.run(statement("after"), parameters)
-            found += [
-                JournaledEvent(Offset(ordering), envelope_from_bytes(Revision(sequence_number), payload))
-                for ordering, sequence_number, payload in rows
-                if payload is not None
-            ]
+            for ordering, sequence_number, payload in rows:
+                if payload is None:
+                    continue
+                try:
+                    envelope = _envelope(
+                        f"the entity at offset {ordering}", Revision(sequence_number), payload
+                    )
+                except JournalUnavailable:
+                    if found:
+                        return found
+                    raise
+                found.append(JournaledEvent(Offset(ordering), envelope))
             if len(rows) < wanted:
                 break
             offset = Offset(rows[-1][0])
@@ -128,3 +143,11 @@ class PostgresJournal:
     async def check(self) -> None:
         """Return if the database answers. Raises JournalUnavailable."""
         await self._connections.run("select 1", ())
+
+
+def _envelope(place: str, sequence_number: Revision, payload: bytes) -> EventEnvelope:
+    """The event of a row. Raises JournalUnavailable: in a journal taken over it may be encrypted, say."""
+    try:
+        return envelope_from_bytes(sequence_number, payload)
+    except DecodeError as error:
+        raise JournalUnavailable(f"event {sequence_number} of {place} is no EventWrapper") from error

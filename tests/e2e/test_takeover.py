@@ -65,7 +65,8 @@ def test_it_goes_on_with_few_rights_and_saves_snapshots(
     try:
         service.start()
         with service.client() as client:
-            reply = client.GetState(GetStateRequest(entity_id="order-1"), timeout=30)
+            request = GetStateRequest(entity_id="order-1")
+            reply = client.GetState(request, timeout=30)
             assert (reply.meta.revision_number, reply.state) == (2, text("state 4"))
             command = OpenAccount(owner="Ada", opening_balance=100)
             reply = client.ProcessCommand(

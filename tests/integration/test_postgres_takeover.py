@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cos_ray.domain.decisions import Decision, Persist
-from cos_ray.domain.errors import StartFailed
+from cos_ray.domain.errors import JournalUnavailable, StartFailed
 from cos_ray.domain.ids import CommandId, EntityId, Offset, ReadSideId, Shard
 from cos_ray.domain.messages import Accepted, Command, EntityState, EventEnvelope, Headers, Meta, Packed
 from cos_ray.domain.retention import Retention
@@ -277,6 +277,22 @@ async def test_a_reader_that_starts_meanwhile_does_not_skip_what_commits_late(
         await asyncio.sleep(0.5)  # the transaction takes its time
         assert not reading.done()
     assert await reading == [("slow", late), (quick, early)]
+
+
+async def test_an_event_that_cannot_be_read_stops_its_entity_and_its_shard_and_is_named(
+    old: ChiefOfState, journal: PostgresJournal
+) -> None:
+    shard = Shard(int(old.tag("secret")))
+    with connected(old.database) as connection:
+        encrypted = old.row(connection, "secret", 1, b"\xff encrypted")
+    with pytest.raises(JournalUnavailable, match="event 1 of secret is no EventWrapper"):
+        await journal.newest(EntityId("secret"))
+    with pytest.raises(JournalUnavailable, match=f"at offset {encrypted} is no EventWrapper"):
+        await journal.after(shard, Offset(encrypted - 1), 10)
+    before = await journal.after(shard, Offset(0), 1000)
+    assert before
+    assert all(event.offset < encrypted for event in before)
+    await command(journal, old.shards, "order-0")
 
 
 def test_a_transaction_that_does_not_end_is_named(
