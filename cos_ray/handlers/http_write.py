@@ -59,7 +59,9 @@ class HttpWriteHandler:
         if target.tls is not None and target.tls.server_name is not None:
             self._extensions["sni_hostname"] = target.tls.server_name
         self._call_timeout = call_timeout.total_seconds()
-        self._opened: httpx.AsyncBaseTransport | None = None
+        self._opened: list[httpx.AsyncHTTPTransport] = []
+        self._free: list[httpx.AsyncHTTPTransport] = []
+        self._tls: ssl.SSLContext | None = None
 
     async def handle_command(
         self, command: Packed, prior: EntityState, headers: Headers, timeout: float
@@ -94,9 +96,9 @@ class HttpWriteHandler:
 
     async def close(self) -> None:
         """Close the connections; calls in progress are cut."""
-        if self._opened is not None:
-            opened, self._opened = self._opened, None
-            await opened.aclose()
+        opened, self._opened, self._free = self._opened, [], []
+        for transport in opened:
+            await transport.aclose()
 
     async def _call(
         self, path: str, request: dict[str, Json], headers: Headers, timeout: float
@@ -144,7 +146,17 @@ class HttpWriteHandler:
             content=body,
             extensions=self._extensions,
         )
-        response = await self._transport().handle_async_request(request)
+        # One connection each, the last used first: httpx looks through all of a pool's with every
+        # request, and with a few dozen at once that is most of what a command costs.
+        transport = self._free.pop() if self._free else self._open()
+        try:
+            return await self._exchanged(transport, request)
+        finally:
+            if transport in self._opened:
+                self._free.append(transport)
+
+    async def _exchanged(self, transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> _Answer:
+        response = await transport.handle_async_request(request)
         try:
             received = bytearray()
             async for chunk in response.aiter_bytes():
@@ -158,17 +170,20 @@ class HttpWriteHandler:
             await response.aclose()
         return _Answer(response.status_code, response.headers.get("content-type", ""), bytes(received))
 
-    def _transport(self) -> httpx.AsyncBaseTransport:
-        # Opened in the loop that uses it, on first use. Below httpx's client: no cookies are kept,
-        # no redirects followed, no proxies of the environment asked.
-        if self._opened is None:
+    def _open(self) -> httpx.AsyncHTTPTransport:
+        # In the loop that uses it, on first use. Below httpx's client: no cookies are kept, no
+        # redirects followed, no proxies of the environment asked.
+        if self._tls is None:
             tls = self._target.tls
-            self._opened = httpx.AsyncHTTPTransport(
-                verify=_context(tls) if tls is not None else False,
-                trust_env=False,
-                limits=httpx.Limits(max_keepalive_connections=100, keepalive_expiry=_IDLE),
-            )
-        return self._opened
+            # A plain target's context is never used, but httpx would load certificates for one.
+            self._tls = _context(tls) if tls is not None else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        transport = httpx.AsyncHTTPTransport(
+            verify=self._tls,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=1, keepalive_expiry=_IDLE),
+        )
+        self._opened.append(transport)
+        return transport
 
 
 def _context(tls: Tls) -> ssl.SSLContext:

@@ -10,38 +10,16 @@ from typing import Any
 
 import grpc
 import pytest
-import trustme
 
 from cos_ray.domain.errors import Code, HandlerFailed
 from cos_ray.handlers.targets import Keepalive, Tls
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2 import HandleCommandResponse
 from tests import handler_kit as kit
+from tests.authority import Authority
 from tests.handler_kit import GrpcStage, HttpStage, ask
 
 STAGES = [GrpcStage, HttpStage]
 AnyStage = GrpcStage | HttpStage
-
-
-class Authority:
-    """A certificate authority of the test's own, its files in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._ca = trustme.CA()
-        self.folder = folder
-        self.ca_file = self._written("ca.pem", self._ca.cert_pem.bytes())
-
-    def issue(self, name: str) -> tuple[str, str]:
-        """The files of a certificate for this name, and of its key."""
-        certificate = self._ca.issue_cert(name)
-        chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
-        return self._written(f"{name}.pem", chain), self._written(
-            f"{name}.key", certificate.private_key_pem.bytes()
-        )
-
-    def _written(self, name: str, content: bytes) -> str:
-        path = self.folder / name
-        path.write_bytes(content)
-        return str(path)
 
 
 @pytest.fixture

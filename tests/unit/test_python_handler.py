@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import typing
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -158,6 +159,68 @@ async def test_a_command_of_another_type_than_annotated_is_invalid() -> None:
 async def test_an_event_larger_than_the_limit_is_turned_away() -> None:
     status = await failure(evolve(handler("Async", limit=20), Int64Value(value=1)))
     assert status.code is Code.RESOURCE_EXHAUSTED
+
+
+class Gated:
+    """A plain handler: the number 2 waits at a gate, as if it computed for long."""
+
+    gate = threading.Event()
+    entered = threading.Event()
+    ran: typing.ClassVar[list[int]] = []
+
+    def handle_command(self, command: Int64Value, prior_state: object, meta: object) -> list[Message]:
+        self.ran.append(command.value)
+        if command.value == 2:
+            self.entered.set()
+            self.gate.wait(30)
+        return [command]
+
+    def handle_event(self, event: Int64Value, prior_state: object, meta: object) -> Message:
+        return event
+
+
+@pytest.fixture
+def gated() -> Iterator[type[Gated]]:
+    Gated.gate.clear()
+    Gated.entered.clear()
+    Gated.ran.clear()
+    yield Gated
+    Gated.gate.set()
+
+
+async def until(is_true: typing.Callable[[], bool]) -> None:
+    while not is_true():
+        await asyncio.sleep(0.001)
+
+
+async def test_a_plain_handler_that_takes_long_stalls_nobody_else(gated: type[Gated]) -> None:
+    one = handler("Gated")
+    long = asyncio.ensure_future(ask(one, Int64Value(value=2)))
+    await until(gated.entered.is_set)
+    for _ in range(10):
+        assert len(events_of(await ask(one, ONE))) == 1
+    assert not long.done()
+    gated.gate.set()
+    assert len(events_of(await long)) == 1
+
+
+async def test_with_every_thread_taken_a_call_waits_within_its_deadline(gated: type[Gated]) -> None:
+    one = PythonWriteHandler(load(target("Gated")), timedelta(seconds=10), 10_000, threads=1)
+    assert (await failure(ask(one, Int64Value(value=2), timeout=0.05))).code is Code.DEADLINE_EXCEEDED
+    assert (await failure(ask(one, Int64Value(value=3), timeout=0.05))).code is Code.DEADLINE_EXCEEDED
+    gated.gate.set()
+    assert len(events_of(await ask(one, ONE))) == 1
+    assert gated.ran == [2, 1]
+
+
+async def test_a_call_whose_client_is_gone_is_not_waited_for(gated: type[Gated]) -> None:
+    one = handler("Gated")
+    call = asyncio.ensure_future(ask(one, Int64Value(value=2)))
+    await until(gated.entered.is_set)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert len(events_of(await ask(one, ONE))) == 1
 
 
 @pytest.mark.parametrize(
