@@ -250,6 +250,29 @@ async def test_an_answer_without_a_state_is_an_invalid_argument(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_a_rejection_s_details_arrive_as_they_are(kind: str, application: Anything) -> None:
+    expected = Status(Code.ABORTED, "no", b"\x08\x0a\xff")
+    trailers = (("grpc-status-details-bin", expected.details),)
+
+    async def reject(request: object) -> object:
+        if kind == "grpc":
+            return (grpc.StatusCode.ABORTED, "no", trailers)
+        return (409, "application/json", '{"error": "ABORTED: no", "details": "CAr/"}')
+
+    if kind == "python":
+        application(raising(Rejected(Code.ABORTED, "no", expected.details)))
+        handler = kit.built(PythonTarget("tests.handler_kit:ScriptedApplication"))
+        assert await failure(ask(handler)) == expected
+        return
+    stage = {"grpc": GrpcStage, "http": HttpStage}[kind]()
+    stage.answer = reject
+    async with stage.listening() as port:
+        handler = kit.built(stage.target("127.0.0.1", port))
+        assert await failure(ask(handler)) == expected
+        await handler.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_no_event_is_no_change(kind: str, application: Anything) -> None:
     async def say_nothing(request: object) -> object:
         return HandleCommandResponse(event=Any(), events=[Any()])
