@@ -26,7 +26,8 @@ from cos_ray.handlers.targets import PythonTarget
 CHECK_TIMEOUT = 60.0
 """Seconds that importing an application may take before the check gives up."""
 
-_GOOD, _FAULTY = 0, 3
+_FAULTY = 3
+"""The exit status of a check that found something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,9 @@ def fault_of(target: PythonTarget) -> str | None:
     That happens in a process of its own: what an application does when it is imported (start
     threads, open connections) must not happen in a launcher that is about to start Ray.
     """
-    command = [sys.executable, "-m", "cos_ray.handlers.python_application", target.reference]
+    # On the same path as this process, and not, as with -m, the current folder before all else.
+    program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import check; check(*sys.argv[1:])"
+    command = [sys.executable, "-c", program, target.reference]
     try:
         done = subprocess.run(
             [*command, target.search_path or ""],
@@ -81,7 +84,7 @@ def fault_of(target: PythonTarget) -> str | None:
     match done.returncode:
         case 0:
             return None
-        case 3:
+        case status if status == _FAULTY:
             return done.stdout.splitlines()[-1]
         case status:
             return _line(target, f"ended its process with status {status} when it was imported")
@@ -143,15 +146,11 @@ def _line(target: PythonTarget, problem: str) -> str:
     return f"COS_WRITE_SIDE_HANDLER: {target.reference} " + " ".join(problem.split())
 
 
-def _check(reference: str, search_path: str) -> int:
+def check(reference: str, search_path: str) -> None:
+    """End this process, which `fault_of` started, with what there is to say about the class."""
     target = PythonTarget(reference, search_path or None)
     try:
         _check_class(target, _class(target))
     except ConfigurationError as error:
         print(error, flush=True)  # noqa: T201 - read by fault_of
-        return _FAULTY
-    return _GOOD
-
-
-if __name__ == "__main__":
-    sys.exit(_check(sys.argv[1], sys.argv[2]))
+        sys.exit(_FAULTY)
