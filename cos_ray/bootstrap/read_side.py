@@ -8,9 +8,11 @@ from functools import partial
 
 from cos_ray.bootstrap.journal import build_journal
 from cos_ray.config.read_sides import ReadSideConfig
+from cos_ray.domain.circuit import BreakerPolicy
 from cos_ray.domain.ids import Shard
-from cos_ray.handlers.channels import GrpcTarget
+from cos_ray.handlers.breaker import Breaker, GuardedReadHandler
 from cos_ray.handlers.grpc_read import GrpcReadHandler
+from cos_ray.handlers.targets import GrpcTarget
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.offsets import PostgresOffsets
@@ -26,6 +28,9 @@ class ReadSideWiring:
     """What a read side's process must know."""
 
     config: ReadSideConfig
+    target: GrpcTarget
+    breaker: BreakerPolicy | None
+    """When to leave the read handler alone; None: never."""
     shards: int
     database: Database
     logs: LogSettings
@@ -77,13 +82,15 @@ async def build_read_side(wiring: ReadSideWiring) -> OwnedReadSide:
     journal = await build_journal(wiring.logs, wiring.database)
     offsets = PostgresOffsets(wiring.database)
     await offsets.open()
-    handler = GrpcReadHandler(GrpcTarget(config.host, config.port, config.use_tls), config.timeout)
+    clock, breaker = SystemClock(), wiring.breaker
+    timeout = min(config.timeout, breaker.call_timeout) if breaker else config.timeout
+    handler = GrpcReadHandler(wiring.target, timeout)
     read_side = ReadSide(
         ReadSideSettings(config.read_side_id),
         [Shard(number) for number in range(wiring.shards)],
         journal,
         offsets,
-        handler,
-        SystemClock(),
+        GuardedReadHandler(handler, Breaker(config.read_side_id, breaker, clock)) if breaker else handler,
+        clock,
     )
     return OwnedReadSide(read_side, handler, journal, offsets)

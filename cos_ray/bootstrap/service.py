@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Protocol
 import platformdirs
 
 from cos_ray.bootstrap.database import as_configured, external_database, retention_of
+from cos_ray.bootstrap.handlers import module_of
 from cos_ray.bootstrap.listening import ensure_free, free_port, reachable, wait_until_healthy
 from cos_ray.bootstrap.stopping import BoundedStop, StopSignals
+from cos_ray.bootstrap.targets import breaker_policy, read_target, write_target
 from cos_ray.cluster.environment import ray_environment
 from cos_ray.config.read_sides import ReadSideConfig
 from cos_ray.config.settings import Settings
@@ -110,7 +112,8 @@ class _Launch:
         ensure_free(service.address, service.http_port, "COS_HTTP_PORT")
         scratch = tempfile.TemporaryDirectory(prefix="cos-ray-", ignore_cleanup_errors=True)
         directory = Path(self._running.enter_context(scratch))
-        environment.update(ray_environment(environment, directory, (free_port(), free_port())))
+        preloaded = module_of(write_target(self._settings))
+        environment.update(ray_environment(environment, directory, (free_port(), free_port()), preloaded))
         database = self._start_database()
         with self._progress.step("Preparing the journal's tables"):
             migrate(database)
@@ -167,7 +170,6 @@ class _Launch:
         from cos_ray.cluster.read_side_actor import start_read_side
         from cos_ray.cluster.sealed import seal
         from cos_ray.cluster.serve_app import IngressOptions, start_ingress, stop_ingress
-        from cos_ray.handlers.channels import GrpcTarget
         from cos_ray.ingress.service import SERVICER_FUNCTIONS, Ingress, IngressPolicy
 
         settings, logs = self._settings, self._logs
@@ -176,18 +178,20 @@ class _Launch:
             seal(build_journal, logs, database, retention_of(settings, self._read_sides)),
             tuple(config.read_side_id for config in active),
         )
-        target = settings.write_side.target
         wiring = EntityWiring(
             namespace=cluster.namespace,
             shards=shards,
-            write_handler=GrpcTarget(target.host, target.port, settings.write_side.use_tls),
+            write_handler=write_target(settings),
             call_timeout=settings.calls.handler_timeout,
+            breaker=breaker_policy(settings.write_side),
             logs=logs,
             journal=journal,
         )
         for config in active:
             with self._progress.step(f"Starting read side {config.read_side_id}"):
-                build = seal(build_manager, ReadSideWiring(config, shards, database, logs))
+                target, breaker = read_target(settings, config), breaker_policy(settings.read_sides)
+                read_side = ReadSideWiring(config, target, breaker, shards, database, logs)
+                build = seal(build_manager, read_side)
                 start_read_side(cluster.namespace, config.read_side_id, build)
         policy = IngressPolicy(
             command_timeout=settings.calls.command_timeout.total_seconds(),

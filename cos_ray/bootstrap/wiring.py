@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from cos_ray.cluster.journal_actor import JournalRecipe
-from cos_ray.handlers.channels import GrpcTarget
+from cos_ray.domain.circuit import BreakerPolicy
+from cos_ray.handlers.targets import WriteTarget
 from cos_ray.telemetry.logs import LogSettings
 
 
@@ -16,8 +17,10 @@ class EntityWiring:
 
     namespace: str
     shards: int
-    write_handler: GrpcTarget
+    write_handler: WriteTarget
     call_timeout: timedelta
+    breaker: BreakerPolicy | None
+    """When to leave the write handler alone; None: never."""
     logs: LogSettings
     journal: JournalRecipe
     """Starts the node's journal actor, should there be none."""

@@ -67,6 +67,7 @@ def serve() -> None:
     \b
     COS_WRITE_SIDE_HOST    host of your write handler (required)
     COS_WRITE_SIDE_PORT    port of your write handler (required)
+    COS_WRITE_SIDE_HANDLER instead of both: a Python class, package.module:Class
     COS_PORT               port for gRPC (9000)
     COS_DB_HOST            the database; unset: an embedded one is started
     COS_DB_PASSWORD        its password, or COS_DB_PASSWORD_FILE

@@ -17,7 +17,7 @@ from cos_ray.config.description import Row, described
 from cos_ray.config.environment import with_file
 from cos_ray.config.read_sides import ReadSideConfig, read_sides_from
 from cos_ray.config.read_sides import unsupported as read_side_unsupported
-from cos_ray.config.serving import missing, notices, unsupported
+from cos_ray.config.serving import contradictions, missing, notices, unsupported
 from cos_ray.config.settings import Settings
 from cos_ray.domain.errors import ConfigurationError
 
@@ -62,12 +62,27 @@ def checked(environment: Mapping[str, str]) -> Configuration:
     settings = _collecting(wrong, lambda: Settings.from_environment(told))
     read_sides = _collecting(wrong, lambda: read_sides_from(told))
     if settings is not None:
-        wrong += unsupported(settings)
+        wrong += unsupported(settings) + contradictions(settings, told) + _faults_of_handlers(settings)
     if read_sides is not None:
         wrong += [fault for read_side in read_sides if (fault := read_side_unsupported(read_side))]
     if settings is None or read_sides is None or wrong:
         raise ConfigurationError("\n".join(wrong))
     return Configuration(settings, read_sides, tuple(notices(told)))
+
+
+def _faults_of_handlers(settings: Settings) -> list[str]:
+    """What is wrong with the files and the class that the way to handlers needs."""
+    from cos_ray.bootstrap.targets import faults_of_tls, write_target
+    from cos_ray.handlers.targets import PythonTarget
+
+    faults = faults_of_tls(settings.write_side) + faults_of_tls(settings.read_sides)
+    if settings.write_side.handler is not None:
+        from cos_ray.handlers.python_application import fault_of
+
+        target = write_target(settings)
+        assert isinstance(target, PythonTarget)
+        faults += [fault] if (fault := fault_of(target)) else []
+    return faults
 
 
 def _collecting(wrong: list[str], build: Callable[[], T]) -> T | None:

@@ -15,12 +15,15 @@ from pathlib import Path
 from cos_ray.cluster.dies_with_parent import wrapped
 
 
-def ray_environment(given: Mapping[str, str], scratch: Path, free_ports: tuple[int, int]) -> dict[str, str]:
+def ray_environment(
+    given: Mapping[str, str], scratch: Path, free_ports: tuple[int, int], handler_module: str
+) -> dict[str, str]:
     """
     The variables to add to `given`.
 
     `scratch` is a directory of this service alone, for HAProxy's files; `free_ports` are for its
-    statistics. Without them two services on one machine would share both.
+    statistics. Without them two services on one machine would share both. `handler_module` calls
+    the write handler.
     """
     wanted = {
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -40,19 +43,15 @@ def ray_environment(given: Mapping[str, str], scratch: Path, free_ports: tuple[i
         # How long a replica waits for clients to go elsewhere before it stops: there is no elsewhere.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "1",
-        **_preloaded(),
+        **_preloaded(handler_module),
         **(_fast_ingress(scratch, free_ports) if sys.platform == "linux" else {}),
     }
     return {name: value for name, value in wanted.items() if name not in given}
 
 
-def _preloaded() -> dict[str, str]:
+def _preloaded(handler_module: str) -> dict[str, str]:
     """Modules that each new worker imports before it is given an entity: half of its start."""
-    modules = (
-        "cos_ray.cluster.entity_actor",
-        "cos_ray.handlers.grpc_write",
-        "cos_ray.cluster.journal_actor",
-    )
+    modules = ("cos_ray.cluster.entity_actor", handler_module, "cos_ray.cluster.journal_actor")
     return {"RAY_preload_python_modules": ",".join(modules)}
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 
+from cos_ray.config.complaints import complaint
 from cos_ray.config.environment import CONFIG
-from cos_ray.config.settings import HandlerProtocol, Placement, ServerProtocol, Settings, groups
+from cos_ray.config.settings import Placement, ServerProtocol, Settings, WriteSide, groups
 
 IGNORED = {"COS_DEPLOYMENT_MODE", "COS_REPLICA_COUNT", "POD_IP", "COS_KUBERNETES_APP_LABEL"}
 """CoS's variables for forming a cluster, which Ray does here."""
@@ -28,6 +29,16 @@ READ_SIDE_SETTING = "COS_READ_SIDE_CONFIG__"
 READ_SIDE_VARIABLES = {"COS_READ_SIDE_ENABLED", "COS_READ_SIDE_CONFIG"}
 
 
+_OF_TLS = "COS_WRITE_SIDE_TLS_"
+_OF_A_CONNECTION = (
+    "COS_WRITE_SIDE_HOST",
+    "COS_WRITE_SIDE_PORT",
+    "COS_WRITE_SIDE_PROTOCOL",
+    "COS_WRITE_SIDE_USE_TLS",
+    _OF_TLS,
+)
+
+
 def missing(told: Mapping[str, str]) -> list[str]:
     """A line for each variable that serving needs and nobody set."""
     if "COS_WRITE_SIDE_HANDLER" in told:
@@ -38,6 +49,26 @@ def missing(told: Mapping[str, str]) -> list[str]:
         for variable, what in needed.items()
         if variable not in told
     ]
+
+
+def contradictions(settings: Settings, told: Mapping[str, str]) -> list[str]:
+    """A line for each setting that another one leaves without a meaning."""
+    lines = []
+    if settings.write_side.handler is not None:
+        network = [variable for variable in WriteSide.variables() if variable.startswith(_OF_A_CONNECTION)]
+        allowed = "leaving it out, for COS_WRITE_SIDE_HANDLER runs inside the service"
+        return [complaint(v, told[v], allowed) for v in network if v in told]
+    for side in (settings.write_side, settings.read_sides):
+        variables = {field: variable for variable, field in side.variables().items()}
+        certificate, key = variables["tls_cert_file"], variables["tls_key_file"]
+        for one, other in ((certificate, key), (key, certificate)):
+            if one in told and other not in told:
+                lines.append(complaint(one, told[one], f"setting {other} as well"))
+    if not settings.write_side.use_tls:
+        needless = [variable for variable in WriteSide.variables() if variable.startswith(_OF_TLS)]
+        allowed = "leaving it out, or COS_WRITE_SIDE_USE_TLS=true"
+        lines += [complaint(v, told[v], allowed) for v in needless if v in told]
+    return lines
 
 
 def unsupported(settings: Settings) -> list[str]:
@@ -57,17 +88,8 @@ def unsupported(settings: Settings) -> list[str]:
             "sharded",
             "dedicated",
         ),
-        (write_side.protocol is not HandlerProtocol.GRPC, "COS_WRITE_SIDE_PROTOCOL", "http", "grpc"),
-        (
-            write_side.handler is not None,
-            "COS_WRITE_SIDE_HANDLER",
-            write_side.handler or "",
-            "leaving it out",
-        ),
         (write_side.proto_validation, "COS_WRITE_SIDE_PROTO_VALIDATION", "true", "false"),
-        (write_side.breaker_enabled, "COS_WRITE_SIDE_BREAKER_ENABLED", "true", "false"),
         (settings.read_sides.actors > 1, "COS_READ_SIDE_ACTORS", str(settings.read_sides.actors), "1"),
-        (settings.read_sides.breaker_enabled, "COS_READ_SIDE_BREAKER_ENABLED", "true", "false"),
         (settings.subscriptions.enabled, "COS_SUBSCRIPTION_ENABLED", "true", "false"),
         (
             retention.encryption_class is not None,

@@ -214,19 +214,31 @@ class Calls(Group):
     """Whether pings are sent while no call is running."""
     client_pool_size: Annotated[int, Field(ge=1, le=100)] = Field(1, alias="COS_GRPC_CLIENT_POOL_SIZE")
     """How many channels a process opens to one handler."""
+    max_message_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = Field(
+        32 * 1024 * 1024, alias="COS_HANDLER_MAX_MESSAGE_BYTES"
+    )
+    """The largest message to or from a handler, in bytes; beyond it: RESOURCE_EXHAUSTED."""
 
 
 class WriteSide(Group):
     """The application's write handler, and what is passed to and accepted from it."""
 
     host: Host | None = Field(None, alias="COS_WRITE_SIDE_HOST")
-    """The write handler's host; required to serve."""
+    """The write handler's host; required to serve, but for COS_WRITE_SIDE_HANDLER."""
     port: Port | None = Field(None, alias="COS_WRITE_SIDE_PORT")
-    """The write handler's port; required to serve."""
+    """The write handler's port; required to serve, but for COS_WRITE_SIDE_HANDLER."""
     protocol: HandlerProtocol = Field(HandlerProtocol.GRPC, alias="COS_WRITE_SIDE_PROTOCOL")
     """How the write handler is called."""
     use_tls: Flag = Field(False, alias="COS_WRITE_SIDE_USE_TLS")
     """Whether the write handler is called over TLS."""
+    tls_ca_file: File | None = Field(None, alias="COS_WRITE_SIDE_TLS_CA_FILE")
+    """The certificates (PEM) to trust the write handler by; unset: the system's."""
+    tls_cert_file: File | None = Field(None, alias="COS_WRITE_SIDE_TLS_CERT_FILE")
+    """The client certificate (PEM) to show to the write handler."""
+    tls_key_file: File | None = Field(None, alias="COS_WRITE_SIDE_TLS_KEY_FILE")
+    """The key (PEM) of the client certificate."""
+    tls_server_name: Host | None = Field(None, alias="COS_WRITE_SIDE_TLS_SERVER_NAME")
+    """The name the write handler's certificate is for, if that is not its host."""
     handler: Handler | None = Field(None, alias="COS_WRITE_SIDE_HANDLER")
     """A write handler in Python that runs inside the service, instead of host and port."""
     proto_validation: Flag = Field(False, alias="COS_WRITE_SIDE_PROTO_VALIDATION")
@@ -295,6 +307,14 @@ class ReadSides(Group):
 
     actors: Annotated[int, Field(ge=1, le=10_000)] = Field(1, alias="COS_READ_SIDE_ACTORS")
     """How many processes share the shards of one read side."""
+    tls_ca_file: File | None = Field(None, alias="COS_READ_SIDE_TLS_CA_FILE")
+    """The certificates (PEM) to trust read handlers by that use TLS; unset: the system's."""
+    tls_cert_file: File | None = Field(None, alias="COS_READ_SIDE_TLS_CERT_FILE")
+    """The client certificate (PEM) to show to read handlers that use TLS."""
+    tls_key_file: File | None = Field(None, alias="COS_READ_SIDE_TLS_KEY_FILE")
+    """The key (PEM) of the client certificate."""
+    tls_server_name: Host | None = Field(None, alias="COS_READ_SIDE_TLS_SERVER_NAME")
+    """The name the read handlers' certificates are for, if that is not their host."""
     breaker_enabled: Flag = Field(False, alias="COS_READ_SIDE_BREAKER_ENABLED")
     """Whether calls stop for a while when a read handler keeps failing."""
     breaker_max_failures: BreakerFailures = Field(5, alias="COS_READ_SIDE_BREAKER_MAX_FAILURES")

@@ -76,8 +76,31 @@ class HandlerFailed(CosError):
         self.status = status
 
 
+class Rejected(CosError):
+    """
+    An application's own write handler refuses a command; the client sees code, message and details.
+
+    `details` is a serialized `google.rpc.Status`, or that message itself. Nothing is stored.
+    Raises ValueError for Code.OK, which refuses nothing, and for what is no code.
+    """
+
+    def __init__(self, code: Code, message: str = "", details: object = None) -> None:
+        code = Code(code)
+        if code is Code.OK:
+            raise ValueError("a command is not refused with Code.OK")
+        super().__init__(code, message, details)
+        self.code, self.message, self.details = code, message, details
+
+
 class DeliveryFailed(CosError):
-    """A read handler did not confirm an event; the reason is for the log."""
+    """A read handler did not confirm an event; the reason is for the log, the code for the breaker."""
+
+    def __init__(self, reason: str, code: Code | None = None) -> None:
+        super().__init__(reason, code)
+        self.reason, self.code = reason, code
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class MailboxFull(CosError):

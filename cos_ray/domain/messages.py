@@ -45,6 +45,14 @@ class Meta:
 
 
 @dataclass(frozen=True, slots=True)
+class CommandMeta(Meta):
+    """What an in-process handle_command is told: where the entity stands, and what came with the command."""
+
+    propagated: Headers = ()
+    """The request's headers that COS_WRITE_SIDE_PROPAGATED_HEADERS names."""
+
+
+@dataclass(frozen=True, slots=True)
 class EntityState:
     """An entity after its newest event, or before its first."""
 

@@ -1,42 +1,77 @@
-"""gRPC channels to handlers: where to, how large a message may be, how to come back."""
+"""
+gRPC channels to handlers: how they are secured, how large a message may be, how to come back.
+
+A channel that lost its connection tries again after 0.1 s, then after ever longer waits up to
+2 s, each shifted by gRPC at random: thousands of processes do not come back in the same moment.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ssl
+from pathlib import Path
 
 import grpc
 import grpc.aio
 
-MESSAGE_LIMIT = 256 * 1024 * 1024
-"""The largest message to or from a handler, in bytes."""
+from cos_ray.handlers.targets import GrpcTarget, Tls
+
+_USUAL_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 
 
-@dataclass(frozen=True, slots=True)
-class GrpcTarget:
-    """Where a handler listens."""
+def open_channels(target: GrpcTarget) -> list[grpc.aio.Channel]:
+    """
+    The target's pool of channels, which belong to the event loop they are opened in.
 
-    host: str
-    port: int
-    use_tls: bool = False
-    """TLS with the system's certificate authorities."""
+    They connect on first use. Raises OSError when a file of the target's TLS cannot be read.
+    """
+    if target.tls is None:
+        return [
+            grpc.aio.insecure_channel(str(target), options=_options(target)) for _ in range(target.pool_size)
+        ]
+    credentials = _credentials(target.tls)
+    return [
+        grpc.aio.secure_channel(str(target), credentials, options=_options(target))
+        for _ in range(target.pool_size)
+    ]
 
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
-
-def open_channel(target: GrpcTarget) -> grpc.aio.Channel:
-    """A channel to the target; belongs to the event loop it is opened in. Connects on first use."""
-    options = [
-        ("grpc.max_send_message_length", MESSAGE_LIMIT),
-        ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+def _options(target: GrpcTarget) -> list[tuple[str, int | str]]:
+    options: list[tuple[str, int | str]] = [
+        ("grpc.max_send_message_length", target.message_limit),
+        ("grpc.max_receive_message_length", target.message_limit),
         # A handler that comes back is found again within seconds, not after gRPC's two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2_000),
-        # Each process its own connection: a shared one would tie the fate of unrelated channels.
+        # Each channel its own connection: a shared one would tie the fate of unrelated channels.
         ("grpc.use_local_subchannel_pool", 1),
         # The path must not lead through a proxy that the environment names for web traffic.
         ("grpc.enable_http_proxy", 0),
     ]
-    if target.use_tls:
-        return grpc.aio.secure_channel(str(target), grpc.ssl_channel_credentials(), options=options)
-    return grpc.aio.insecure_channel(str(target), options=options)
+    if target.tls is not None and target.tls.server_name is not None:
+        options.append(("grpc.ssl_target_name_override", target.tls.server_name))
+    if (keepalive := target.keepalive) is not None:
+        options += [
+            ("grpc.keepalive_time_ms", keepalive.time_ms),
+            ("grpc.keepalive_timeout_ms", keepalive.timeout_ms),
+            ("grpc.keepalive_permit_without_calls", int(keepalive.without_calls)),
+            # gRPC would otherwise fall silent after two pings without a call in between.
+            ("grpc.http2.max_pings_without_data", 0),
+        ]
+    return options
+
+
+def _credentials(tls: Tls) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(
+        root_certificates=Path(tls.ca_file).read_bytes() if tls.ca_file else _system_roots(),
+        private_key=Path(tls.key_file).read_bytes() if tls.key_file else None,
+        certificate_chain=Path(tls.cert_file).read_bytes() if tls.cert_file else None,
+    )
+
+
+def _system_roots() -> bytes | None:
+    """The system's certificate authorities; None, which means gRPC's own, where there are none."""
+    # Left alone, gRPC takes the list it was built with and knows nothing of an operator's own.
+    for file in (ssl.get_default_verify_paths().cafile or "", *_USUAL_BUNDLES):
+        if Path(file).is_file():
+            return Path(file).read_bytes()
+    return None

@@ -7,6 +7,8 @@ sentence for the log that says what came instead.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any as Untyped
@@ -16,10 +18,11 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from cos_ray.domain.errors import DeliveryFailed
+from cos_ray.domain.errors import Code, DeliveryFailed
 from cos_ray.domain.ids import EntityId, ReadSideId, Shard
 from cos_ray.domain.messages import EventEnvelope
-from cos_ray.handlers.channels import GrpcTarget, open_channel
+from cos_ray.handlers.channels import open_channels
+from cos_ray.handlers.targets import GrpcTarget
 from cos_ray.protocol.codec import meta_to_pb
 from cos_ray.protocol.pb.chief_of_state.v1.readside_pb2 import HandleReadSideRequest, HandleReadSideResponse
 
@@ -41,25 +44,26 @@ class GrpcReadHandler:
     def __init__(self, target: GrpcTarget, timeout: timedelta) -> None:
         self._target = target
         self._timeout = timeout.total_seconds()
-        self._opened: _Opened | None = None
+        self._pool: list[_Opened] = []
+        self._turns: Iterator[_Opened] = iter(())
 
     async def handle(self, read_side: ReadSideId, shard: Shard, envelope: EventEnvelope) -> None:
         """Deliver one event; raises DeliveryFailed unless the handler confirms it in time."""
         try:
             reply = await self._call(read_side, shard, envelope)
         except grpc.aio.AioRpcError as error:
-            raise DeliveryFailed(self._reason(error)) from error
+            raise DeliveryFailed(self._reason(error), Code(error.code().value[0])) from error
         except DecodeError as error:
-            raise DeliveryFailed("the reply is no HandleReadSideResponse") from error
+            raise DeliveryFailed("the reply is no HandleReadSideResponse", Code.INTERNAL) from error
         except Exception as error:  # whatever cannot be sent must not end the one who sends
             raise DeliveryFailed(f"cannot be sent: {type(error).__name__}: {error}") from error
         if not reply.successful:
             raise DeliveryFailed("the handler answered successful = false")
 
     async def close(self) -> None:
-        """Close the channel; calls in progress are cut."""
-        if self._opened is not None:
-            opened, self._opened = self._opened, None
+        """Close the channels; calls in progress are cut."""
+        pool, self._pool = self._pool, []
+        for opened in pool:
             await opened.channel.close()
 
     async def _call(
@@ -72,16 +76,17 @@ class GrpcReadHandler:
             ("x-cos-entity-id", metadata_text(envelope.meta.entity_id)),
             ("x-cos-event-tag", str(shard)),
         )
-        call = self._channel().handle_read_side
+        call = self._next().handle_read_side
         reply = await call(request.SerializeToString(), timeout=self._timeout, metadata=metadata)
         return HandleReadSideResponse.FromString(reply)
 
-    def _channel(self) -> _Opened:
-        # Opened in the loop that uses it, on first use: a channel belongs to one loop.
-        if self._opened is None:
-            channel = open_channel(self._target)
-            self._opened = _Opened(channel, channel.unary_unary(_METHOD))
-        return self._opened
+    def _next(self) -> _Opened:
+        # Opened in the loop that uses them, on first use: a channel belongs to one loop.
+        if not self._pool:
+            channels = open_channels(self._target)
+            self._pool = [_Opened(channel, channel.unary_unary(_METHOD)) for channel in channels]
+            self._turns = itertools.cycle(self._pool)
+        return next(self._turns)
 
     def _reason(self, error: grpc.aio.AioRpcError) -> str:
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -7,6 +7,9 @@ client as a status of ours with a plain sentence.
 
 from __future__ import annotations
 
+import itertools
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any as Untyped
@@ -19,7 +22,8 @@ from google.protobuf.message import DecodeError, Message
 from cos_ray.domain.decisions import Decision, decide
 from cos_ray.domain.errors import Code, HandlerFailed, Status
 from cos_ray.domain.messages import EntityState, Headers, Meta, Packed
-from cos_ray.handlers.channels import GrpcTarget, open_channel
+from cos_ray.handlers.channels import open_channels
+from cos_ray.handlers.targets import GrpcTarget
 from cos_ray.protocol.codec import meta_to_pb, pack
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2 import (
     HandleCommandRequest,
@@ -28,7 +32,10 @@ from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2 import (
     HandleEventResponse,
 )
 
+logger = logging.getLogger(__name__)
+
 _SERVICE = "/chief_of_state.v1.WriteSideHandlerService/"
+_PRINTABLE = frozenset(map(chr, range(0x20, 0x7F)))
 _Response = TypeVar("_Response", bound=Message)
 
 
@@ -47,7 +54,8 @@ class GrpcWriteHandler:
     def __init__(self, target: GrpcTarget, call_timeout: timedelta) -> None:
         self._target = target
         self._call_timeout = call_timeout.total_seconds()
-        self._opened: _Calls | None = None
+        self._pool: list[_Calls] = []
+        self._turns: Iterator[_Calls] = iter(())
 
     async def handle_command(
         self, command: Packed, prior: EntityState, headers: Headers, timeout: float
@@ -56,10 +64,8 @@ class GrpcWriteHandler:
         request = HandleCommandRequest(prior_event_meta=meta_to_pb(prior.meta))
         _set(request.command, command)
         _set(request.prior_state, prior.state)
-        metadata = tuple((header.key.lower(), header.value) for header in headers)
-        reply = await self._call(
-            self._calls.handle_command, request, HandleCommandResponse, timeout, metadata
-        )
+        call, metadata = self._next().handle_command, _metadata(headers)
+        reply = await self._call(call, request, HandleCommandResponse, timeout, metadata)
         return decide([pack(event) for event in reply.events], pack(reply.event))
 
     async def handle_event(self, event: Packed, prior_state: Packed, meta: Meta, timeout: float) -> Packed:
@@ -67,28 +73,36 @@ class GrpcWriteHandler:
         request = HandleEventRequest(event_meta=meta_to_pb(meta))
         _set(request.event, event)
         _set(request.prior_state, prior_state)
-        reply = await self._call(self._calls.handle_event, request, HandleEventResponse, timeout, ())
+        reply = await self._call(self._next().handle_event, request, HandleEventResponse, timeout, ())
         if not reply.HasField("resulting_state"):
             raise HandlerFailed(Status(Code.INVALID_ARGUMENT, "event handler replied with empty state"))
         return pack(reply.resulting_state)
 
     async def close(self) -> None:
-        """Close the channel; calls in progress are cut."""
-        if self._opened is not None:
-            await self._opened.channel.close()
-            self._opened = None
+        """Close the channels; calls in progress are cut."""
+        pool, self._pool = self._pool, []
+        for calls in pool:
+            await calls.channel.close()
 
-    @property
-    def _calls(self) -> _Calls:
-        # Opened in the loop that uses it, on first use: a channel belongs to one loop.
-        if self._opened is None:
-            channel = open_channel(self._target)
-            self._opened = _Calls(
-                channel,
-                channel.unary_unary(_SERVICE + "HandleCommand"),
-                channel.unary_unary(_SERVICE + "HandleEvent"),
-            )
-        return self._opened
+    def _next(self) -> _Calls:
+        """The calls of the channel whose turn it is. Raises HandlerFailed when none can be opened."""
+        # Opened in the loop that uses them, on first use: a channel belongs to one loop.
+        if not self._pool:
+            try:
+                channels = open_channels(self._target)
+            except OSError as error:
+                problem = f"write handler cannot be reached over TLS: {error.filename}: {error.strerror}"
+                raise HandlerFailed(Status(Code.UNAVAILABLE, problem)) from error
+            self._pool = [
+                _Calls(
+                    channel,
+                    channel.unary_unary(_SERVICE + "HandleCommand"),
+                    channel.unary_unary(_SERVICE + "HandleEvent"),
+                )
+                for channel in channels
+            ]
+            self._turns = itertools.cycle(self._pool)
+        return next(self._turns)
 
     async def _call(
         self,
@@ -103,15 +117,23 @@ class GrpcWriteHandler:
             reply = await call(request.SerializeToString(), timeout=timeout, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise HandlerFailed(_status_of(error)) from error
-        except (TypeError, ValueError) as error:  # grpc's words for metadata it cannot send
-            raise HandlerFailed(
-                Status(Code.INVALID_ARGUMENT, f"a request header cannot be passed on: {error}")
-            ) from error
+        except Exception as error:  # grpc has several of its own, none of them public
+            logger.exception("write handler cannot be called")
+            raise HandlerFailed(Status(Code.INTERNAL, "write handler cannot be called")) from error
         try:
             return response.FromString(reply)
         except DecodeError as error:
             problem = f"write handler's reply is no {response.DESCRIPTOR.name}"
             raise HandlerFailed(Status(Code.INTERNAL, problem)) from error
+
+
+def _metadata(headers: Headers) -> tuple[tuple[str, str | bytes], ...]:
+    """The headers as metadata. Raises HandlerFailed for a value that metadata cannot hold."""
+    for header in headers:
+        if isinstance(header.value, str) and not _PRINTABLE.issuperset(header.value):
+            text = f"request header {header.key} cannot be passed on: it holds more than printable ASCII"
+            raise HandlerFailed(Status(Code.INVALID_ARGUMENT, text))
+    return tuple((header.key.lower(), header.value) for header in headers)
 
 
 def _set(field: Message, packed: Packed) -> None:

@@ -26,7 +26,9 @@ PATIENCE = 120.0
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("title", ["A first application", "A larger one, with a read side"])
+@pytest.mark.parametrize(
+    "title", ["A first application", "A larger one, with a read side", "Three kinds of write handler"]
+)
 def test_the_readme_can_be_followed(title: str) -> None:
     script = blocks(section(title))
     assert {block.kind for block in script} >= {"run", "keep running", "prints"}

@@ -16,8 +16,8 @@ from google.protobuf.any_pb2 import Any
 from cos_ray.domain.errors import DeliveryFailed
 from cos_ray.domain.ids import EntityId, ReadSideId, Revision, Shard
 from cos_ray.domain.messages import EventEnvelope, Header, Meta, Packed
-from cos_ray.handlers.channels import GrpcTarget
 from cos_ray.handlers.grpc_read import GrpcReadHandler
+from cos_ray.handlers.targets import GrpcTarget
 from cos_ray.protocol.pb.chief_of_state.v1.readside_pb2 import HandleReadSideRequest, HandleReadSideResponse
 
 Answer = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]

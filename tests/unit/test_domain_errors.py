@@ -15,6 +15,7 @@ SAMPLES: list[CosError] = [
     RevisionConflict(EntityId("e"), Revision(3)),
     HandlerFailed(Status(Code.INVALID_ARGUMENT, "no", b"\x00")),
     HistoryGap(ReadSideId("r"), Shard(1), EntityId("e"), Offset(9)),
+    errors.Rejected(Code.NOT_FOUND, "no", b"\x00"),
     *(
         kind("why")
         for kind in (
@@ -55,3 +56,14 @@ def test_an_error_says_what_it_means(error: CosError) -> None:
 
 def test_codes_are_grpc_s() -> None:
     assert {code.name: code.value for code in Code} == {code.name: code.value[0] for code in grpc.StatusCode}
+
+
+def test_a_rejection_has_a_code_that_rejects() -> None:
+    assert errors.Rejected(Code(5)).code is Code.NOT_FOUND
+    for wrong in (Code.OK, 99):
+        with pytest.raises(ValueError, match=r"OK|99"):
+            errors.Rejected(wrong)  # type: ignore[arg-type]
+
+
+def test_a_failed_delivery_reads_as_its_reason() -> None:
+    assert str(errors.DeliveryFailed("no answer", Code.UNAVAILABLE)) == "no answer"

@@ -11,7 +11,7 @@ import pytest
 
 from cos_ray.config.description import described
 from cos_ray.config.environment import with_file
-from cos_ray.config.serving import known_variables, missing, notices, unsupported
+from cos_ray.config.serving import contradictions, known_variables, missing, notices, unsupported
 from cos_ray.config.settings import LogStyle, Placement, ServerProtocol, Settings
 from cos_ray.config.values import duration, duration_text
 from cos_ray.domain.errors import ConfigurationError
@@ -45,6 +45,7 @@ CONTRACT = {
     "COS_GRPC_KEEPALIVE_TIMEOUT": "60s",
     "COS_GRPC_KEEPALIVE_WITHOUT_CALLS": "true",
     "COS_GRPC_CLIENT_POOL_SIZE": "1",
+    "COS_HANDLER_MAX_MESSAGE_BYTES": "33554432",
     "COS_NUM_SHARDS": "",
     "COS_SNAPSHOT_FREQUENCY": "100",
     "COS_NUM_SNAPSHOTS_TO_RETAIN": "2",
@@ -55,6 +56,10 @@ CONTRACT = {
     "COS_WRITE_SIDE_PORT": "",
     "COS_WRITE_SIDE_PROTOCOL": "grpc",
     "COS_WRITE_SIDE_USE_TLS": "false",
+    "COS_WRITE_SIDE_TLS_CA_FILE": "",
+    "COS_WRITE_SIDE_TLS_CERT_FILE": "",
+    "COS_WRITE_SIDE_TLS_KEY_FILE": "",
+    "COS_WRITE_SIDE_TLS_SERVER_NAME": "",
     "COS_WRITE_SIDE_PROTO_VALIDATION": "false",
     "COS_WRITE_SIDE_EVENT_PROTOS": "",
     "COS_WRITE_SIDE_STATE_PROTOS": "",
@@ -65,6 +70,10 @@ CONTRACT = {
     "COS_WRITE_SIDE_BREAKER_CALL_TIMEOUT": "60s",
     "COS_WRITE_SIDE_BREAKER_RESET_TIMEOUT": "1m",
     "COS_READ_SIDE_ACTORS": "1",
+    "COS_READ_SIDE_TLS_CA_FILE": "",
+    "COS_READ_SIDE_TLS_CERT_FILE": "",
+    "COS_READ_SIDE_TLS_KEY_FILE": "",
+    "COS_READ_SIDE_TLS_SERVER_NAME": "",
     "COS_READ_SIDE_BREAKER_ENABLED": "false",
     "COS_READ_SIDE_BREAKER_MAX_FAILURES": "5",
     "COS_READ_SIDE_BREAKER_CALL_TIMEOUT": "10s",
@@ -376,13 +385,9 @@ def test_serving_needs_a_write_handler() -> None:
         ("COS_ENTITY_PLACEMENT", "sharded", "dedicated"),
         ("COS_SERVER_PROTOCOL", "http", "grpc"),
         ("COS_SERVER_PROTOCOL", "both", "grpc"),
-        ("COS_WRITE_SIDE_PROTOCOL", "http", "grpc"),
-        ("COS_WRITE_SIDE_HANDLER", "bank.handler:Bank", "leaving it out"),
         ("COS_WRITE_SIDE_PROTO_VALIDATION", "true", "false"),
-        ("COS_WRITE_SIDE_BREAKER_ENABLED", "true", "false"),
         ("COS_SUBSCRIPTION_ENABLED", "true", "false"),
         ("COS_READ_SIDE_ACTORS", "2", "1"),
-        ("COS_READ_SIDE_BREAKER_ENABLED", "true", "false"),
         ("COS_ENCRYPTION_CLASS", "a.B", "leaving it out"),
         ("COS_DESCRIPTOR_SETS", "bank.binpb", "leaving it out"),
     ],
@@ -392,6 +397,35 @@ def test_what_this_release_cannot_do_is_said(variable: str, value: str, instead:
     assert unsupported(settings) == [
         f"{variable} is {value!r}, which is not available in this release; allowed: {instead}"
     ]
+
+
+@pytest.mark.parametrize(
+    ("told", "named"),
+    [
+        ({}, []),
+        (TARGET, []),
+        ({**TARGET, "COS_WRITE_SIDE_USE_TLS": "true", "COS_WRITE_SIDE_TLS_CA_FILE": "ca.pem"}, []),
+        ({**TARGET, "COS_WRITE_SIDE_TLS_CA_FILE": "ca.pem"}, ["COS_WRITE_SIDE_TLS_CA_FILE"]),
+        (
+            {"COS_WRITE_SIDE_USE_TLS": "true", "COS_WRITE_SIDE_TLS_KEY_FILE": "key.pem"},
+            ["COS_WRITE_SIDE_TLS_KEY_FILE"],
+        ),
+        ({"COS_READ_SIDE_TLS_CERT_FILE": "cert.pem"}, ["COS_READ_SIDE_TLS_CERT_FILE"]),
+        (
+            {**TARGET, "COS_WRITE_SIDE_HANDLER": "bank:Bank", "COS_WRITE_SIDE_USE_TLS": "false"},
+            ["COS_WRITE_SIDE_HOST", "COS_WRITE_SIDE_PORT", "COS_WRITE_SIDE_USE_TLS"],
+        ),
+    ],
+)
+def test_what_another_setting_leaves_without_a_meaning_is_said(
+    told: Mapping[str, str], named: list[str]
+) -> None:
+    lines = contradictions(Settings.from_environment(told), told)
+    assert [line.split(" ")[0] for line in lines] == named
+
+
+def test_a_handler_inside_the_service_needs_no_host_and_port() -> None:
+    assert missing({"COS_WRITE_SIDE_HANDLER": "bank:Bank"}) == []
 
 
 def test_the_defaults_ask_for_nothing_this_release_cannot_do() -> None:

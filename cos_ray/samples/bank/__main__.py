@@ -41,6 +41,15 @@ def write_handler(port: Port, host: Host = "127.0.0.1") -> None:
 
 
 @app.command()
+def http_write_handler(port: Port, host: Host = "127.0.0.1") -> None:
+    """Serve the rules over HTTP/JSON instead of gRPC, until SIGTERM or Ctrl-C."""
+    # Only now: no other command needs a web server.
+    from cos_ray.samples.bank.http_write_handler import serve_http_write_handler
+
+    _serve(serve_http_write_handler(host, port))
+
+
+@app.command()
 def read_handler(
     port: Port,
     database: Annotated[Path, typer.Option(help="The SQLite file with the table of balances.")],

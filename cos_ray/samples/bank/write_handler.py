@@ -40,7 +40,7 @@ class BankWriteHandler(WriteSideHandlerServiceServicer):
         """Which events does this command lead to?"""
         try:
             command = unpack(request.command, COMMANDS)
-            events = handle_command(command, _account_in(request.prior_state))
+            events = handle_command(command, account_in(request.prior_state))
         except NotUnderstood as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except Refusal as refusal:
@@ -55,7 +55,7 @@ class BankWriteHandler(WriteSideHandlerServiceServicer):
         """Which state does this event lead to?"""
         try:
             event = unpack(request.event, EVENTS)
-            account = handle_event(event, _account_in(request.prior_state))
+            account = handle_event(event, account_in(request.prior_state))
         except NotUnderstood as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return HandleEventResponse(resulting_state=pack(account))
@@ -68,6 +68,7 @@ async def serve_write_handler(host: str, port: int) -> None:
     await serve(server, "bank write handler", host, port)
 
 
-def _account_in(state: Any) -> Account | None:
+def account_in(state: Any) -> Account | None:
+    """The account that a prior state holds."""
     # Before its first event, the state of everything is google.protobuf.Empty.
     return None if state.Is(Empty.DESCRIPTOR) else unpack(state, [Account])

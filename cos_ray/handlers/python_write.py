@@ -1,0 +1,230 @@
+"""
+Calls a write handler written in Python, inside the process that serves the entity.
+
+No network, no serialized call: the application's two functions get its own messages. A plain
+function runs in a thread, so that it stalls nobody else however long it computes, and so that the
+command's deadline holds. An async function runs in the event loop and must not block it; it saves
+the way to a thread and back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import TypeVar
+
+from google.protobuf.message import EncodeError, Message
+
+from cos_ray.domain.decisions import Decision, decide
+from cos_ray.domain.errors import Code, ConfigurationError, HandlerFailed, Rejected, Status
+from cos_ray.domain.messages import NOTHING, CommandMeta, EntityState, Headers, Meta, Packed
+from cos_ray.handlers.python_application import Application, Method, load
+from cos_ray.handlers.python_types import Parameter, Unfit, packed_message
+from cos_ray.handlers.targets import PythonTarget
+from cos_ray.handlers.threads import Threads
+
+logger = logging.getLogger(__name__)
+
+THREADS = 32
+"""
+The most threads of a process that run plain functions. One is started when none is free, so an
+entity of its own process has one, and more only after functions that did not return in time.
+"""
+
+SWITCH_INTERVAL = 0.001
+"""Seconds. Beside a thread that computes, other entities' slowest commands took 9 ms, not 47 (seen)."""
+
+_Result = TypeVar("_Result")
+
+
+class PythonWriteHandler:
+    """A write handler that is a Python object."""
+
+    def __init__(
+        self, application: Application, call_timeout: timedelta, message_limit: int, threads: int = THREADS
+    ) -> None:
+        self._application = application
+        self._call_timeout = call_timeout.total_seconds()
+        self._message_limit = message_limit
+        self._threads = Threads(threads)
+
+    async def handle_command(
+        self, command: Packed, prior: EntityState, headers: Headers, timeout: float
+    ) -> Decision:
+        """Which events the command leads to. Raises HandlerFailed."""
+        method, at = self._application.handle_command, prior.meta
+        meta = CommandMeta(at.entity_id, at.revision, at.date, at.headers, at.data, headers)
+
+        def arguments() -> tuple[object, ...]:
+            return _command(method.first, command), _state(method.state, prior.state), meta
+
+        return await self._call(method, arguments, self._decision, timeout)
+
+    async def handle_event(self, event: Packed, prior_state: Packed, meta: Meta, timeout: float) -> Packed:
+        """Which state the event leads to. Raises HandlerFailed, also for an answer without a state."""
+        method = self._application.handle_event
+
+        def arguments() -> tuple[object, ...]:
+            return _event(method.first, event), _state(method.state, prior_state), meta
+
+        return await self._call(method, arguments, self._resulting_state, timeout)
+
+    async def _call(
+        self,
+        method: Method,
+        arguments: Callable[[], tuple[object, ...]],
+        read: Callable[[object], _Result],
+        timeout: float,
+    ) -> _Result:
+        answer: asyncio.Future[_Result | HandlerFailed]
+        if method.is_async:
+            answer = asyncio.ensure_future(_awaited(method, arguments, read))
+        else:
+            # Unpacking and packing are work as well: they are done in the thread.
+            answer = self._threads.run(lambda: _called(method, arguments, read))
+        try:
+            # Not wait_for: it waits for a function that takes no notice of being cancelled.
+            done, _ = await asyncio.wait((answer,), timeout=min(timeout, self._call_timeout))
+        except asyncio.CancelledError:
+            answer.cancel()
+            raise
+        if not done:
+            answer.cancel()
+            logger.warning("write handler did not return in time", extra={"method": method.name})
+            text = "write handler did not answer in time"
+            raise HandlerFailed(Status(Code.DEADLINE_EXCEEDED, text))
+        result = _failed(method) if answer.cancelled() else answer.result()
+        if isinstance(result, HandlerFailed):
+            raise result
+        return result
+
+    def _decision(self, returned: object) -> Decision:
+        if returned is None:
+            return decide((), NOTHING)
+        if isinstance(returned, Message | str | bytes) or not isinstance(returned, Iterable):
+            raise TypeError(f"handle_command returned {type(returned).__name__}, no list of events")
+        return decide([self._within_limit(packed_message(event)) for event in returned], NOTHING)
+
+    def _resulting_state(self, returned: object) -> Packed:
+        if returned is None:
+            raise HandlerFailed(Status(Code.INVALID_ARGUMENT, "event handler replied with empty state"))
+        return self._within_limit(packed_message(returned))
+
+    def _within_limit(self, packed: Packed) -> Packed:
+        if len(packed) > self._message_limit:
+            text = f"write handler's reply is larger than {self._message_limit} bytes"
+            raise HandlerFailed(Status(Code.RESOURCE_EXHAUSTED, text))
+        return packed
+
+
+class UnloadableWriteHandler:
+    """
+    Stands for a handler that could not be loaded in this process; every call fails and says so.
+
+    The service checks the class where it starts. Another node may still lack it, and an actor
+    that fails to start would be started again and again.
+    """
+
+    def __init__(self, error: ConfigurationError) -> None:
+        logger.error("write handler cannot be loaded", extra={"reason": str(error)})
+        self._status = Status(Code.INTERNAL, "write handler cannot be loaded")
+
+    async def handle_command(
+        self, command: Packed, prior: EntityState, headers: Headers, timeout: float
+    ) -> Decision:
+        """Raises HandlerFailed."""
+        raise HandlerFailed(self._status)
+
+    async def handle_event(self, event: Packed, prior_state: Packed, meta: Meta, timeout: float) -> Packed:
+        """Raises HandlerFailed."""
+        raise HandlerFailed(self._status)
+
+
+def python_write_handler(
+    target: PythonTarget, call_timeout: timedelta
+) -> PythonWriteHandler | UnloadableWriteHandler:
+    """The handler of this class, made; raises nothing."""
+    try:
+        application = load(target)
+    except ConfigurationError as error:
+        return UnloadableWriteHandler(error)
+    # Of this process: a thread that computes lets the event loop in so often (5 ms unless told
+    # otherwise), and a command of another entity needs the loop several times.
+    sys.setswitchinterval(min(SWITCH_INTERVAL, sys.getswitchinterval()))
+    return PythonWriteHandler(application, call_timeout, target.message_limit)
+
+
+# An attempt never raises what the application raised: in a thread nobody would catch it, and
+# SystemExit in a task would end the process.
+
+
+def _called(
+    method: Method, arguments: Callable[[], tuple[object, ...]], read: Callable[[object], _Result]
+) -> _Result | HandlerFailed:
+    try:
+        return read(method.function(*arguments()))
+    except BaseException as error:  # noqa: BLE001
+        return _failure(method, error)
+
+
+async def _awaited(
+    method: Method, arguments: Callable[[], tuple[object, ...]], read: Callable[[object], _Result]
+) -> _Result | HandlerFailed:
+    try:
+        return read(await method.function(*arguments()))
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001
+        return _failure(method, error)
+
+
+def _failure(method: Method, error: BaseException) -> HandlerFailed:
+    match error:
+        case HandlerFailed():
+            return error
+        case Rejected():
+            try:
+                return HandlerFailed(Status(error.code, str(error.message), _details(error.details)))
+            except (TypeError, EncodeError) as unusable:
+                error = unusable
+        case _:
+            pass
+    # With its traceback, and without the message towards the client: it may hold anything.
+    logger.error("write handler failed", extra={"method": method.name}, exc_info=error)
+    return _failed(method, type(error).__name__)
+
+
+def _failed(method: Method, why: str = "CancelledError") -> HandlerFailed:
+    return HandlerFailed(Status(Code.INTERNAL, f"write handler failed in {method.name}: {why}"))
+
+
+def _details(details: object) -> bytes | None:
+    if details is None or isinstance(details, bytes):
+        return details
+    if isinstance(details, Message):
+        return details.SerializeToString()
+    raise TypeError(f"details of a rejection are {type(details).__name__}, no google.rpc.Status")
+
+
+def _command(parameter: Parameter, packed: Packed) -> Message:
+    try:
+        return parameter.value(packed)
+    except Unfit as error:
+        raise HandlerFailed(Status(Code.INVALID_ARGUMENT, f"invalid command: {error}")) from error
+
+
+def _event(parameter: Parameter, packed: Packed) -> Message:
+    try:
+        return parameter.value(packed)
+    except Unfit as error:
+        raise HandlerFailed(Status(Code.INTERNAL, f"handle_event does not take {error}")) from error
+
+
+def _state(parameter: Parameter, packed: Packed) -> Message | None:
+    try:
+        return parameter.state(packed)
+    except Unfit as error:
+        raise HandlerFailed(Status(Code.INTERNAL, f"write handler does not take state {error}")) from error

@@ -1,0 +1,86 @@
+"""Where handlers are and how they are reached: values that travel to the processes that call them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+MESSAGE_LIMIT = 32 * 1024 * 1024
+"""The largest message to or from a handler, in bytes, unless told otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """
+    How a connection is secured. Files are read by the process that connects, when it does.
+
+    Each new process reads them anew, so replaced certificates are taken up.
+    """
+
+    ca_file: str | None = None
+    """The certificates to trust, PEM; None: the system's."""
+    cert_file: str | None = None
+    """The client certificate to show, PEM, with `key_file`."""
+    key_file: str | None = None
+    server_name: str | None = None
+    """The name the server's certificate must have, when it is not the host's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keepalive:
+    """Pings on an idle or silent gRPC connection, in milliseconds."""
+
+    time_ms: int
+    timeout_ms: int
+    without_calls: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcTarget:
+    """A handler that listens for gRPC."""
+
+    host: str
+    port: int
+    tls: Tls | None = None
+    keepalive: Keepalive | None = None
+    pool_size: int = 1
+    """How many channels a process opens; calls take turns."""
+    message_limit: int = MESSAGE_LIMIT
+
+    def __str__(self) -> str:
+        return address(self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpTarget:
+    """A handler that listens for HTTP/JSON."""
+
+    host: str
+    port: int
+    tls: Tls | None = None
+    message_limit: int = MESSAGE_LIMIT
+
+    def __str__(self) -> str:
+        return address(self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class PythonTarget:
+    """A handler that is a Python class and runs in the process that calls it."""
+
+    reference: str
+    """`package.module:Class`."""
+    search_path: str | None = None
+    """A folder to look in when the module is not found among what is installed."""
+    message_limit: int = MESSAGE_LIMIT
+
+    def __str__(self) -> str:
+        return self.reference
+
+
+WriteTarget: TypeAlias = GrpcTarget | HttpTarget | PythonTarget
+
+
+def address(host: str, port: int) -> str:
+    """Host and port as in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
