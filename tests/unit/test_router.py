@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from cos_ray.testing.clock import ManualClock
-from cos_ray.testing.journal import MemoryJournal
-
 from cos_ray.domain.errors import Code, EntityLost, EntitySilent
 from cos_ray.domain.evolution import unborn
 from cos_ray.domain.ids import CommandId, EntityId
 from cos_ray.domain.messages import Accepted, Command, Packed, Refused, Reply, TryElsewhere
+from cos_ray.testing.clock import ManualClock
+from cos_ray.testing.journal import MemoryJournal
 from cos_ray.writeside.router import Router
 
 A = EntityId("a")
