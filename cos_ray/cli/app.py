@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from cos_ray import __version__
+from cos_ray.cli import journal_files
 from cos_ray.domain.errors import ConfigurationError, CosError, StartFailed
 
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ config = typer.Typer(
     help="Look at the configuration, or check it, without starting anything.", no_args_is_help=True
 )
 app.add_typer(config, name="config")
+journal = typer.Typer(
+    help="Write the journal to files, or fill an empty one from them.", no_args_is_help=True
+)
+journal.command("export")(journal_files.export)
+journal.command("import")(journal_files.import_)
+app.add_typer(journal, name="journal")
 
 
 def _version(asked: bool) -> None:

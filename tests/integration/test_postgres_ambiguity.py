@@ -165,8 +165,8 @@ async def test_writers_get_on_over_a_wire_that_is_slow_by_200_ms_and_cut_at_time
 class Crowd:
     """Writers who do not know of each other, over a few entities, and what they were told."""
 
-    def __init__(self, journals: list[PostgresJournal], names: list[str]) -> None:
-        self._journals, self._names = journals, names
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
         self.acknowledged: list[tuple[Append, Offset]] = []
         self.denied: list[Append] = []
         self.in_doubt: list[Append] = []
@@ -216,7 +216,7 @@ async def test_whatever_is_cut_several_writers_leave_a_whole_history_and_know_it
         journals = [PostgresJournal(far, settle_within=timedelta(seconds=settle)) for _ in range(2)]
         for journal in journals:
             await journal.open()
-        crowd = Crowd(journals, names)
+        crowd = Crowd(names)
 
         async def sabotage() -> None:
             for cut in cuts:
