@@ -117,6 +117,8 @@ async def _set_up_session(connection: Connection, database: Database, more: Mapp
         "enable_seqscan": "off",
         "enable_bitmapscan": "off",
         "jit": "off",
+        # Planned once: planning an append for the arrays at hand takes longer than to store a short one.
+        "plan_cache_mode": "force_generic_plan",
     }
     if connection.info.server_version >= 140_000:
         # A statement whose client is gone is given up, not carried through.
