@@ -1,1 +1,6 @@
-"""Measurements: each module is run by itself, `uv run python -m benchmarks.<name> --help`."""
+"""
+How fast it is: `uv run python -m benchmarks.<name>`, each next to the best its parts could do.
+
+Not tests: nothing here passes or fails. Machines differ and so do hours, so every figure is the
+median of several rounds, shown with its spread, and compared with one from the same rounds.
+"""

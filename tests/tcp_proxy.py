@@ -32,7 +32,11 @@ class TcpProxy:
         """A call that it says yes to breaks its connection, always."""
         self.refuses = False
         """Whether new connections end at once."""
+        self.delay = 0.0
+        """Seconds by which everything comes later, each way."""
         self.calls_cut = 0
+        self._flows = asyncio.Event()
+        self._flows.set()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -52,6 +56,14 @@ class TcpProxy:
         """Cut every connection there is."""
         for writer in list(self._writers):
             writer.transport.abort()
+
+    def freeze(self) -> None:
+        """Let nothing through any more, either way; connections stay, and can still be made."""
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        """Let all through, what was held back first."""
+        self._flows.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refuses:
@@ -85,8 +97,7 @@ class TcpProxy:
                 if self.cuts.pop(0) is Cut.BEFORE_THE_CALL:
                     return
                 armed.set()
-            writer.write(data)
-            await writer.drain()
+            await self._pass_on(data, writer)
 
     async def _replies(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, armed: asyncio.Event
@@ -97,5 +108,11 @@ class TcpProxy:
                 while not data.endswith(b"Z\x00\x00\x00\x05I"):
                     data = await reader.read(2**20)
                 return
-            writer.write(data)
-            await writer.drain()
+            await self._pass_on(data, writer)
+
+    async def _pass_on(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        await self._flows.wait()
+        writer.write(data)
+        await writer.drain()

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
+
+import platformdirs
 
 from cos_ray.config.read_sides import ReadSideConfig
 from cos_ray.config.settings import Database as DatabaseSettings
@@ -15,6 +18,11 @@ from cos_ray.postgres.database import Database
 
 _SETTLED_WITHIN = timedelta(seconds=25)
 """How long after its time is up a lost command may still be asked for."""
+
+
+def embedded_folder(settings: Settings) -> Path:
+    """Where the embedded database keeps its data."""
+    return settings.service.data_dir or Path(platformdirs.user_data_dir("cos_ray")) / "postgres"
 
 
 def external_database(wanted: DatabaseSettings) -> Database:

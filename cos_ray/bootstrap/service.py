@@ -13,9 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import platformdirs
-
-from cos_ray.bootstrap.database import as_configured, external_database, retention_of
+from cos_ray.bootstrap.database import as_configured, embedded_folder, external_database, retention_of
 from cos_ray.bootstrap.handlers import module_of
 from cos_ray.bootstrap.listening import ensure_free, free_port, reachable, wait_until_healthy
 from cos_ray.bootstrap.stopping import BoundedStop, StopSignals
@@ -133,9 +131,7 @@ class _Launch:
     def _start_database(self) -> Database:
         wanted = self._settings.database
         if wanted.host is None:
-            data_dir = (
-                self._settings.service.data_dir or Path(platformdirs.user_data_dir("cos_ray")) / "postgres"
-            )
+            data_dir = embedded_folder(self._settings)
             with self._progress.step(f"Starting PostgreSQL in {data_dir}"):
                 server = EmbeddedPostgres(data_dir)
                 self._running.callback(server.stop)

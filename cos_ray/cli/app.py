@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from cos_ray import __version__
+from cos_ray.cli import journal_files
 from cos_ray.cli.journal import journal
 from cos_ray.domain.errors import ConfigurationError, CosError, StartFailed
 
@@ -38,6 +39,8 @@ config = typer.Typer(
     help="Look at the configuration, or check it, without starting anything.", no_args_is_help=True
 )
 app.add_typer(config, name="config")
+journal.command("export")(journal_files.export)
+journal.command("import")(journal_files.import_)
 app.add_typer(journal, name="journal")
 
 

@@ -25,7 +25,10 @@ MISCONFIGURED = 2
 
 T = TypeVar("T")
 
-journal = typer.Typer(help="Look a journal over, or bring its schema up to date.", no_args_is_help=True)
+journal = typer.Typer(
+    help="Look a journal over, bring its schema up to date, write it to files or fill it from them.",
+    no_args_is_help=True,
+)
 
 
 @journal.command()

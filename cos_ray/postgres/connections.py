@@ -17,9 +17,10 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 from typing_extensions import LiteralString
 
 from cos_ray.domain.errors import JournalUnavailable
-from cos_ray.postgres.database import Connection, Database, one_line, set_up_session
+from cos_ray.postgres.database import CALL_LIMIT, Connection, Database, one_line, set_up_session
 from cos_ray.postgres.line import is_stale
 from cos_ray.postgres.refusals import FAILURES, Meaning, meaning_of
+from cos_ray.postgres.watch import cut_after
 
 Rows: TypeAlias = Sequence[tuple[Any, ...]]
 Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
@@ -82,11 +83,12 @@ class Connections:
             connection = await self._borrow(deadline)
             try:
                 cursor = connection.cursor(binary=True)
-                await cursor.execute(query, parameters)
+                with cut_after(CALL_LIMIT, connection):
+                    await cursor.execute(query, parameters)
                 return await cursor.fetchall() if cursor.description else ()
             except FAILURES as error:
                 meaning = meaning_of(error, connection)
-                if meaning is Meaning.NOT_HERE:
+                if meaning in (Meaning.NOT_HERE, Meaning.REFUSED):
                     await connection.close()
                 if meaning is not Meaning.LOST or time.monotonic() > deadline:
                     raise JournalUnavailable(one_line(error)) from error

@@ -124,6 +124,16 @@ class DataFolder:
         # it nearly always does), which PostgreSQL would take for itself.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
+    def port_in_use(self) -> int | None:
+        """The port on which a server serves these data now; None if none does."""
+        pid = self._recorded_pid()
+        if pid is None or not _serves(pid, self.data):
+            return None
+        try:
+            return int((self.data / "postmaster.pid").read_text().splitlines()[3])
+        except (OSError, ValueError, IndexError):
+            return None
+
     def open_log(self) -> int:
         """A file descriptor that appends to the log; a log grown long is put aside first."""
         if self.log.exists() and self.log.stat().st_size > _LARGEST_LOG:

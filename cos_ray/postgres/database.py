@@ -19,6 +19,7 @@ import psycopg
 from psycopg import sql
 
 from cos_ray.domain.errors import StartFailed
+from cos_ray.postgres.watch import cut_after
 
 Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 PlainConnection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
@@ -28,6 +29,11 @@ LOCK_TIMEOUT = timedelta(seconds=2)
 
 STATEMENT_TIMEOUT = timedelta(seconds=5)
 """How long a statement may take; what a lost client left behind is over by then."""
+
+CALL_LIMIT = STATEMENT_TIMEOUT + timedelta(seconds=2)
+"""After that, a server that should have given up is taken for gone."""
+
+_SET_UP_WITHIN = timedelta(seconds=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,16 @@ class Database:
 async def set_up_session(
     connection: Connection, database: Database, more: Mapping[str, str] | None = None
 ) -> None:
-    """Give a fresh connection the settings its statements rely on, and `more`."""
+    """
+    Give a fresh connection the settings its statements rely on, and `more`.
+
+    Raises psycopg.OperationalError, within seconds, when the server does not answer.
+    """
+    with cut_after(_SET_UP_WITHIN, connection):
+        await _set_up_session(connection, database, more or {})
+
+
+async def _set_up_session(connection: Connection, database: Database, more: Mapping[str, str]) -> None:
     settings = {
         "search_path": database.search_path,
         "lock_timeout": _milliseconds(LOCK_TIMEOUT),
@@ -112,7 +127,7 @@ async def set_up_session(
         settings["client_connection_check_interval"] = "1000"
     if await _is_lax(connection):
         settings["synchronous_commit"] = "on"
-    settings.update(more or {})
+    settings.update(more)
     calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
     words = [word for setting in settings.items() for word in setting]
     await connection.execute(f"select {calls}".encode(), words, prepare=False)

@@ -72,9 +72,7 @@ class EmbeddedPostgres:
         try:
             runner = self._prepare(tell)
             port = self._port or _free_port()
-            database = Database(
-                host="127.0.0.1", port=port, password=self._folder.password(), sslmode="disable"
-            )
+            database = self._database(port)
             tell(f"starting PostgreSQL {MAJOR} on 127.0.0.1:{port}")
             self._server = _Server(self._folder, runner, port)
             self._server.start()
@@ -84,12 +82,20 @@ class EmbeddedPostgres:
             raise
         return database
 
+    def running(self) -> Database | None:
+        """The database of a server that another process keeps on these data; None if there is none."""
+        port = self._folder.port_in_use()
+        return None if port is None else self._database(port)
+
     def stop(self) -> None:
         """Shut the server down, fast at first, then at any price; the data are safe either way."""
         if self._server is not None:
             self._server.stop()
             self._server = None
         self._folder.release()
+
+    def _database(self, port: int) -> Database:
+        return Database(host="127.0.0.1", port=port, password=self._folder.password(), sslmode="disable")
 
     def _prepare(self, tell: Callable[[str], None]) -> Runner:
         folder = self._folder

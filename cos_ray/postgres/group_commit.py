@@ -41,6 +41,8 @@ class BatchLimits:
     """Appends that may wait in one process; the next are turned away."""
     waiting_octets: int = 512 * 1024 * 1024
     """Bytes that may wait in one process."""
+    waiting_time: timedelta = timedelta(seconds=5)
+    """How long an append may wait to be sent; who asked for it has given up by then, mostly."""
 
 
 def lane_of(shard: Shard, lanes: int) -> int:
@@ -86,7 +88,8 @@ class GroupCommit:
         limits, load = self._limits, self._load
         if load.appends >= limits.waiting_appends or load.octets + append.octets > limits.waiting_octets:
             raise JournalUnavailable("too many appends wait for the journal")
-        waiting = _Waiting(append, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(append, loop.create_future(), loop.time())
         self._lanes[lane_of(append.shard, len(self._lanes))].enter(waiting)
         answer = await waiting.answer
         if isinstance(answer, CosError):
@@ -107,6 +110,7 @@ class _Load:
 class _Waiting:
     append: EncodedAppend
     answer: asyncio.Future[Answer]
+    since: float
 
     def settle(self, answer: Answer) -> None:
         if not self.answer.done():
@@ -181,10 +185,11 @@ class _Lane:
         batch: list[_Waiting] = []
         again: list[EntityId] = []
         events = octets = 0
+        too_old = asyncio.get_running_loop().time() - self._limits.waiting_time.total_seconds()
         while self._turns:
             entity_id = self._turns[0]
             line = self._waiting[entity_id]
-            while line and line[0].answer.done():
+            while line and (line[0].since < too_old or line[0].answer.done()):
                 self._forget(line.popleft())
             if line:
                 append = line[0].append
@@ -203,6 +208,7 @@ class _Lane:
         return batch
 
     def _forget(self, waiting: _Waiting) -> None:
-        """Its caller has gone before it was sent."""
+        """Its caller has gone before it was sent, or hears that it will not be."""
+        waiting.settle(JournalUnavailable("the append waited too long for the journal"))
         self._load.appends -= 1
         self._load.octets -= waiting.append.octets

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import select
-import socket
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -22,10 +20,8 @@ import psycopg
 from typing_extensions import LiteralString
 
 from cos_ray.domain.errors import JournalUnavailable
-from cos_ray.postgres.database import STATEMENT_TIMEOUT, Connection, Database, one_line, set_up_session
-
-_CALL_LIMIT = STATEMENT_TIMEOUT + timedelta(seconds=2)
-"""After that, a server that should have given up is taken for gone."""
+from cos_ray.postgres.database import Connection, Database, one_line, set_up_session
+from cos_ray.postgres.watch import cut_after
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
@@ -38,6 +34,7 @@ class Line:
         self._database = database
         self._connection: Connection | None = None
         self._expires = 0.0
+        self._outage: _Outage | None = None
 
     async def connection(self, within: timedelta) -> Connection:
         """
@@ -50,30 +47,31 @@ class Line:
                 return found
             await self.drop()
         deadline = time.monotonic() + within.total_seconds()
-        pause = _FIRST_PAUSE
-        while True:
+        while self._outage is None or await self._outage.next_try(deadline):
             try:
                 self._connection = await self._connect()
-                return self._connection
             except (psycopg.Error, OSError) as error:
-                # Jitter, so that the processes of a cluster do not come back in step.
-                wait = pause * random.uniform(0.5, 1.5)
-                if time.monotonic() + wait >= deadline:
-                    raise JournalUnavailable(f"no connection to the journal: {one_line(error)}") from error
-                await asyncio.sleep(wait)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                self._outage = self._outage or _Outage()
+                self._outage.note(error)
+            else:
+                self._outage = None
+                return self._connection
+        raise JournalUnavailable(f"no connection to the journal: {one_line(self._outage.reason)}")
 
-    async def call(self, query: LiteralString, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
-        """Run a prepared statement on the connection that `connection` returned; all its rows."""
+    async def call(
+        self, query: LiteralString, parameters: Sequence[object], limit: timedelta
+    ) -> list[tuple[Any, ...]]:
+        """
+        Run a prepared statement on the connection that `connection` returned; all its rows.
+
+        When no answer comes within `limit`, the connection breaks.
+        """
         connection = self._connection
         assert connection is not None
-        watch = asyncio.get_running_loop().call_later(_CALL_LIMIT.total_seconds(), _cut, connection)
-        try:
+        with cut_after(limit, connection):
             cursor = connection.cursor(binary=True)
             await cursor.execute(query, parameters, prepare=True)
             return await cursor.fetchall()
-        finally:
-            watch.cancel()
 
     async def drop(self) -> None:
         """Close the connection, if there is one."""
@@ -94,6 +92,31 @@ class Line:
         return connection
 
 
+class _Outage:
+    """A time in which no connection was to be had, and when the next try is due."""
+
+    def __init__(self) -> None:
+        self.reason: BaseException = OSError()
+        self._pause = _FIRST_PAUSE
+        self._next_try = 0.0
+
+    def note(self, reason: BaseException) -> None:
+        """A try failed."""
+        self.reason = reason
+        # Jitter, so that the processes of a cluster do not come back in step.
+        self._next_try = time.monotonic() + self._pause * random.uniform(0.5, 1.5)
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+    async def next_try(self, deadline: float) -> bool:
+        """Wait until it is due, and say yes; or no, at once, if that is too late."""
+        wait = self._next_try - time.monotonic()
+        if wait > 0:
+            if self._next_try >= deadline:
+                return False
+            await asyncio.sleep(wait)
+        return True
+
+
 def is_stale(connection: Connection) -> bool:
     """
     Whether an idle connection has something to say, which is mostly its end. Costs no round trip.
@@ -105,13 +128,3 @@ def is_stale(connection: Connection) -> bool:
     poller = select.poll()
     poller.register(connection.pgconn.socket, select.POLLIN)
     return bool(poller.poll(0))
-
-
-def _cut(connection: Connection) -> None:
-    """End a call that no one answers: its reader sees the connection close, and no cancel is sent."""
-    # A duplicate, so that the connection's own socket stays the library's.
-    with (
-        contextlib.suppress(OSError, psycopg.Error),
-        socket.socket(fileno=os.dup(connection.pgconn.socket)) as line,
-    ):
-        line.shutdown(socket.SHUT_RDWR)

@@ -26,6 +26,8 @@ class Meaning(Enum):
     """It was not carried out, for others got in its way: again, in smaller pieces."""
     NOT_HERE = auto()
     """It was not carried out, and never will be by this server: it takes no writes."""
+    BLOCKED = auto()
+    """It was not carried out, for somebody else kept the lock of a shard for too long."""
 
 
 _BAD_DATA_CLASSES = frozenset({"22", "23", "54"})
@@ -48,6 +50,8 @@ def meaning_of(error: BaseException, connection: Connection) -> Meaning:
         return Meaning.BAD_DATA if isinstance(error, psycopg.DataError) else Meaning.REFUSED
     if state == "25006":
         return Meaning.NOT_HERE
+    if state == "55P03" and "cos_lock_shards" in (error.diag.context or ""):
+        return Meaning.BLOCKED
     if state[:2] == "40":
         return Meaning.TORN
     return Meaning.BAD_DATA if state[:2] in _BAD_DATA_CLASSES else Meaning.REFUSED

@@ -21,8 +21,8 @@ from datetime import timedelta
 from typing_extensions import assert_never
 
 from cos_ray.domain.errors import CosError, EventRefused, JournalUnavailable, OutcomeUnknown, RevisionConflict
-from cos_ray.domain.ids import Offset
-from cos_ray.postgres.database import Database, one_line
+from cos_ray.domain.ids import Offset, Shard
+from cos_ray.postgres.database import CALL_LIMIT, Database, one_line
 from cos_ray.postgres.group_commit import Answer
 from cos_ray.postgres.line import Line
 from cos_ray.postgres.refusals import FAILURES, Meaning, meaning_of
@@ -39,6 +39,13 @@ SETTLE_WITHIN = timedelta(seconds=10)
 
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.5
+_SHORTEST_CALL = 1.0
+
+_MOST_BLOCKED = 3
+"""So many waits for a shard's lock a batch puts up with; one to learn of it, one to find out which."""
+
+_WITH_THIS_CONNECTION = frozenset({Meaning.LOST, Meaning.NOT_HERE, Meaning.REFUSED})
+"""Over another connection it may go better; the session, or its server, may be what is at fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +81,22 @@ class Writer:
         """Append each or find out why not; one answer per append, in order. Raises nothing foreseen."""
         answers: dict[int, Answer] = {}
         groups = deque([_Group(list(range(len(batch))))])
-        pause = _FIRST_PAUSE
+        pause, blocked = _FIRST_PAUSE, 0
         while groups:
             group = groups.popleft()
-            tried = await self._try([batch[place] for place in group.places], doubtful=group.losses > 0)
+            if blocked >= _MOST_BLOCKED and not group.losses:
+                turned_away = JournalUnavailable("the locks of several shards are held by others")
+                answers.update(dict.fromkeys(group.places, turned_away))
+                continue
+            tried = await self._try([batch[place] for place in group.places], group.settle_until)
             if not isinstance(tried, _Failure):
                 answers.update(zip(group.places, tried, strict=True))
                 continue
             if tried.meaning is Meaning.LOST and group.losses == 0:
                 logger.warning("connection lost during an append", extra={"reason": tried.reason})
                 group.settle_until = time.monotonic() + self._settle_within
-            verdict = _judge(group, tried)
+            blocked += tried.meaning is Meaning.BLOCKED
+            verdict = _judge(group, tried, [batch[place].shard for place in group.places])
             if isinstance(verdict, CosError):
                 answers.update(dict.fromkeys(group.places, verdict))
             elif time.monotonic() + pause >= group.settle_until:
@@ -97,17 +109,21 @@ class Writer:
                     pause = min(pause * 2, _LONGEST_PAUSE)
         return [answers[place] for place in range(len(batch))]
 
-    async def _try(self, appends: Sequence[EncodedAppend], *, doubtful: bool) -> Sequence[Answer] | _Failure:
+    async def _try(
+        self, appends: Sequence[EncodedAppend], settle_until: float
+    ) -> Sequence[Answer] | _Failure:
+        in_doubt = settle_until < math.inf
         try:
             # In doubt, the pauses between tries are the caller's.
-            connection = await self._line.connection(timedelta(0) if doubtful else CONNECT_WITHIN)
+            connection = await self._line.connection(timedelta(0) if in_doubt else CONNECT_WITHIN)
         except JournalUnavailable as error:
             return _Failure(Meaning.REFUSED, str(error))
+        limit = max(_SHORTEST_CALL, min(CALL_LIMIT.total_seconds(), settle_until - time.monotonic()))
         try:
-            rows = await self._line.call(statement("append"), columns(appends))
+            rows = await self._line.call(statement("append"), columns(appends), timedelta(seconds=limit))
         except FAILURES as error:
             meaning = meaning_of(error, connection)
-            if meaning in (Meaning.LOST, Meaning.NOT_HERE):
+            if meaning in _WITH_THIS_CONNECTION:
                 await self._line.drop()
             return _Failure(meaning, one_line(error))
         except BaseException:
@@ -117,8 +133,8 @@ class Writer:
         return [_answer(append, outcome, last) for append, (outcome, last) in zip(appends, rows, strict=True)]
 
 
-def _judge(group: _Group, failure: _Failure) -> CosError | list[_Group]:
-    """What a try without an answer means for its appends: an end, or what to try next."""
+def _judge(group: _Group, failure: _Failure, shards: Sequence[Shard]) -> CosError | list[_Group]:
+    """What a try without an answer means for its appends, of these shards: an end, or what to try next."""
     alone = len(group.places) == 1
     match failure.meaning:
         case Meaning.LOST:
@@ -129,7 +145,9 @@ def _judge(group: _Group, failure: _Failure) -> CosError | list[_Group]:
             return _apart(group)
         case Meaning.BAD_DATA:
             return EventRefused(failure.reason)
-        case Meaning.REFUSED | Meaning.NOT_HERE | Meaning.TORN:
+        case Meaning.BLOCKED if len(set(shards)) > 1:
+            return _by_shard(group, shards)
+        case Meaning.REFUSED | Meaning.NOT_HERE | Meaning.TORN | Meaning.BLOCKED:
             # The refusal is about this try; an earlier one that was lost may have been carried out.
             return [group] if group.losses else JournalUnavailable(failure.reason)
         case unreachable:
@@ -138,6 +156,13 @@ def _judge(group: _Group, failure: _Failure) -> CosError | list[_Group]:
 
 def _apart(group: _Group) -> list[_Group]:
     return [_Group([place], group.losses, group.settle_until) for place in group.places]
+
+
+def _by_shard(group: _Group, shards: Sequence[Shard]) -> list[_Group]:
+    places: dict[Shard, list[int]] = {}
+    for place, shard in zip(group.places, shards, strict=True):
+        places.setdefault(shard, []).append(place)
+    return [_Group(theirs, group.losses, group.settle_until) for theirs in places.values()]
 
 
 def _answer(append: EncodedAppend, outcome: str, last_ordering: int | None) -> Answer:

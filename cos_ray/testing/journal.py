@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import islice
@@ -46,6 +48,8 @@ class MemoryJournal:
     def __init__(self) -> None:
         self._rows: list[_Row] = []
         self._of_entity: dict[EntityId, list[_Row]] = {}
+        self._last_offset = 0
+        self._shards: dict[Shard, asyncio.Lock] = {}
         self._faults: deque[Fault] = deque()
         self.reachable = True
         """While False, every call raises JournalUnavailable."""
@@ -75,10 +79,24 @@ class MemoryJournal:
             raise EventRefused("as planted")
         if fault is Fault.UNKNOWN_AND_NOT_STORED:
             raise OutcomeUnknown("as planted")
-        offset = self._store(append)
+        async with self._only_writer_of(append.shard):
+            offset = self._store(append)
         if fault is Fault.UNKNOWN_BUT_STORED:
             raise OutcomeUnknown("as planted")
         return offset
+
+    @asynccontextmanager
+    async def committing_late(self, append: Append) -> AsyncIterator[Offset]:
+        """
+        Let another writer be in the middle of this append within the block, and through with it after.
+
+        Its offsets are given and no one sees its events; whoever appends in its shard waits.
+        """
+        async with self._only_writer_of(append.shard):
+            self._refuse_conflict(append)
+            rows = self._allocate(append)
+            yield rows[-1].offset
+            self._show(rows)
 
     async def newest(self, entity_id: EntityId) -> EventEnvelope | None:
         """See `Journal.newest`."""
@@ -97,8 +115,8 @@ class MemoryJournal:
     async def after(self, shard: Shard, offset: Offset, limit: int) -> Sequence[JournaledEvent]:
         """See `EventSource.after`."""
         await self._be_asked()
-        # Offsets are given without holes here, starting at 1.
-        found = (row for row in self._rows[offset:] if row.shard == shard and not row.deleted)
+        first = bisect_right(self._rows, offset, key=_offset_of)
+        found = (row for row in self._rows[first:] if row.shard == shard and not row.deleted)
         return [JournaledEvent(row.offset, row.envelope) for row in islice(found, limit)]
 
     async def _be_asked(self) -> None:
@@ -107,20 +125,42 @@ class MemoryJournal:
         if not self.reachable:
             raise JournalUnavailable("the journal is out of reach, as planted")
 
+    def _only_writer_of(self, shard: Shard) -> asyncio.Lock:
+        return self._shards.setdefault(shard, asyncio.Lock())
+
     def _store(self, append: Append) -> Offset:
         history = self._of_entity.get(append.entity_id, [])
-        at = history[-1].envelope.sequence_number if history else Revision(0)
-        if at != append.expected:
-            there = [row for row in history if row.envelope in append.envelopes]
-            same = [row.envelope for row in there] == list(append.envelopes)
-            if same and all(row.command_id == append.command_id for row in there):
+        there = [row for row in history if row.envelope in append.envelopes]
+        if [row.envelope for row in there] == list(append.envelopes):
+            if all(row.command_id == append.command_id for row in there):
                 return there[-1].offset
             raise RevisionConflict(append.entity_id, append.expected)
-        for envelope in append.envelopes:
-            row = _Row(Offset(len(self._rows) + 1), append.shard, append.command_id, envelope)
-            self._rows.append(row)
-            self._of_entity.setdefault(append.entity_id, []).append(row)
-        return self._rows[-1].offset
+        self._refuse_conflict(append)
+        rows = self._allocate(append)
+        self._show(rows)
+        return rows[-1].offset
+
+    def _refuse_conflict(self, append: Append) -> None:
+        history = self._of_entity.get(append.entity_id)
+        if (history[-1].envelope.sequence_number if history else 0) != append.expected:
+            raise RevisionConflict(append.entity_id, append.expected)
+
+    def _allocate(self, append: Append) -> list[_Row]:
+        first = self._last_offset + 1
+        self._last_offset += len(append.envelopes)
+        return [
+            _Row(Offset(offset), append.shard, append.command_id, envelope)
+            for offset, envelope in enumerate(append.envelopes, start=first)
+        ]
+
+    def _show(self, rows: Sequence[_Row]) -> None:
+        for row in rows:
+            insort(self._rows, row, key=_offset_of)
+            self._of_entity.setdefault(row.envelope.meta.entity_id, []).append(row)
+
+
+def _offset_of(row: _Row) -> Offset:
+    return row.offset
 
 
 def _refuse_what_no_journal_takes(append: Append) -> None:

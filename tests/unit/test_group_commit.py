@@ -195,3 +195,21 @@ async def test_lanes_send_side_by_side_and_never_share_a_shard() -> None:
 def test_lanes_share_the_work_whichever_shards_a_process_has(step: int) -> None:
     lanes = [lane_of(Shard(n * step), 2) for n in range(16)]
     assert 5 <= sum(lanes) <= 11
+
+
+async def test_an_append_that_waited_too_long_is_turned_away_and_never_sent(carrier: Carrier) -> None:
+    too_long = timedelta(seconds=0.5)
+    group_commit = GroupCommit([carrier.send], BatchLimits(waiting_time=too_long))
+    group_commit.start()
+    under_way = ask(group_commit, encoded("a"))
+    await settle()
+    waiting = ask(group_commit, *[encoded("b", expected=n) for n in range(3)], encoded("c"))
+    await settle()
+    asked_at = asyncio.get_running_loop().time()
+    while asyncio.get_running_loop().time() <= asked_at + too_long.total_seconds():
+        await asyncio.sleep(0.01)
+    carrier.let_go()
+    answers = await asyncio.gather(*under_way, *waiting, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [int] + [JournalUnavailable] * 4
+    assert carrier.names == [["a"]]
+    await group_commit.stop(SOON)
