@@ -107,8 +107,8 @@ class _Launch:
     def start(self, environment: MutableMapping[str, str]) -> list[str]:
         """Start all parts, in order; the lines to show when they are ready."""
         service = self._settings.service
-        ensure_free(service.address, service.port, "COS_PORT")
-        ensure_free(service.address, service.http_port, "COS_HTTP_PORT")
+        if service.ray_address is None:
+            self._ensure_ports_free()
         scratch = tempfile.TemporaryDirectory(prefix="cos-ray-", ignore_cleanup_errors=True)
         directory = Path(self._running.enter_context(scratch))
         preloaded = module_of(write_target(self._settings))
@@ -156,8 +156,30 @@ class _Launch:
             raise StartFailed(
                 f"a cluster of {cluster.nodes} nodes needs a database that all of them reach: set COS_DB_HOST"
             )
+        if not cluster.is_ours:
+            self._claim(cluster)
         self.cluster_parts.callback(runtime.stop_actors, cluster, READ_SIDE_DRAIN)
         return cluster
+
+    def _claim(self, cluster: RayCluster) -> None:
+        """Have the joined cluster to ourselves, as far as our name goes."""
+        from cos_ray.cluster import runtime, tenancy
+        from cos_ray.cluster.serve_app import stop_ingress
+
+        sign = tenancy.claim(cluster)
+        # Held until then: the sign goes with its last handle.
+        self.cluster_parts.callback(lambda: sign)
+        if tenancy.is_left_behind(cluster):
+            with self._progress.step("Clearing what a launcher that was killed has left"):
+                stop_ingress(cluster.namespace)
+        runtime.stop_actors(cluster, READ_SIDE_DRAIN)
+        # Only now: what was left had them, on this machine at least.
+        self._ensure_ports_free()
+
+    def _ensure_ports_free(self) -> None:
+        service = self._settings.service
+        ensure_free(service.address, service.port, "COS_PORT")
+        ensure_free(service.address, service.http_port, "COS_HTTP_PORT")
 
     def _start_parts(self, database: Database, shards: int, cluster: RayCluster) -> None:
         from cos_ray.bootstrap.ingress import build_ingress
@@ -204,7 +226,7 @@ class _Launch:
             servicer_functions=SERVICER_FUNCTIONS,
         )
         with self._progress.step("Starting the ingress on Ray Serve"):
-            self.cluster_parts.callback(stop_ingress, options)
+            self.cluster_parts.callback(stop_ingress, cluster.namespace)
             start_ingress(Ingress, seal(build_ingress, wiring, database, policy), options)
 
     def _is_active(self, config: ReadSideConfig) -> bool:

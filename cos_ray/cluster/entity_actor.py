@@ -27,13 +27,11 @@ class EntityActor:
         """Run the command when its turn comes."""
         reply = await self._entity.process(command)
         if isinstance(reply, TryElsewhere):
-            # A copy that keeps losing to another leaves; the name, if it is this one's, is free then.
-            ray.get_runtime_context().current_actor.leave.remote()
+            # A copy that keeps losing to another leaves, once its running commands are done; the name,
+            # if it is this one's, is free then. The caller sees the end and asks again. Never by a
+            # call to itself: Ray waits for such a call before it ends the process, for ever.
+            exit_actor()
         return reply
-
-    async def leave(self) -> None:
-        """End this process once its running commands are done."""
-        exit_actor()
 
     async def pid(self) -> int:
         """This process's id."""

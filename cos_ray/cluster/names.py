@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from cos_ray.domain.ids import EntityId, ReadSideId
 
+LAUNCHER = "launcher"
+"""The name of the actor that is there as long as a service's launcher is."""
+
 
 def namespace_of(service: str) -> str:
     """The Ray namespace of a service's actors."""

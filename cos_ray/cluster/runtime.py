@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import psutil
 import ray
+from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from cos_ray.cluster.names import namespace_of
+from cos_ray.cluster.names import LAUNCHER, namespace_of
 from cos_ray.domain.errors import StartFailed
+
+logger = logging.getLogger(__name__)
+
+ENDED_WITHIN = 5.0
+"""Seconds in which all actors of the service have to be gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +76,28 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def stop_actors(cluster: RayCluster, drain: timedelta) -> None:
-    """Let the read sides save where they are, then end every actor of the namespace."""
-    named = [
-        actor["name"]
-        for actor in ray.util.list_named_actors(all_namespaces=True)
-        if actor["namespace"] == cluster.namespace
-    ]
-    handles = {}
-    for name in named:
-        with contextlib.suppress(ValueError):  # gone meanwhile
-            handles[name] = ray.get_actor(name, namespace=cluster.namespace)
-    stopping = [handle.stop.remote() for name, handle in handles.items() if name.startswith("read-side:")]
+    """Let the read sides save where they are, then end every actor of the service but its launcher's."""
+    actors = _actors(cluster)
+    stopping = [actor.stop.remote() for name, actor in actors.items() if name.startswith("read-side:")]
     ray.wait(stopping, num_returns=len(stopping), timeout=drain.total_seconds()) if stopping else None
-    for handle in handles.values():
-        ray.kill(handle)
+    deadline = time.monotonic() + ENDED_WITHIN
+    while actors and time.monotonic() < deadline:
+        # Entities come first: one that is in the middle of an append starts a journal actor anew.
+        for name in sorted(actors):
+            ray.kill(actors[name])
+        time.sleep(0.05)
+        actors = _actors(cluster)
+    if actors:
+        logger.warning("actors are left", extra={"names": sorted(actors)[:10], "count": len(actors)})
+
+
+def _actors(cluster: RayCluster) -> dict[str, ActorHandle[Any]]:
+    handles = {}
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if actor["namespace"] == cluster.namespace and actor["name"] != LAUNCHER:
+            with contextlib.suppress(ValueError):  # gone meanwhile
+                handles[actor["name"]] = ray.get_actor(actor["name"], namespace=cluster.namespace)
+    return handles
 
 
 def leave() -> None:

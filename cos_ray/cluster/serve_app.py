@@ -64,9 +64,9 @@ def start_ingress(ingress_class: type, build: Callable[[], Awaitable[Any]], opti
     serve.run(deployment.bind(build), name=options.application, route_prefix="/", _local_testing_mode=False)
 
 
-def stop_ingress(options: IngressOptions) -> None:
+def stop_ingress(application: str) -> None:
     """Let requests in progress end, then stop the application and Serve."""
-    serve.delete(options.application)
+    serve.delete(application)
     # Serve ends its controller by ray.kill, and Ray prints a line about the death it just caused.
     with contextlib.redirect_stdout(io.StringIO()):
         serve.shutdown()

@@ -1,0 +1,97 @@
+"""A read side whose process is killed delivers everything, in order, and goes on where it was."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+from cos_ray.bootstrap.read_side import ReadSideWiring, build_read_side
+from cos_ray.cluster.read_side_actor import RunningReadSide, start_read_side
+from cos_ray.cluster.sealed import seal
+from cos_ray.config.read_sides import Protocol, ReadSideConfig
+from cos_ray.domain.ids import EntityId, ReadSideId, Shard
+from cos_ray.testing.read_handlers import RecordingReadHandler, faults_in
+from tests.cluster.conftest import LOGS, Cluster
+from tests.cluster.test_write_side_losses import FOUR
+from tests.journal_kit import SHARDS, read_all, until
+
+READ_SIDE = ReadSideId("watch")
+
+
+async def test_killed_under_load_a_read_side_hands_over_every_event_in_order(
+    cluster: Cluster, chance: random.Random
+) -> None:
+    config = ReadSideConfig(
+        READ_SIDE, Protocol.GRPC, "127.0.0.1", cluster.handler.port, timeout=timedelta(seconds=10)
+    )
+    wiring = ReadSideWiring(config, SHARDS, cluster.database, LOGS)
+    start_read_side(cluster.namespace, READ_SIDE, seal(build_read_side, wiring))
+    deliveries = cluster.handler.deliveries
+    async with cluster.under_load(FOUR, 6, chance) as load:
+        for _ in range(4):
+            await deliver_more(deliveries, 20)
+            (await cluster.one("read-side:")).kill()
+    rows = await read_all(cluster.journal)
+    histories = Counter(EntityId(row.envelope.meta.entity_id) for row in rows)
+    assert load.done() > 100
+    await until(lambda: _all_confirmed(cluster, histories))
+    assert faults_in(deliveries.attempts, histories) == []
+    # It went on where it was, or nearly.
+    assert len(deliveries.attempts) < 2 * len(rows)
+
+
+async def _all_confirmed(cluster: Cluster, histories: Counter[EntityId]) -> bool:
+    deliveries = cluster.handler.deliveries
+    return all(
+        set(deliveries.confirmed(entity_id)) >= set(range(1, length + 1))
+        for entity_id, length in histories.items()
+    )
+
+
+async def deliver_more(deliveries: RecordingReadHandler, further: int) -> None:
+    """Return when so many more events have been confirmed."""
+    wanted = len(deliveries.confirmed()) + further
+
+    async def enough() -> bool:
+        return len(deliveries.confirmed()) >= wanted
+
+    await until(enough)
+
+
+async def test_a_read_side_that_fails_in_an_unforeseen_way_is_started_again(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    starts = tmp_path / "starts"
+    start_read_side(cluster.namespace, READ_SIDE, partial(fails_once, starts))
+
+    async def runs() -> bool:
+        return starts.exists() and starts.read_text() == "failed runs"
+
+    await until(runs)
+
+
+async def fails_once(starts: Path) -> RunningReadSide:
+    """A read side that runs the second time it is built."""
+    with starts.open("a") as book:
+        book.write("runs" if book.tell() else "failed ")
+        if book.tell() == len("failed "):
+            raise RuntimeError("as planted")
+    return Idle()
+
+
+class Idle:
+    """A read side with nothing to do."""
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        pass
+
+    def poke(self, shards: Sequence[Shard]) -> None:
+        pass

@@ -1,0 +1,105 @@
+"""A Ray cluster as an operator runs one: `ray start --head` in a process, on ports of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from ray.util.state import list_actors
+
+from cos_ray.bootstrap.listening import free_port
+from cos_ray.cli.child_process import ChildProcess
+from cos_ray.cluster.environment import ray_environment
+from tests.running_service import describe, family_of, plain_environment
+
+
+class RayHead:
+    """A head node on the loopback; ended by the ids of its processes."""
+
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        """`settings`: variables in place of those the service asks for."""
+        # Not pytest's: the path of a Unix socket is limited to 107 bytes.
+        self._directory = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+        scratch = self._directory / "scratch"
+        scratch.mkdir()
+        given = {**plain_environment(), **(settings or {})}
+        self._environment = {**given, **ray_environment(given, scratch, (free_port(), free_port()))}
+        self._process: ChildProcess | None = None
+        self._family: dict[int, psutil.Process] = {}
+        port, dashboard_port = free_port(), free_port()
+        self.address = f"127.0.0.1:{port}"
+        self.dashboard = f"http://127.0.0.1:{dashboard_port}"
+        self._options = {
+            "node-ip-address": "127.0.0.1",
+            "port": port,
+            "include-dashboard": "true",
+            "dashboard-host": "127.0.0.1",
+            "dashboard-port": dashboard_port,
+            "dashboard-agent-listen-port": free_port(),
+            "dashboard-agent-grpc-port": free_port(),
+            "runtime-env-agent-port": free_port(),
+            "metrics-export-port": free_port(),
+            "ray-client-server-port": free_port(),
+            "temp-dir": self._directory / "ray",
+        }
+
+    def start(self) -> None:
+        """Start it, and return when it takes drivers."""
+        options = [f"--{name}={value}" for name, value in self._options.items()]
+        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+        # However this process ends.
+        dying_with_us = ["cos_ray.cluster.dies_with_parent", *ray, "--disable-usage-stats", *options]
+        self._process = ChildProcess(dying_with_us, self._environment)
+        self._process.wait_for(lambda line: "Ray runtime started" in line, 60)
+
+    @property
+    def pid(self) -> int:
+        """The process of `ray start`, which all others descend from."""
+        assert self._process is not None
+        return self._process.pid
+
+    def processes(self) -> list[str]:
+        """What runs in it."""
+        return [describe(process) for process in family_of(self.pid).values()]
+
+    def end(self) -> None:
+        """End every process of it."""
+        if self._process is not None:
+            self._family = family_of(self.pid)
+            self._process.stop(within=20)
+            for process in self._family.values():
+                if process.is_running():
+                    process.kill()
+            psutil.wait_procs(self._family.values(), timeout=10)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class LiveActor:
+    """An actor, by the cluster's own account."""
+
+    name: str
+    namespace: str
+    kind: str
+    pid: int
+
+    def kill(self) -> None:
+        """SIGKILL its process."""
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def live_actors(dashboard: str, beginning: str = "") -> list[LiveActor]:
+    """The actors that live, of those whose names begin so."""
+    found = list_actors(address=dashboard, filters=[("state", "=", "ALIVE")], detail=True, limit=10_000)
+    return [
+        LiveActor(actor.name or "", actor.ray_namespace or "", actor.class_name, actor.pid)
+        for actor in found
+        if actor.pid and (actor.name or "").startswith(beginning)
+    ]
