@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import psutil
 from ray.util.state import list_actors
 
 from cos_ray.bootstrap.listening import free_port
+from cos_ray.bootstrap.port_block import reserved_block
 from cos_ray.cli.child_process import ChildProcess
 from cos_ray.cluster.environment import ray_environment
 from tests.running_service import describe, family_of, plain_environment
@@ -29,8 +31,10 @@ class RayHead:
         self._directory = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
         scratch = self._directory / "scratch"
         scratch.mkdir()
+        self._running = ExitStack()
+        ports = self._running.enter_context(reserved_block())
         given = {**plain_environment(), **(settings or {})}
-        self._environment = {**given, **ray_environment(given, scratch, (free_port(), free_port()))}
+        self._environment = {**given, **ray_environment(given, scratch, ports, "cos_ray.handlers.grpc_write")}
         self._process: ChildProcess | None = None
         self._family: dict[int, psutil.Process] = {}
         port, dashboard_port = free_port(), free_port()
@@ -78,6 +82,7 @@ class RayHead:
                 if process.is_running():
                     process.kill()
             psutil.wait_procs(self._family.values(), timeout=10)
+        self._running.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
 

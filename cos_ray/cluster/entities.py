@@ -41,9 +41,16 @@ class DedicatedEntities:
             reply: Reply = await actor.process.remote(command)
             return reply
         except RayError as error:
-            if self._actors.get(command.entity_id) is finding:
-                del self._actors[command.entity_id]
+            self._forget(command.entity_id, finding)
             raise EntityLost(_first_line(error)) from error
+        except Exception:
+            # Not foreseen; the next command at least looks anew.
+            self._forget(command.entity_id, finding)
+            raise
+
+    def _forget(self, entity_id: EntityId, finding: asyncio.Future[ActorHandle[Any]]) -> None:
+        if self._actors.get(entity_id) is finding:
+            del self._actors[entity_id]
 
     def _finding(self, entity_id: EntityId) -> asyncio.Future[ActorHandle[Any]]:
         """The entity's handle, now or soon; however many ask, one actor is started."""

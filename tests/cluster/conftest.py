@@ -21,7 +21,7 @@ from cos_ray.cluster.journal_actor import JournalRecipe
 from cos_ray.cluster.runtime import RayCluster, stop_actors
 from cos_ray.cluster.sealed import seal
 from cos_ray.domain.ids import EntityId
-from cos_ray.handlers.channels import GrpcTarget
+from cos_ray.handlers.targets import GrpcTarget
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.system_clock import SystemClock
@@ -131,8 +131,9 @@ async def cluster(ray_head: RayHead, database: Database, handler: LedgerHandler)
     wiring = EntityWiring(
         namespace=namespace,
         shards=SHARDS,
-        write_handler=GrpcTarget("127.0.0.1", handler.port, False),
+        write_handler=GrpcTarget("127.0.0.1", handler.port),
         call_timeout=timedelta(seconds=60),
+        breaker=None,
         logs=LOGS,
         journal=JournalRecipe(seal(build_journal, LOGS, database)),
     )

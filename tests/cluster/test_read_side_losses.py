@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from cos_ray.bootstrap.read_side import ReadSideWiring, build_read_side
-from cos_ray.cluster.read_side_actor import RunningReadSide, start_read_side
+from cos_ray.bootstrap.read_side import ReadSideWiring, build_manager
+from cos_ray.cluster.read_side_actor import start_read_side
 from cos_ray.cluster.sealed import seal
 from cos_ray.config.read_sides import Protocol, ReadSideConfig
 from cos_ray.domain.ids import EntityId, ReadSideId, Shard
+from cos_ray.handlers.targets import GrpcTarget
+from cos_ray.readside.manager import Manager
+from cos_ray.system_clock import SystemClock
 from cos_ray.testing.read_handlers import RecordingReadHandler, faults_in
 from tests.cluster.conftest import LOGS, Cluster
 from tests.cluster.test_write_side_losses import FOUR
@@ -29,8 +32,9 @@ async def test_killed_under_load_a_read_side_hands_over_every_event_in_order(
     config = ReadSideConfig(
         READ_SIDE, Protocol.GRPC, "127.0.0.1", cluster.handler.port, timeout=timedelta(seconds=10)
     )
-    wiring = ReadSideWiring(config, SHARDS, cluster.database, LOGS)
-    start_read_side(cluster.namespace, READ_SIDE, seal(build_read_side, wiring))
+    target = GrpcTarget(config.host, config.port)
+    wiring = ReadSideWiring(config, target, None, SHARDS, cluster.database, LOGS)
+    start_read_side(cluster.namespace, READ_SIDE, seal(build_manager, wiring))
     deliveries = cluster.handler.deliveries
     async with cluster.under_load(FOUR, 6, chance) as load:
         for _ in range(4):
@@ -67,7 +71,7 @@ async def test_a_read_side_that_fails_in_an_unforeseen_way_is_started_again(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     starts = tmp_path / "starts"
-    start_read_side(cluster.namespace, READ_SIDE, partial(fails_once, starts))
+    start_read_side(cluster.namespace, READ_SIDE, partial(manager_of, starts))
 
     async def runs() -> bool:
         return starts.exists() and starts.read_text() == "failed runs"
@@ -75,7 +79,11 @@ async def test_a_read_side_that_fails_in_an_unforeseen_way_is_started_again(
     await until(runs)
 
 
-async def fails_once(starts: Path) -> RunningReadSide:
+def manager_of(starts: Path) -> Manager:
+    return Manager(READ_SIDE, partial(fails_once, starts), SystemClock())
+
+
+async def fails_once(starts: Path) -> Idle:
     """A read side that runs the second time it is built."""
     with starts.open("a") as book:
         book.write("runs" if book.tell() else "failed ")
@@ -93,5 +101,8 @@ class Idle:
     async def stop(self) -> None:
         pass
 
-    def poke(self, shards: Sequence[Shard]) -> None:
+    async def close(self) -> None:
+        pass
+
+    def poke(self, shards: Iterable[Shard]) -> None:
         pass
