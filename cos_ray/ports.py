@@ -7,12 +7,12 @@ Each Protocol is implemented by a door (postgres, handlers, cluster) and by a fa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from cos_ray.domain.decisions import Decision
-from cos_ray.domain.ids import CommandId, EntityId, Offset, ReadSideId, Shard
+from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, ReadSideId, Shard
 from cos_ray.domain.messages import (
     Append,
     Command,
@@ -22,6 +22,7 @@ from cos_ray.domain.messages import (
     JournaledEvent,
     Meta,
     Packed,
+    Remembered,
     Reply,
 )
 
@@ -47,12 +48,13 @@ class Journal(Protocol):
 
     async def append(self, append: Append) -> Offset:
         """
-        Store all of the command's events, or none; answer with the last one's offset.
+        Store all of the command's events, or none; answer with the last one's offset (0: no events).
 
-        Asking again for what is already stored by the same command, byte for byte, succeeds.
-        Raises RevisionConflict when the entity is not at `append.expected`, EventRefused when
-        the journal can never take it, JournalUnavailable when nothing was stored, and
-        OutcomeUnknown when that cannot be told.
+        Asking again for what is already stored by the same command, byte for byte, succeeds;
+        with a key it raises KeyKnown, as for any command with a key that is remembered: then
+        `remembered` has the answer. Also raises RevisionConflict when the entity is not at
+        `append.expected`, EventRefused when the journal can never take it, JournalUnavailable
+        when nothing was stored, and OutcomeUnknown when that cannot be told.
         """
         ...
 
@@ -67,6 +69,14 @@ class Journal(Protocol):
         Looks at the entity's newest 5,000 events, which is far more than can happen within the
         time of one command. Raises JournalUnavailable.
         """
+        ...
+
+    async def keys(self, entity_id: EntityId, limit: int) -> Collection[IdempotencyKey]:
+        """The entity's keys that have not expired, so many at most. Raises JournalUnavailable."""
+        ...
+
+    async def remembered(self, entity_id: EntityId, key: IdempotencyKey) -> Remembered | None:
+        """What the key led to; None if it is unknown or has expired. Raises JournalUnavailable."""
         ...
 
 

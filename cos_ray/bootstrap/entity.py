@@ -20,4 +20,5 @@ def build_entity(wiring: EntityWiring, entity_id: EntityId) -> Entity:
         build_write_handler(wiring.write_handler, wiring.call_timeout, wiring.breaker),
         NodeJournal(wiring.namespace, wiring.journal),
         SystemClock(),
+        wiring.policy,
     )

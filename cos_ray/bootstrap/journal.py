@@ -1,6 +1,8 @@
-"""The journal, in a node's journal actor."""
+"""The journal, in a node's journal actor and wherever it is read."""
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 from cos_ray.domain.retention import Retention
 from cos_ray.postgres.database import Database
@@ -8,11 +10,20 @@ from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.telemetry.logs import LogSettings
 
 
-async def build_journal(
-    logs: LogSettings, database: Database, retention: Retention | None = None
+async def build_journal(logs: LogSettings, database: Database) -> PostgresJournal:
+    """An open journal, to read from."""
+    return await _opened(logs, PostgresJournal(database))
+
+
+async def build_node_journal(
+    logs: LogSettings, database: Database, retention: Retention | None, key_ttl: timedelta
 ) -> PostgresJournal:
-    """An open journal; `retention` is for one that appends."""
+    """An open journal, to append to; what is kept beside the events, and for how long, is its business."""
+    journal = PostgresJournal(database, retention=retention, key_ttl=key_ttl, deletes_expired_keys=True)
+    return await _opened(logs, journal)
+
+
+async def _opened(logs: LogSettings, journal: PostgresJournal) -> PostgresJournal:
     logs.apply()
-    journal = PostgresJournal(database, retention=retention)
     await journal.open()
     return journal

@@ -22,7 +22,9 @@ from cos_ray.bootstrap.targets import breaker_policy, read_target, write_target
 from cos_ray.cluster.environment import ray_environment
 from cos_ray.config.read_sides import ReadSideConfig
 from cos_ray.config.settings import Settings
+from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.errors import StartFailed
+from cos_ray.domain.types import AcceptedTypes
 from cos_ray.postgres.database import Database, wait_until_reachable
 from cos_ray.postgres.embedded import EmbeddedPostgres
 from cos_ray.postgres.migrations import migrate
@@ -183,7 +185,7 @@ class _Launch:
 
     def _start_parts(self, database: Database, shards: int, cluster: RayCluster) -> None:
         from cos_ray.bootstrap.ingress import build_ingress
-        from cos_ray.bootstrap.journal import build_journal
+        from cos_ray.bootstrap.journal import build_node_journal
         from cos_ray.bootstrap.read_side import ReadSideWiring, build_manager
         from cos_ray.bootstrap.wiring import EntityWiring
         from cos_ray.cluster.journal_actor import JournalRecipe
@@ -195,7 +197,13 @@ class _Launch:
         settings, logs = self._settings, self._logs
         active = [config for config in self._read_sides if self._is_active(config)]
         journal = JournalRecipe(
-            seal(build_journal, logs, database, retention_of(settings, self._read_sides)),
+            seal(
+                build_node_journal,
+                logs,
+                database,
+                retention_of(settings, self._read_sides),
+                settings.entities.idempotency_ttl,
+            ),
             tuple(config.read_side_id for config in active),
         )
         wiring = EntityWiring(
@@ -206,6 +214,7 @@ class _Launch:
             breaker=breaker_policy(settings.write_side),
             logs=logs,
             journal=journal,
+            policy=_entity_policy(settings),
         )
         for config in active:
             with self._progress.step(f"Starting read side {config.read_side_id}"):
@@ -217,6 +226,7 @@ class _Launch:
             command_timeout=settings.calls.command_timeout.total_seconds(),
             propagated_headers=settings.write_side.propagated_headers,
             persisted_headers=settings.write_side.persisted_headers,
+            commands_at_once=settings.calls.commands_at_once,
         )
         options = IngressOptions(
             application=cluster.namespace,
@@ -224,6 +234,8 @@ class _Launch:
             grpc_port=settings.service.port,
             http_port=settings.service.http_port,
             servicer_functions=SERVICER_FUNCTIONS,
+            # Serve's own bound has to come after ours, for it has no word for the client.
+            max_ongoing_requests=2 * settings.calls.commands_at_once,
         )
         with self._progress.step("Starting the ingress on Ray Serve"):
             self.cluster_parts.callback(stop_ingress, cluster.namespace)
@@ -233,3 +245,12 @@ class _Launch:
         if config.enabled and not config.auto_start:
             self._progress.note(f"read side {config.read_side_id} is not started: autoStart is false")
         return config.enabled and config.auto_start
+
+
+def _entity_policy(settings: Settings) -> EntityPolicy:
+    write_side = settings.write_side
+    types = AcceptedTypes(frozenset(write_side.event_protos), frozenset(write_side.state_protos))
+    return EntityPolicy(
+        accepted_types=types if write_side.proto_validation else None,
+        waiting_commands=settings.entities.waiting_commands,
+    )

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from cos_ray.cluster.journal_actor import JournalRecipe
 from cos_ray.domain.circuit import BreakerPolicy
+from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.handlers.targets import WriteTarget
 from cos_ray.telemetry.logs import LogSettings
 
@@ -24,3 +25,4 @@ class EntityWiring:
     logs: LogSettings
     journal: JournalRecipe
     """Starts the node's journal actor, should there be none."""
+    policy: EntityPolicy

@@ -38,8 +38,7 @@ class DedicatedEntities:
         try:
             # Shielded: others wait for the same actor.
             actor = await asyncio.shield(finding)
-            reply: Reply = await actor.process.remote(command)
-            return reply
+            return await _process(actor, command)
         except RayError as error:
             self._forget(command.entity_id, finding)
             raise EntityLost(_first_line(error)) from error
@@ -73,6 +72,17 @@ class DedicatedEntities:
             # Ray's word for a name that was taken and given up in the same moment.
             raise RayActorError(error_msg=str(error)) from error
         return handle
+
+
+async def _process(actor: ActorHandle[Any], command: Command) -> Reply:
+    call = actor.process.remote(command)
+    try:
+        reply: Reply = await call
+        return reply
+    except asyncio.CancelledError:
+        # No one waits for it any more: if it has not begun, it need not.
+        actor.withdraw.remote(command.command_id)
+        raise
 
 
 def _first_line(error: RayError) -> str:

@@ -7,16 +7,19 @@ from collections.abc import Callable
 import ray
 from ray.actor import exit_actor
 
-from cos_ray.domain.ids import EntityId
+from cos_ray.domain.ids import CommandId, EntityId
 from cos_ray.domain.messages import Command, Reply, TryElsewhere
 from cos_ray.writeside.entity import Entity
 
 EntityBuilder = Callable[[EntityId], Entity]
 
+CALLS_AT_ONCE = 20_000
+"""More than the mailbox ever holds: it turns commands away, where Ray would queue without end."""
+
 
 # max_task_retries stays 0: Ray would run the command again although its first run may already
 # be in the journal.
-@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=CALLS_AT_ONCE)
 class EntityActor:
     """Hosts one `Entity`; the behaviour is in `cos_ray.writeside.entity`."""
 
@@ -32,6 +35,10 @@ class EntityActor:
             # call to itself: Ray waits for such a call before it ends the process, for ever.
             exit_actor()
         return reply
+
+    async def withdraw(self, command_id: CommandId) -> None:
+        """Drop the command if it has not begun."""
+        self._entity.withdraw(command_id)
 
     async def pid(self) -> int:
         """This process's id."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,8 +20,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cos_ray.cluster.names import journal_actor_name
 from cos_ray.cluster.pokes import ReadSidePokes
 from cos_ray.domain.errors import CosError, JournalUnavailable, OutcomeUnknown
-from cos_ray.domain.ids import CommandId, EntityId, Offset, ReadSideId
-from cos_ray.domain.messages import Append, EventEnvelope
+from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, ReadSideId
+from cos_ray.domain.messages import Append, EventEnvelope, Remembered
 from cos_ray.ports import Journal, Publisher
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class JournalActor:
     async def append(self, append: Append) -> Offset | CosError:
         """Like `Journal.append`; then the read sides are told."""
         answer: Offset | CosError = await self._answer(lambda journal: journal.append(append))
-        if not isinstance(answer, CosError):
+        if append.envelopes and not isinstance(answer, CosError):
             self._publisher.appended([append.shard])
         return answer
 
@@ -70,6 +70,14 @@ class JournalActor:
     async def stored_by(self, entity_id: EntityId, command_id: CommandId) -> EventEnvelope | CosError | None:
         """Like `Journal.stored_by`."""
         return await self._answer(lambda journal: journal.stored_by(entity_id, command_id))
+
+    async def keys(self, entity_id: EntityId, limit: int) -> Collection[IdempotencyKey] | CosError:
+        """Like `Journal.keys`."""
+        return await self._answer(lambda journal: journal.keys(entity_id, limit))
+
+    async def remembered(self, entity_id: EntityId, key: IdempotencyKey) -> Remembered | CosError | None:
+        """Like `Journal.remembered`."""
+        return await self._answer(lambda journal: journal.remembered(entity_id, key))
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -121,6 +129,16 @@ class NodeJournal:
         """Like `Journal.stored_by`."""
         envelope: EventEnvelope | None = await self._question("stored_by", entity_id, command_id)
         return envelope
+
+    async def keys(self, entity_id: EntityId, limit: int) -> Collection[IdempotencyKey]:
+        """Like `Journal.keys`."""
+        keys: Collection[IdempotencyKey] = await self._question("keys", entity_id, limit)
+        return keys
+
+    async def remembered(self, entity_id: EntityId, key: IdempotencyKey) -> Remembered | None:
+        """Like `Journal.remembered`."""
+        remembered: Remembered | None = await self._question("remembered", entity_id, key)
+        return remembered
 
     async def _question(self, method: str, *arguments: object) -> Any:
         deadline = asyncio.get_running_loop().time() + SETTLING_TIME

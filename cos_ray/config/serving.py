@@ -17,7 +17,6 @@ IGNORED = {"COS_DEPLOYMENT_MODE", "COS_REPLICA_COUNT", "POD_IP", "COS_KUBERNETES
 """CoS's variables for forming a cluster, which Ray does here."""
 
 WITHOUT_EFFECT = {
-    "COS_IDEMPOTENCY_TTL",
     "COS_SHARD_ACTORS",
     "OTEL_JAVAAGENT_ENABLED",
 }
@@ -73,7 +72,7 @@ def contradictions(settings: Settings, told: Mapping[str, str]) -> list[str]:
 
 def unsupported(settings: Settings) -> list[str]:
     """A line for each setting that asks for something this release cannot do."""
-    service, write_side, retention = settings.service, settings.write_side, settings.retention
+    service, retention = settings.service, settings.retention
     asked = [
         (service.protocol is not ServerProtocol.GRPC, "COS_SERVER_PROTOCOL", service.protocol.value, "grpc"),
         (
@@ -88,7 +87,6 @@ def unsupported(settings: Settings) -> list[str]:
             "sharded",
             "dedicated",
         ),
-        (write_side.proto_validation, "COS_WRITE_SIDE_PROTO_VALIDATION", "true", "false"),
         (settings.read_sides.actors > 1, "COS_READ_SIDE_ACTORS", str(settings.read_sides.actors), "1"),
         (settings.subscriptions.enabled, "COS_SUBSCRIPTION_ENABLED", "true", "false"),
         (

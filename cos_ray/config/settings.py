@@ -214,6 +214,8 @@ class Calls(Group):
     """Whether pings are sent while no call is running."""
     client_pool_size: Annotated[int, Field(ge=1, le=100)] = Field(1, alias="COS_GRPC_CLIENT_POOL_SIZE")
     """How many channels a process opens to one handler."""
+    commands_at_once: Annotated[int, Field(ge=1, le=100_000)] = Field(5_000, alias="COS_MAX_COMMANDS")
+    """How many commands one ingress process has in hand; the next are answered RESOURCE_EXHAUSTED."""
     max_message_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = Field(
         32 * 1024 * 1024, alias="COS_HANDLER_MAX_MESSAGE_BYTES"
     )
@@ -283,6 +285,8 @@ class Entities(Group):
     """How many processes hold entities with sharded placement; unset: one for each CPU of the cluster."""
     idle_after: Duration = Field(timedelta(minutes=2), alias="COS_PASSIVATION_IDLE_AFTER")
     """How long an entity may rest before it is passivated."""
+    waiting_commands: Annotated[int, Field(ge=1, le=10_000)] = Field(500, alias="COS_MAX_WAITING_COMMANDS")
+    """How many commands may wait for one entity; the next are answered RESOURCE_EXHAUSTED."""
     idempotency_ttl: Duration = Field(timedelta(hours=24), alias="COS_IDEMPOTENCY_TTL")
     """How long an idempotency key is remembered."""
 

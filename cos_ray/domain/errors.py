@@ -38,7 +38,12 @@ class Status:
     message: str = ""
     details: bytes | None = None
     """A serialized `google.rpc.Status`, as `grpc-status-details-bin` carries it."""
+    trailers: tuple[tuple[str, str], ...] = ()
+    """What else the client is told, as trailing metadata."""
 
+
+OUT_OF_TIME = Status(Code.DEADLINE_EXCEEDED, "the command ran out of time")
+"""For a command that was not done within its time; nothing was stored, or nothing is known of it."""
 
 OUTCOME_UNKNOWN = Status(Code.ABORTED, "command outcome unknown: its events may or may not be stored")
 """For a command that was cut off while its events were on their way into the journal."""
@@ -54,6 +59,14 @@ class RevisionConflict(CosError):
     def __init__(self, entity_id: EntityId, expected: Revision) -> None:
         super().__init__(entity_id, expected)
         self.entity_id, self.expected = entity_id, expected
+
+
+class KeyKnown(CosError):
+    """The journal already holds what this idempotency key led to; nothing more was stored."""
+
+    def __init__(self, entity_id: EntityId) -> None:
+        super().__init__(entity_id)
+        self.entity_id = entity_id
 
 
 class JournalUnavailable(CosError):
@@ -105,6 +118,14 @@ class DeliveryFailed(CosError):
 
 class MailboxFull(CosError):
     """Too many commands wait for this entity."""
+
+
+class OutOfTime(CosError):
+    """The time of a command is over, and it is not done."""
+
+
+class Withdrawn(CosError):
+    """A command was taken back before its turn came: no one waits for its reply."""
 
 
 class EntityLost(CosError):

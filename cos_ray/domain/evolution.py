@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from cos_ray.domain.ids import EntityId, Revision
-from cos_ray.domain.messages import EMPTY_STATE, EntityState, EventEnvelope, Headers, Meta
+from cos_ray.domain.messages import EMPTY_STATE, EntityState, EventEnvelope, Headers, Meta, Remembered
 
 
 def unborn(entity_id: EntityId) -> EntityState:
@@ -26,3 +26,10 @@ def next_sequence_number(prior: EntityState) -> Revision:
 def state_after(envelope: EventEnvelope) -> EntityState:
     """The state an event led to. Every envelope carries it, so no history is replayed."""
     return EntityState(envelope.resulting_state, envelope.meta, envelope.sequence_number)
+
+
+def state_remembered(entity_id: EntityId, remembered: Remembered) -> EntityState | None:
+    """The state a key's command was answered with; None if the journal no longer has it."""
+    if remembered.sequence_number == 0:
+        return unborn(entity_id)
+    return None if remembered.envelope is None else state_after(remembered.envelope)

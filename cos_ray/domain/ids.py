@@ -19,11 +19,17 @@ Shard = NewType("Shard", int)
 CommandId = NewType("CommandId", str)
 """One command as the ingress took it; unique, and kept beside the events it led to."""
 
+IdempotencyKey = NewType("IdempotencyKey", str)
+"""What a client calls a command by, so that sending it twice does not do it twice."""
+
 ReadSideId = NewType("ReadSideId", str)
 """A configured consumer of events."""
 
 ENTITY_ID_LIMIT = 255
 """The longest entity id, in characters: what the journal's key column holds."""
+
+KEY_LIMIT = 128
+"""The longest idempotency key, in characters."""
 
 
 def fault_of_entity_id(entity_id: str) -> str | None:
@@ -34,4 +40,13 @@ def fault_of_entity_id(entity_id: str) -> str | None:
         return f"entity ID is longer than {ENTITY_ID_LIMIT} characters"
     if "\0" in entity_id:
         return "entity ID contains a NUL character"
+    return None
+
+
+def fault_of_idempotency_key(key: str) -> str | None:
+    """Say what makes this idempotency key unusable; None when nothing does."""
+    if not 1 <= len(key) <= KEY_LIMIT:
+        return f"idempotency key has {len(key)} characters; allowed: 1 to {KEY_LIMIT}"
+    if "\0" in key:
+        return "idempotency key contains a NUL character"
     return None

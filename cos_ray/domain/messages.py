@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NewType, TypeAlias
 
 from cos_ray.domain.errors import Status
-from cos_ray.domain.ids import CommandId, EntityId, Offset, Revision, Shard
+from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, Revision, Shard
 
 Packed = NewType("Packed", bytes)
 """A `google.protobuf.Any` in its serialized form. It is the application's: never looked into."""
@@ -82,6 +82,10 @@ class Command:
     """For the metadata of every event the command leads to."""
     maybe_stored: bool = False
     """Whether an earlier try got lost: then the journal is asked for its events before it runs."""
+    key: IdempotencyKey | None = None
+    """The same key again gives the reply it gave before, and runs nothing."""
+    expected_revision: Revision | None = None
+    """The revision the entity must be at for the command to run; 0: it must not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class EventEnvelope:
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """All events of one command, for the journal to take whole or not at all."""
+    """All events of one command and its key, for the journal to take whole or not at all."""
 
     entity_id: EntityId
     shard: Shard
@@ -104,6 +108,18 @@ class Append:
     expected: Revision
     """The sequence number the entity must be at."""
     envelopes: tuple[EventEnvelope, ...]
+    """May be empty if there is a key: a command without events, to be remembered."""
+    key: IdempotencyKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What an idempotency key led to."""
+
+    sequence_number: Revision
+    """The entity's newest event when the command was done; 0 if it had none."""
+    envelope: EventEnvelope | None
+    """That event; None if there was none, or the journal no longer has it."""
 
 
 @dataclass(frozen=True, slots=True)

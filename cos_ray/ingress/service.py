@@ -20,7 +20,8 @@ from typing_extensions import assert_never
 
 from cos_ray.domain.errors import Code, JournalUnavailable, Status
 from cos_ray.domain.ids import CommandId, EntityId, fault_of_entity_id
-from cos_ray.domain.messages import Accepted, Command, Refused, TryElsewhere
+from cos_ray.domain.messages import Accepted, Command, EntityState, Refused, TryElsewhere
+from cos_ray.ingress.demands import demands_of
 from cos_ray.ingress.headers import select_headers
 from cos_ray.ingress.http_api import build_http_api
 from cos_ray.ingress.status import ReplyContext, refuse, refused_stream
@@ -56,6 +57,9 @@ _NO_SUBSCRIPTIONS = Status(
     Code.UNIMPLEMENTED, "Subscription is not enabled; configure subscription to use streaming"
 )
 
+_FAILED = Status(Code.INTERNAL, "the service failed; its log says why")
+"""For a fault of ours: what is raised through Serve would show the client a stack trace."""
+
 
 @dataclass(frozen=True, slots=True)
 class IngressPolicy:
@@ -67,6 +71,8 @@ class IngressPolicy:
     """Metadata keys that the write handler's HandleCommand is to see."""
     persisted_headers: tuple[str, ...] = ()
     """Metadata keys that are stored with each event."""
+    commands_at_once: int = 5_000
+    """How many commands one replica has in hand; the next are turned away."""
 
 
 class Parts(Protocol):
@@ -88,42 +94,33 @@ class Ingress:
         self._parts = await build()
         self._origin = uuid.uuid4().hex
         self._serial = itertools.count(1)
+        self._in_hand = 0
 
     async def ProcessCommand(
         self, request: ProcessCommandRequest, grpc_context: ReplyContext
     ) -> ProcessCommandResponse:
         """Run a command and answer with the state it led to, once that is stored."""
-        fault = fault_of_entity_id(request.entity_id)
-        if fault is not None:
-            refuse(grpc_context, Status(Code.INVALID_ARGUMENT, fault))
-            return ProcessCommandResponse()
-        reply = await self._parts.gateway.process(self._command(request, grpc_context))
-        match reply:
-            case Accepted(state):
-                return ProcessCommandResponse(**state_fields(state))
-            case Refused(status):
-                refuse(grpc_context, status)
-            case TryElsewhere():
-                raise AssertionError("the gateway settles this itself")
-            case unreachable:
-                assert_never(unreachable)
+        try:
+            outcome = await self._process(request, grpc_context)
+            if isinstance(outcome, EntityState):
+                return ProcessCommandResponse(**state_fields(outcome))
+        except Exception:
+            logger.exception("a request ended in an unforeseen error")
+            outcome = _FAILED
+        refuse(grpc_context, outcome)
         return ProcessCommandResponse()
 
     async def GetState(self, request: GetStateRequest, grpc_context: ReplyContext) -> GetStateResponse:
         """Answer with the state after every acknowledged command; NOT_FOUND without events."""
-        fault = fault_of_entity_id(request.entity_id)
-        if fault is not None:
-            refuse(grpc_context, Status(Code.INVALID_ARGUMENT, fault))
-            return GetStateResponse()
         try:
-            state = await self._parts.gateway.state(EntityId(request.entity_id))
-        except JournalUnavailable:
-            refuse(grpc_context, Status(Code.UNAVAILABLE, "the journal is unavailable"))
-            return GetStateResponse()
-        if not state.exists:
-            refuse(grpc_context, Status(Code.NOT_FOUND))
-            return GetStateResponse()
-        return GetStateResponse(**state_fields(state))
+            outcome = await self._state(request)
+            if isinstance(outcome, EntityState):
+                return GetStateResponse(**state_fields(outcome))
+        except Exception:
+            logger.exception("a request ended in an unforeseen error")
+            outcome = _FAILED
+        refuse(grpc_context, outcome)
+        return GetStateResponse()
 
     async def Subscribe(
         self, request: SubscribeRequest, grpc_context: ReplyContext
@@ -175,8 +172,45 @@ class Ingress:
         """Let go of connections."""
         await self._parts.close()
 
-    def _command(self, request: ProcessCommandRequest, context: ReplyContext) -> Command:
+    async def _process(self, request: ProcessCommandRequest, context: ReplyContext) -> EntityState | Status:
+        command = self._command(request, context)
+        if isinstance(command, Status):
+            return command
+        if self._in_hand >= self._parts.policy.commands_at_once:
+            return Status(Code.RESOURCE_EXHAUSTED, "too many commands are in progress")
+        self._in_hand += 1
+        try:
+            reply = await self._parts.gateway.process(command)
+        finally:
+            self._in_hand -= 1
+        match reply:
+            case Accepted(state):
+                return state
+            case Refused(status):
+                return status
+            case TryElsewhere():
+                raise AssertionError("the gateway settles this itself")
+            case unreachable:
+                assert_never(unreachable)
+
+    async def _state(self, request: GetStateRequest) -> EntityState | Status:
+        fault = fault_of_entity_id(request.entity_id)
+        if fault is not None:
+            return Status(Code.INVALID_ARGUMENT, fault)
+        try:
+            state = await self._parts.gateway.state(EntityId(request.entity_id))
+        except JournalUnavailable:
+            return Status(Code.UNAVAILABLE, "the journal is unavailable")
+        return state if state.exists else Status(Code.NOT_FOUND)
+
+    def _command(self, request: ProcessCommandRequest, context: ReplyContext) -> Command | Status:
+        fault = fault_of_entity_id(request.entity_id)
+        if fault is not None:
+            return Status(Code.INVALID_ARGUMENT, fault)
         metadata = context.invocation_metadata()
+        demands = demands_of(metadata)
+        if isinstance(demands, Status):
+            return demands
         policy = self._parts.policy
         return Command(
             entity_id=EntityId(request.entity_id),
@@ -185,4 +219,6 @@ class Ingress:
             budget=policy.command_timeout,
             propagated=select_headers(metadata, policy.propagated_headers),
             persisted=select_headers(metadata, policy.persisted_headers),
+            key=demands.key,
+            expected_revision=demands.expected_revision,
         )

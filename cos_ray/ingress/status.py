@@ -39,8 +39,11 @@ def refuse(context: ReplyContext, status: Status) -> None:
     """
     context.set_code(_GRPC_CODES[status.code])
     context.set_details(status.message)
+    trailers: list[tuple[str, str | bytes]] = [*status.trailers]
     if status.details is not None:
-        context.set_trailing_metadata([("grpc-status-details-bin", status.details)])
+        trailers.append(("grpc-status-details-bin", status.details))
+    if trailers:
+        context.set_trailing_metadata(trailers)
 
 
 class StreamRefused(Exception):

@@ -193,7 +193,7 @@ class _Lane:
                 self._forget(line.popleft())
             if line:
                 append = line[0].append
-                events += len(append.payloads)
+                events += max(1, len(append.payloads))
                 octets += append.octets
                 if batch and (events > self._limits.events or octets > self._limits.octets):
                     break

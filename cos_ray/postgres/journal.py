@@ -7,23 +7,33 @@ it, `lookups` and `connections` read, `snapshots` saves states behind everyone's
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 from google.protobuf.message import DecodeError
 
 from cos_ray.domain.errors import JournalUnavailable
-from cos_ray.domain.ids import CommandId, EntityId, Offset, Revision, Shard, fault_of_entity_id
-from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent
+from cos_ray.domain.ids import (
+    CommandId,
+    EntityId,
+    IdempotencyKey,
+    Offset,
+    Revision,
+    Shard,
+    fault_of_entity_id,
+    fault_of_idempotency_key,
+)
+from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remembered
 from cos_ray.domain.retention import Retention
 from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.group_commit import BatchLimits, GroupCommit
+from cos_ray.postgres.key_expiry import KeyExpiry
 from cos_ray.postgres.lookups import NewestLookups
 from cos_ray.postgres.rows import LARGEST_APPEND, encode
 from cos_ray.postgres.snapshots import Snapshots
 from cos_ray.postgres.statements import statement
-from cos_ray.postgres.writer import SETTLE_WITHIN, Writer
+from cos_ray.postgres.writer import KEY_TTL, SETTLE_WITHIN, Writer
 from cos_ray.protocol.codec import envelope_from_bytes
 
 _MOST_LANES = 2
@@ -51,34 +61,42 @@ class PostgresJournal:
         limits: BatchLimits | None = None,
         largest_append: int = LARGEST_APPEND,
         retention: Retention | None = None,
+        key_ttl: timedelta = KEY_TTL,
+        deletes_expired_keys: bool = False,
     ) -> None:
         """
         `settle_within`: how long a lost append is asked about before OutcomeUnknown;
         `largest_append`: bytes of all events and states of one command; `retention`: when to write
-        snapshots of what is appended here, None for never.
+        snapshots of what is appended here, None for never; `key_ttl`: how long idempotency keys are
+        remembered; `deletes_expired_keys`: whether this one sees to that.
         """
         lanes = max(1, min(_MOST_LANES, database.pool_max_size - 1))
         # Reading has connections of its own: a slow read never holds up an append.
         readers = max(1, database.pool_max_size - lanes)
         self._largest_append = largest_append
-        self._writers = [Writer(database, settle_within) for _ in range(lanes)]
+        self._writers = [Writer(database, settle_within, key_ttl) for _ in range(lanes)]
         self._group_commit = GroupCommit([writer.store for writer in self._writers], limits or BatchLimits())
         self._connections = Connections(
             database, at_least=database.pool_min_size, at_most=readers, session=_WALKS
         )
         self._lookups = NewestLookups(self._connections)
+        self._key_expiry = KeyExpiry(self._connections) if deletes_expired_keys else None
         self._snapshots = Snapshots(retention, self._connections) if retention is not None else None
 
     async def open(self) -> None:
         """Start; does not wait for the database."""
         await self._connections.open()
         self._group_commit.start()
+        if self._key_expiry is not None:
+            self._key_expiry.start()
         if self._snapshots is not None:
             self._snapshots.start()
 
     async def close(self) -> None:
         """Store what was accepted, for ten seconds at most, and let go of everything."""
         await self._group_commit.stop(_CLOSE_WITHIN)
+        if self._key_expiry is not None:
+            await self._key_expiry.stop()
         if self._snapshots is not None:
             await self._snapshots.close()
         await self._lookups.close()
@@ -89,7 +107,7 @@ class PostgresJournal:
     async def append(self, append: Append) -> Offset:
         """See `Journal.append`. Also raises JournalUnavailable when too many appends wait."""
         offset = await self._group_commit.append(encode(append, self._largest_append))
-        if self._snapshots is not None:
+        if append.envelopes and self._snapshots is not None:
             self._snapshots.note(append)
         return offset
 
@@ -109,6 +127,23 @@ class PostgresJournal:
         )
         for sequence_number, payload in rows:
             return _envelope(entity_id, Revision(sequence_number), payload)
+        return None
+
+    async def keys(self, entity_id: EntityId, limit: int) -> Collection[IdempotencyKey]:
+        """See `Journal.keys`."""
+        if fault_of_entity_id(entity_id):
+            return ()
+        rows = await self._connections.run(statement("keys"), {"entity_id": entity_id, "limit": limit})
+        return [IdempotencyKey(key) for (key,) in rows]
+
+    async def remembered(self, entity_id: EntityId, key: IdempotencyKey) -> Remembered | None:
+        """See `Journal.remembered`."""
+        if fault_of_entity_id(entity_id) or fault_of_idempotency_key(key):
+            return None
+        rows = await self._connections.run(statement("remembered"), {"entity_id": entity_id, "key": key})
+        for number, payload in rows:
+            revision = Revision(number)
+            return Remembered(revision, None if payload is None else _envelope(entity_id, revision, payload))
         return None
 
     async def after(self, shard: Shard, offset: Offset, limit: int) -> Sequence[JournaledEvent]:

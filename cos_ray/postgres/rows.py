@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from cos_ray.domain.errors import EventRefused
-from cos_ray.domain.ids import CommandId, EntityId, Revision, Shard, fault_of_entity_id
+from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Revision, Shard, fault_of_entity_id
 from cos_ray.domain.messages import Append
 from cos_ray.protocol.codec import envelope_to_bytes
 
@@ -17,6 +17,9 @@ LARGEST_APPEND = 256 * 1024 * 1024
 
 _OVERHEAD = 128
 """Bytes an event costs beside its payload, about."""
+
+_NO_EVENTS = (b"",)
+"""What stands for the events of an append that has none, and is there for its key."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,13 +33,14 @@ class EncodedAppend:
     payloads: tuple[bytes, ...]
     octets: int
     """About how much it weighs on the way."""
+    key: IdempotencyKey | None = None
 
 
 def encode(append: Append, largest: int = LARGEST_APPEND) -> EncodedAppend:
     """Turn events into bytes. Raises EventRefused for what no journal could ever take."""
     if fault := fault_of_entity_id(append.entity_id):
         raise EventRefused(fault)
-    if not append.envelopes:
+    if not (append.envelopes or append.key):
         raise EventRefused("an append without events")
     numbers = [envelope.sequence_number for envelope in append.envelopes]
     if numbers != list(range(append.expected + 1, append.expected + 1 + len(numbers))):
@@ -48,8 +52,10 @@ def encode(append: Append, largest: int = LARGEST_APPEND) -> EncodedAppend:
     octets = sum(map(len, payloads))
     if octets > largest:
         raise EventRefused(f"the events and states of one command have {octets} bytes, {largest} are allowed")
-    octets += _OVERHEAD * len(payloads)
-    return EncodedAppend(append.entity_id, append.shard, append.command_id, append.expected, payloads, octets)
+    octets += _OVERHEAD * max(1, len(payloads))
+    return EncodedAppend(
+        append.entity_id, append.shard, append.command_id, append.expected, payloads, octets, append.key
+    )
 
 
 def columns(batch: Sequence[EncodedAppend]) -> list[list[object]]:
@@ -62,12 +68,22 @@ def columns(batch: Sequence[EncodedAppend]) -> list[list[object]]:
     writers: list[object] = []
     payloads: list[object] = []
     for number, append in enumerate(batch):
-        for place, payload in enumerate(append.payloads, start=1):
+        first = append.expected + 1 if append.payloads else append.expected
+        for sequence_number, payload in enumerate(append.payloads or _NO_EVENTS, start=first):
             numbers.append(number)
             shards.append(append.shard)
             entity_ids.append(append.entity_id)
             expecteds.append(append.expected)
-            sequence_numbers.append(append.expected + place)
+            sequence_numbers.append(sequence_number)
             writers.append(append.command_id)
             payloads.append(payload)
     return [numbers, shards, entity_ids, expecteds, sequence_numbers, writers, payloads]
+
+
+def key_column(batch: Sequence[EncodedAppend]) -> list[IdempotencyKey | None]:
+    """One more array, for `append_with_keys.sql`: the key at the last event of each append."""
+    keys: list[IdempotencyKey | None] = []
+    for append in batch:
+        keys += [None] * (len(append.payloads) - 1)
+        keys.append(append.key)
+    return keys

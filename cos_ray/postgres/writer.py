@@ -18,15 +18,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from typing_extensions import assert_never
+from typing_extensions import LiteralString, assert_never
 
-from cos_ray.domain.errors import CosError, EventRefused, JournalUnavailable, OutcomeUnknown, RevisionConflict
+from cos_ray.domain.errors import (
+    CosError,
+    EventRefused,
+    JournalUnavailable,
+    KeyKnown,
+    OutcomeUnknown,
+    RevisionConflict,
+)
 from cos_ray.domain.ids import Offset, Shard
 from cos_ray.postgres.database import CALL_LIMIT, Database, one_line
 from cos_ray.postgres.group_commit import Answer
 from cos_ray.postgres.line import Line
 from cos_ray.postgres.refusals import FAILURES, Meaning, meaning_of
-from cos_ray.postgres.rows import EncodedAppend, columns
+from cos_ray.postgres.rows import EncodedAppend, columns, key_column
 from cos_ray.postgres.statements import statement
 
 logger = logging.getLogger(__name__)
@@ -36,6 +43,9 @@ CONNECT_WITHIN = timedelta(seconds=2)
 
 SETTLE_WITHIN = timedelta(seconds=10)
 """How long a lost batch is asked about. Longer than a statement may run: nothing lands afterwards."""
+
+KEY_TTL = timedelta(hours=24)
+"""How long an idempotency key is remembered."""
 
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.5
@@ -69,8 +79,14 @@ class _Group:
 class Writer:
     """The way to the journal of one lane; one batch at a time."""
 
-    def __init__(self, database: Database, settle_within: timedelta = SETTLE_WITHIN) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settle_within: timedelta = SETTLE_WITHIN,
+        key_ttl: timedelta = KEY_TTL,
+    ) -> None:
         self._line = Line(database)
+        self._key_ttl = key_ttl
         self._settle_within = settle_within.total_seconds()
 
     async def close(self) -> None:
@@ -120,7 +136,7 @@ class Writer:
             return _Failure(Meaning.REFUSED, str(error))
         limit = max(_SHORTEST_CALL, min(CALL_LIMIT.total_seconds(), settle_until - time.monotonic()))
         try:
-            rows = await self._line.call(statement("append"), columns(appends), timedelta(seconds=limit))
+            rows = await self._line.call(*self._call(appends), timedelta(seconds=limit))
         except FAILURES as error:
             meaning = meaning_of(error, connection)
             if meaning in _WITH_THIS_CONNECTION:
@@ -131,6 +147,13 @@ class Writer:
             await self._line.drop()
             raise
         return [_answer(append, outcome, last) for append, (outcome, last) in zip(appends, rows, strict=True)]
+
+    def _call(self, appends: Sequence[EncodedAppend]) -> tuple[LiteralString, list[object]]:
+        """One statement for all; who has no key pays nothing for those who have."""
+        events: list[object] = [*columns(appends)]
+        if all(append.key is None for append in appends):
+            return statement("append"), events
+        return statement("append_with_keys"), [*events, key_column(appends), self._key_ttl]
 
 
 def _judge(group: _Group, failure: _Failure, shards: Sequence[Shard]) -> CosError | list[_Group]:
@@ -166,6 +189,8 @@ def _by_shard(group: _Group, shards: Sequence[Shard]) -> list[_Group]:
 
 
 def _answer(append: EncodedAppend, outcome: str, last_ordering: int | None) -> Answer:
-    if outcome in ("L", "A") and last_ordering is not None:
-        return Offset(last_ordering)
+    if outcome in ("L", "A"):
+        return Offset(last_ordering or 0)
+    if outcome == "K":
+        return KeyKnown(append.entity_id)
     return RevisionConflict(append.entity_id, append.expected)

@@ -5,15 +5,29 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import islice
 
-from cos_ray.domain.errors import EventRefused, JournalUnavailable, OutcomeUnknown, RevisionConflict
-from cos_ray.domain.ids import CommandId, EntityId, Offset, Revision, Shard, fault_of_entity_id
-from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent
+from cos_ray.domain.errors import (
+    EventRefused,
+    JournalUnavailable,
+    KeyKnown,
+    OutcomeUnknown,
+    RevisionConflict,
+)
+from cos_ray.domain.ids import (
+    CommandId,
+    EntityId,
+    IdempotencyKey,
+    Offset,
+    Revision,
+    Shard,
+    fault_of_entity_id,
+)
+from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remembered
 
 _LOOKS_BACK = 5_000
 
@@ -48,6 +62,7 @@ class MemoryJournal:
     def __init__(self) -> None:
         self._rows: list[_Row] = []
         self._of_entity: dict[EntityId, list[_Row]] = {}
+        self._keys: dict[EntityId, dict[IdempotencyKey, Revision]] = {}
         self._last_offset = 0
         self._shards: dict[Shard, asyncio.Lock] = {}
         self._faults: deque[Fault] = deque()
@@ -60,10 +75,18 @@ class MemoryJournal:
         """Let these befall the next appends, one each."""
         self._faults.extend(faults)
 
+    def plant_nothing(self) -> None:
+        """Let nothing befall the next appends."""
+        self._faults.clear()
+
     def mark_deleted(self, entity_id: EntityId, up_to: Revision) -> None:
         """Mark an entity's events as deleted, as Chief of State does; their numbers still count."""
         for row in self._of_entity.get(entity_id, ()):
             row.deleted = row.deleted or row.envelope.sequence_number <= up_to
+
+    def expire_keys(self) -> None:
+        """Let the time of every key be over."""
+        self._keys.clear()
 
     async def append(self, append: Append) -> Offset:
         """See `Journal.append`."""
@@ -112,6 +135,21 @@ class MemoryJournal:
                 return row.envelope
         return None
 
+    async def keys(self, entity_id: EntityId, limit: int) -> Collection[IdempotencyKey]:
+        """See `Journal.keys`."""
+        await self._be_asked()
+        return list(self._keys.get(entity_id, ()))[:limit]
+
+    async def remembered(self, entity_id: EntityId, key: IdempotencyKey) -> Remembered | None:
+        """See `Journal.remembered`."""
+        await self._be_asked()
+        number = self._keys.get(entity_id, {}).get(key)
+        if number is None:
+            return None
+        rows = self._of_entity.get(entity_id, ())
+        found = (row.envelope for row in rows if row.envelope.sequence_number == number)
+        return Remembered(number, next(found, None))
+
     async def after(self, shard: Shard, offset: Offset, limit: int) -> Sequence[JournaledEvent]:
         """See `EventSource.after`."""
         await self._be_asked()
@@ -129,7 +167,19 @@ class MemoryJournal:
         return self._shards.setdefault(shard, asyncio.Lock())
 
     def _store(self, append: Append) -> Offset:
+        keys = self._keys.setdefault(append.entity_id, {})
+        if append.key in keys:
+            raise KeyKnown(append.entity_id)
+        offset = self._store_events(append)
+        if append.key is not None:
+            keys[append.key] = Revision(append.expected + len(append.envelopes))
+        return offset
+
+    def _store_events(self, append: Append) -> Offset:
         history = self._of_entity.get(append.entity_id, [])
+        if not append.envelopes:
+            self._refuse_conflict(append)
+            return Offset(0)
         there = [row for row in history if row.envelope in append.envelopes]
         if [row.envelope for row in there] == list(append.envelopes):
             if all(row.command_id == append.command_id for row in there):
@@ -167,5 +217,7 @@ def _refuse_what_no_journal_takes(append: Append) -> None:
     if fault := fault_of_entity_id(append.entity_id):
         raise EventRefused(fault)
     numbers = [envelope.sequence_number for envelope in append.envelopes]
-    if not numbers or numbers != list(range(append.expected + 1, append.expected + 1 + len(numbers))):
+    if not (numbers or append.key):
+        raise EventRefused("an append without events")
+    if numbers != list(range(append.expected + 1, append.expected + 1 + len(numbers))):
         raise EventRefused(f"events numbered {numbers} cannot follow {append.expected}")

@@ -10,23 +10,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from typing_extensions import assert_never
 
 from cos_ray.domain.decisions import NoChange, Persist
+from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.errors import (
-    OUTCOME_UNKNOWN,
-    Code,
     EventRefused,
     HandlerFailed,
     JournalUnavailable,
+    KeyKnown,
     MailboxFull,
     OutcomeUnknown,
+    OutOfTime,
     RevisionConflict,
     Status,
+    Withdrawn,
 )
-from cos_ray.domain.evolution import next_meta, next_sequence_number, state_after, unborn
-from cos_ray.domain.ids import EntityId, Shard
+from cos_ray.domain.evolution import (
+    next_meta,
+    next_sequence_number,
+    state_after,
+    state_remembered,
+    unborn,
+)
+from cos_ray.domain.expectations import fault_of_revision
+from cos_ray.domain.ids import CommandId, EntityId, Shard
 from cos_ray.domain.messages import (
     Accepted,
     Append,
@@ -39,12 +50,11 @@ from cos_ray.domain.messages import (
     TryElsewhere,
 )
 from cos_ray.ports import Clock, Journal, WriteHandler
+from cos_ray.writeside.known_keys import MOST_READ, KnownKeys
 from cos_ray.writeside.mailbox import Mailbox
+from cos_ray.writeside.refusals import no_longer_there, status_of
 
 logger = logging.getLogger(__name__)
-
-MAILBOX_CAPACITY = 500
-"""How many commands may wait for one entity."""
 
 CONFLICTS_PER_COMMAND = 2
 """How often a command may lose its revision to another copy before this copy gives it back."""
@@ -55,136 +65,209 @@ Seconds after a conflict in which every command is looked up in the journal befo
 other copy may have been given it too. Far longer than any command lives.
 """
 
-_PROVES_NOTHING = frozenset(
-    {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.UNKNOWN, Code.CANCELLED}
-)
+_ANYTHING = EntityPolicy()
+
+_Answer = TypeVar("_Answer")
 
 
 class Entity:
     """Holds one entity's state and runs its commands, strictly one after the other."""
 
     def __init__(
-        self, entity_id: EntityId, shard: Shard, handler: WriteHandler, journal: Journal, clock: Clock
+        self,
+        entity_id: EntityId,
+        shard: Shard,
+        handler: WriteHandler,
+        journal: Journal,
+        clock: Clock,
+        policy: EntityPolicy = _ANYTHING,
     ) -> None:
         self._entity_id = entity_id
         self._shard = shard
         self._handler = handler
         self._journal = journal
         self._clock = clock
-        self._mailbox = Mailbox(MAILBOX_CAPACITY)
+        self._types = policy.accepted_types
+        self._mailbox = Mailbox(policy.waiting_commands)
+        self._keys = KnownKeys()
         self._state: EntityState | None = None
         """The newest state known to be in the journal; None until recovered."""
         self._contested_until = 0.0
 
     async def process(self, command: Command) -> Reply:
-        """Run the command when its turn comes. Every way it can end is a reply; nothing is raised."""
+        """Run the command when its turn comes. Every foreseen end is a reply; nothing of it is raised."""
         deadline = self._clock.monotonic() + command.budget
         try:
-            async with self._mailbox.turn():
+            async with self._mailbox.turn(command.command_id, command.budget):
                 return await self._run(command, deadline)
-        except MailboxFull:
-            return Refused(Status(Code.RESOURCE_EXHAUSTED, "too many commands wait for this entity"))
+        except (MailboxFull, OutOfTime, Withdrawn) as error:
+            return Refused(status_of(error, command.maybe_stored))
+
+    def withdraw(self, command_id: CommandId) -> None:
+        """Drop the command if it has not begun: its client has gone."""
+        self._mailbox.withdraw(command_id)
 
     async def _run(self, command: Command, deadline: float) -> Reply:
         maybe_stored = command.maybe_stored
+        look_up = maybe_stored
         conflicts = 0
         while True:
             try:
-                return await self._try(command, deadline, maybe_stored or self._is_contested())
-            except RevisionConflict:
-                logger.warning("entity has another writer", extra={"entity_id": self._entity_id})
+                return await self._try(command, deadline, look_up or self._is_contested())
+            except (RevisionConflict, KeyKnown) as error:
+                logger.warning(
+                    "entity may have another writer",
+                    extra={"entity_id": self._entity_id, "reason": repr(error)},
+                )
                 self._contested_until = self._clock.monotonic() + CONTESTED_FOR
                 conflicts += 1
                 if conflicts == CONFLICTS_PER_COMMAND:
                     return TryElsewhere(maybe_stored)
             except OutcomeUnknown:
                 # The journal can tell by the command's id, once it answers; the next try asks it.
-                maybe_stored = True
-            except (HandlerFailed, EventRefused, JournalUnavailable) as error:
-                return Refused(_status_of(error, maybe_stored))
+                maybe_stored = look_up = True
+            except (HandlerFailed, EventRefused, JournalUnavailable, OutOfTime) as error:
+                return Refused(status_of(error, maybe_stored))
 
     async def _try(self, command: Command, deadline: float, look_up: bool) -> Reply:
         """One attempt, on the state as far as it is known. What it raises stored nothing it knows of."""
         if look_up:
             # The other copy may have gone further than what is remembered here.
             self._state = None
-        state = await self._recovered()
-        if look_up:
-            stored = await self._journal.stored_by(self._entity_id, command.command_id)
-            if stored is not None:
-                return Accepted(state_after(stored))
+            self._keys.forget()
+        if look_up or command.key is not None:
+            earlier = await self._earlier_reply(command, deadline, look_up)
+            if earlier is not None:
+                return earlier
+        state = await self._expected_state(command, deadline)
+        fault = fault_of_revision(command.expected_revision, state.meta.revision)
+        if fault is not None:
+            return Refused(fault)
         decision = await self._handler.handle_command(
             command.payload, state, command.propagated, self._time_left(deadline)
         )
         match decision:
             case NoChange():
-                return Accepted(state)
+                return Accepted(await self._conclude(state, command, deadline))
             case Persist(events):
                 envelopes = await self._fold(events, state, command, deadline)
                 return Accepted(await self._append(envelopes, state, command, deadline))
             case unreachable:
                 assert_never(unreachable)
 
-    async def _recovered(self) -> EntityState:
-        """The newest row's resulting state is the entity's state: no handler is asked."""
-        if self._state is None:
-            newest = await self._journal.newest(self._entity_id)
-            self._state = state_after(newest) if newest else unborn(self._entity_id)
+    async def _earlier_reply(self, command: Command, deadline: float, look_up: bool) -> Reply | None:
+        """What the command, or another one with its key, was answered with; None if it is new."""
+        key = command.key
+        if key is not None:
+            if not (look_up or self._keys.are_read):
+                await self._in_time(self._read_keys(), deadline)
+            if not self._keys.is_new(key):
+                remembered = await self._in_time(self._journal.remembered(self._entity_id, key), deadline)
+                if remembered is not None:
+                    state = state_remembered(self._entity_id, remembered)
+                    return Accepted(state) if state else Refused(no_longer_there(key))
+        if look_up:
+            by_this = self._journal.stored_by(self._entity_id, command.command_id)
+            stored = await self._in_time(by_this, deadline)
+            if stored is not None:
+                return Accepted(state_after(stored))
+        return None
+
+    async def _expected_state(self, command: Command, deadline: float) -> EntityState:
+        """The newest state; before a command is refused for its revision, as the journal has it."""
+        state = self._state
+        if state is not None and fault_of_revision(command.expected_revision, state.meta.revision):
+            # Another copy may have gone further: to where the client expects it.
+            state = None
+        if state is None:
+            state = self._state = await self._in_time(self._newest_state(), deadline)
             logger.debug(
-                "entity recovered",
-                extra={"entity_id": self._entity_id, "revision": self._state.meta.revision},
+                "entity recovered", extra={"entity_id": self._entity_id, "revision": state.meta.revision}
             )
-        return self._state
+        return state
+
+    async def _read_keys(self) -> None:
+        """All keys at once; with the state, if that is wanted too: a key costs no wait of its own."""
+        keys = self._journal.keys(self._entity_id, MOST_READ + 1)
+        if self._state is not None:
+            self._keys.learn(await keys)
+            return
+        # What one of them answers after the other has failed must change nothing here.
+        found, state = await asyncio.gather(keys, self._newest_state())
+        self._keys.learn(found)
+        self._state = state
+
+    async def _newest_state(self) -> EntityState:
+        """The newest row's resulting state is the entity's state: no handler is asked."""
+        newest = await self._journal.newest(self._entity_id)
+        return state_after(newest) if newest else unborn(self._entity_id)
 
     async def _fold(
         self, events: tuple[Packed, ...], prior: EntityState, command: Command, deadline: float
     ) -> tuple[EventEnvelope, ...]:
         """Let the handler evolve the state from event to event, in order."""
+        if self._types is not None:
+            for event in events:
+                _insist(self._types.fault_of_event(event))
         envelopes = []
         for event in events:
             meta = next_meta(prior, self._clock.now(), command.persisted)
             resulting = await self._handler.handle_event(event, prior.state, meta, self._time_left(deadline))
+            if self._types is not None:
+                _insist(self._types.fault_of_state(resulting))
             envelope = EventEnvelope(event, resulting, meta, next_sequence_number(prior))
             envelopes.append(envelope)
             prior = state_after(envelope)
         return tuple(envelopes)
 
+    async def _conclude(self, state: EntityState, command: Command, deadline: float) -> EntityState:
+        """End a command without events; only what it promises beyond its reply concerns the journal."""
+        if command.key is not None:
+            return await self._append((), state, command, deadline)
+        if command.expected_revision is not None:
+            # Without an append, only a look tells whether the entity is still there.
+            newest = await self._in_time(self._newest_state(), deadline)
+            if newest.sequence_number != state.sequence_number:
+                raise RevisionConflict(self._entity_id, state.sequence_number)
+        return state
+
     async def _append(
         self, envelopes: tuple[EventEnvelope, ...], prior: EntityState, command: Command, deadline: float
     ) -> EntityState:
-        append = Append(self._entity_id, self._shard, command.command_id, prior.sequence_number, envelopes)
+        append = Append(
+            self._entity_id, self._shard, command.command_id, prior.sequence_number, envelopes, command.key
+        )
         time_left = self._time_left(deadline)
         # Whatever interrupts the append, the state is read anew before anything is built on it.
         self._state = None
+        if command.key is not None:
+            self._keys.add(command.key)
         try:
             await asyncio.wait_for(self._journal.append(append), time_left)
         except asyncio.TimeoutError:
             raise OutcomeUnknown from None
         # In the journal: only from here on may anyone see it.
-        self._state = state_after(envelopes[-1])
+        self._state = state_after(envelopes[-1]) if envelopes else prior
         return self._state
 
     def _is_contested(self) -> bool:
         return self._clock.monotonic() < self._contested_until
 
+    async def _in_time(self, question: Awaitable[_Answer], deadline: float) -> _Answer:
+        """The journal's answer to a question that costs nothing to give up. Raises OutOfTime."""
+        try:
+            return await asyncio.wait_for(question, max(0.0, deadline - self._clock.monotonic()))
+        except asyncio.TimeoutError:
+            raise OutOfTime from None
+
     def _time_left(self, deadline: float) -> float:
-        """Seconds until the deadline; raises HandlerFailed when there is no time for another call."""
+        """Seconds until the deadline. Raises OutOfTime when none are left for another call."""
         left = deadline - self._clock.monotonic()
         if left <= 0:
-            raise HandlerFailed(Status(Code.DEADLINE_EXCEEDED, "the command ran out of time"))
+            raise OutOfTime
         return left
 
 
-def _status_of(error: HandlerFailed | EventRefused | JournalUnavailable, maybe_stored: bool) -> Status:
-    match error:
-        case HandlerFailed():
-            status = error.status
-        case EventRefused():
-            status = Status(Code.INVALID_ARGUMENT, f"the journal cannot take the event: {error}")
-        case JournalUnavailable():
-            status = Status(Code.UNAVAILABLE, "the journal is unavailable")
-        case unreachable:
-            assert_never(unreachable)
-    # A handler that refuses a second run has seen another state, and on another state the first
-    # run's events can no longer land. Trouble on the way to an answer proves no such thing.
-    return OUTCOME_UNKNOWN if maybe_stored and status.code in _PROVES_NOTHING else status
+def _insist(fault: Status | None) -> None:
+    if fault is not None:
+        raise HandlerFailed(fault)

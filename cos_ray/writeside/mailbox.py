@@ -8,10 +8,23 @@ no order among them.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
-from cos_ray.domain.errors import MailboxFull
+from cos_ray.domain.errors import CosError, MailboxFull, OutOfTime, Withdrawn
+from cos_ray.domain.ids import CommandId
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    command_id: CommandId
+    turn: asyncio.Future[None]
+
+    @property
+    def has_turn(self) -> bool:
+        return self.turn.done() and not self.turn.cancelled() and self.turn.exception() is None
 
 
 class Mailbox:
@@ -19,22 +32,63 @@ class Mailbox:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._turn = asyncio.Lock()
-        self._inside = 0
+        self._taken = False
+        self._waiting: deque[_Waiting] = deque()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for the turn and hold it. Raises MailboxFull at once if too many wait already."""
-        if self._inside > self._capacity:
-            raise MailboxFull
-        self._inside += 1
+    async def turn(self, command_id: CommandId, within: float) -> AsyncIterator[None]:
+        """
+        Wait for the turn, for so many seconds, and hold it.
+
+        Raises MailboxFull at once if too many wait already, OutOfTime, and Withdrawn.
+        """
+        if self._taken:
+            await self._wait(command_id, within)
+        self._taken = True
         try:
-            async with self._turn:
-                yield
+            yield
         finally:
-            self._inside -= 1
+            self._pass_on()
+
+    def withdraw(self, command_id: CommandId) -> None:
+        """Take a command back if its turn has not come yet; one that has begun goes on."""
+        for waiting in [each for each in self._waiting if each.command_id == command_id]:
+            self._send_away(waiting, Withdrawn(command_id))
 
     @property
     def waiting(self) -> int:
         """How many commands wait, the one in progress not counted."""
-        return max(0, self._inside - 1)
+        return len(self._waiting)
+
+    async def _wait(self, command_id: CommandId, within: float) -> None:
+        if len(self._waiting) >= self._capacity:
+            raise MailboxFull
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(command_id, loop.create_future())
+        self._waiting.append(waiting)
+        timer = loop.call_later(within, self._send_away, waiting, OutOfTime())
+        try:
+            await waiting.turn
+        except BaseException:
+            if waiting.has_turn:
+                # Cancelled in the moment its turn came: that turn is another's.
+                self._pass_on()
+            elif waiting in self._waiting:
+                self._waiting.remove(waiting)
+            raise
+        finally:
+            timer.cancel()
+
+    def _send_away(self, waiting: _Waiting, reason: CosError) -> None:
+        if not waiting.turn.done():
+            self._waiting.remove(waiting)
+            waiting.turn.set_exception(reason)
+
+    def _pass_on(self) -> None:
+        """Whose turn is next; between two it stays taken, so that no one slips in."""
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.turn.done():
+                waiting.turn.set_result(None)
+                return
+        self._taken = False

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from typing_extensions import assert_never
 
-from cos_ray.domain.errors import OUTCOME_UNKNOWN, Code, EntityLost, EntitySilent, Status
+from cos_ray.domain.errors import OUT_OF_TIME, OUTCOME_UNKNOWN, Code, EntityLost, EntitySilent, Status
 from cos_ray.domain.evolution import state_after, unborn
 from cos_ray.domain.failure_policy import Backoff
 from cos_ray.domain.ids import EntityId
@@ -43,18 +43,15 @@ class Router:
             try:
                 reply = await self._entities.ask(command)
             except EntitySilent:
-                return Refused(Status(Code.DEADLINE_EXCEEDED, "the command ran out of time"))
+                return Refused(OUT_OF_TIME)
             except EntityLost as error:
                 logger.info("entity lost", extra={"entity_id": command.entity_id, "reason": str(error)})
                 command = replace(command, maybe_stored=True)
             else:
-                match reply:
-                    case Accepted() | Refused():
-                        return reply
-                    case TryElsewhere(maybe_stored):
-                        command = replace(command, maybe_stored=command.maybe_stored or maybe_stored)
-                    case unreachable:
-                        assert_never(unreachable)
+                again = _to_be_sent_again(command, reply)
+                if again is None:
+                    return reply
+                command = again
             failures += 1
             wait = RETRIES.wait(failures).total_seconds()
             left = deadline - self._clock.monotonic() - wait
@@ -72,6 +69,21 @@ class Router:
         """
         newest = await self._journal.newest(entity_id)
         return state_after(newest) if newest else unborn(entity_id)
+
+
+def _to_be_sent_again(command: Command, reply: Reply) -> Command | None:
+    """The command for another try; None if the reply is the last word."""
+    match reply:
+        case Accepted():
+            return None
+        case Refused(status):
+            # By its key the journal tells what became of it, once it answers again.
+            in_doubt = status == OUTCOME_UNKNOWN and command.key is not None
+            return replace(command, maybe_stored=True) if in_doubt else None
+        case TryElsewhere(maybe_stored):
+            return replace(command, maybe_stored=command.maybe_stored or maybe_stored)
+        case unreachable:
+            assert_never(unreachable)
 
 
 def _out_of_time(command: Command) -> Status:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 import pytest
@@ -50,6 +50,19 @@ def mark_deleted(journal: AnyJournal, request: pytest.FixtureRequest) -> MarkDel
             connection.execute(query, [entity_id, up_to])
 
     return mark
+
+
+@pytest.fixture
+def expire_keys(journal: AnyJournal, request: pytest.FixtureRequest) -> Callable[[], None]:
+    """Lets the time of every idempotency key be over."""
+    if isinstance(journal, MemoryJournal):
+        return journal.expire_keys
+
+    def expire() -> None:
+        with connected(request.getfixturevalue("database")) as connection:
+            connection.execute("update cos_idempotency_keys set expires_at = now() - interval '1 s'")
+
+    return expire
 
 
 @pytest.fixture(params=["memory", "postgres"])

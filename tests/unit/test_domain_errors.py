@@ -8,11 +8,20 @@ import grpc
 import pytest
 
 from cos_ray.domain import errors
-from cos_ray.domain.errors import Code, CosError, HandlerFailed, HistoryGap, RevisionConflict, Status
+from cos_ray.domain.errors import (
+    Code,
+    CosError,
+    HandlerFailed,
+    HistoryGap,
+    KeyKnown,
+    RevisionConflict,
+    Status,
+)
 from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard
 
 SAMPLES: list[CosError] = [
     RevisionConflict(EntityId("e"), Revision(3)),
+    KeyKnown(EntityId("e")),
     HandlerFailed(Status(Code.INVALID_ARGUMENT, "no", b"\x00")),
     HistoryGap(ReadSideId("r"), Shard(1), EntityId("e"), Offset(9)),
     errors.Rejected(Code.NOT_FOUND, "no", b"\x00"),
@@ -26,8 +35,10 @@ SAMPLES: list[CosError] = [
             errors.EventRefused,
             errors.JournalUnavailable,
             errors.MailboxFull,
+            errors.OutOfTime,
             errors.OutcomeUnknown,
             errors.StartFailed,
+            errors.Withdrawn,
         )
     ),
 ]

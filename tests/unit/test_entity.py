@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.errors import (
     Code,
     HandlerFailed,
@@ -24,10 +25,10 @@ from cos_ray.domain.messages import (
     Reply,
     TryElsewhere,
 )
+from cos_ray.domain.types import AcceptedTypes
 from cos_ray.system_clock import SystemClock
 from cos_ray.testing.journal import Fault, MemoryJournal
 from cos_ray.testing.write_handlers import CountingWriteHandler, count_of
-from cos_ray.writeside import entity as entity_module
 from cos_ray.writeside.entity import Entity
 
 A = EntityId("a")
@@ -80,6 +81,17 @@ async def test_a_command_without_events_stores_nothing_and_answers_the_state_as_
     assert accepted(await one.process(command(0))) == (2, 2)
 
 
+async def test_what_is_not_of_an_accepted_type_is_refused_and_nothing_is_stored() -> None:
+    journal = MemoryJournal()
+    state_type = "google.protobuf.Empty"
+    for events, states, problem in ((set(), {state_type}, "event"), ({""}, set(), "state")):
+        policy = EntityPolicy(AcceptedTypes(frozenset(events), frozenset(states)))
+        one = Entity(A, Shard(0), CountingWriteHandler(), journal, SystemClock(), policy)
+        reply = await one.process(command())
+        assert reply == Refused(Status(Code.INVALID_ARGUMENT, f"invalid {problem}: "))
+    assert await journal.newest(A) is None
+
+
 async def test_recovery_takes_the_newest_state_and_asks_no_handler() -> None:
     journal = MemoryJournal()
     await entity(journal).process(command(5))
@@ -127,10 +139,10 @@ async def test_a_command_whose_time_ran_out_while_it_waited_is_not_run() -> None
     assert len(handler.commands) == 1
 
 
-async def test_beyond_the_mailbox_commands_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entity_module, "MAILBOX_CAPACITY", 2)
+async def test_beyond_the_mailbox_commands_are_turned_away() -> None:
     handler = CountingWriteHandler()
-    one = entity(MemoryJournal(), handler)
+    policy = EntityPolicy(waiting_commands=2)
+    one = Entity(A, Shard(0), handler, MemoryJournal(), SystemClock(), policy)
     handler.gate.clear()
     inside = [asyncio.ensure_future(one.process(command())) for _ in range(3)]
     while not handler.commands:

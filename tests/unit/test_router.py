@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from cos_ray.domain.errors import Code, EntityLost, EntitySilent
+from cos_ray.domain.errors import OUTCOME_UNKNOWN, Code, EntityLost, EntitySilent
 from cos_ray.domain.evolution import unborn
-from cos_ray.domain.ids import CommandId, EntityId
+from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey
 from cos_ray.domain.messages import Accepted, Command, Packed, Refused, Reply, TryElsewhere
 from cos_ray.testing.clock import ManualClock
 from cos_ray.testing.journal import MemoryJournal
@@ -39,10 +39,13 @@ class Scripted:
         return answer
 
 
-async def outcome(*answers: Reply | Exception) -> tuple[Reply, list[Command]]:
+async def outcome(*answers: Reply | Exception, key: str | None = None) -> tuple[Reply, list[Command]]:
     entities = Scripted(deque(answers))
     router = Router(entities, MemoryJournal(), ImpatientClock())
-    return await router.process(Command(A, Packed(b"1"), CommandId("c"), budget=5.0)), entities.asked
+    command = Command(
+        A, Packed(b"1"), CommandId("c"), budget=5.0, key=None if key is None else IdempotencyKey(key)
+    )
+    return await router.process(command), entities.asked
 
 
 async def test_a_lost_command_is_sent_again_under_its_id_and_marked() -> None:
@@ -70,6 +73,19 @@ async def test_lost_until_its_time_is_over_its_outcome_is_unknown() -> None:
     assert reply.status.code is Code.ABORTED
     assert reply.status.message.startswith("command outcome unknown")
     assert len(asked) > 5
+
+
+async def test_with_a_key_an_unknown_outcome_is_asked_about_again() -> None:
+    unknown = Refused(OUTCOME_UNKNOWN)
+    reply, asked = await outcome(unknown, unknown, DONE, key="k")
+    assert reply == DONE
+    assert [command.maybe_stored for command in asked] == [False, True, True]
+
+
+async def test_without_a_key_an_unknown_outcome_is_the_answer() -> None:
+    reply, asked = await outcome(Refused(OUTCOME_UNKNOWN), DONE)
+    assert reply == Refused(OUTCOME_UNKNOWN)
+    assert len(asked) == 1
 
 
 async def test_never_started_within_its_time_nothing_was_stored() -> None:

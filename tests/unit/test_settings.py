@@ -89,6 +89,8 @@ CONTRACT = {
     "COS_PASSIVATION_IDLE_AFTER": "2m",
     "COS_WRITE_SIDE_HANDLER": "",
     "COS_IDEMPOTENCY_TTL": "24h",
+    "COS_MAX_WAITING_COMMANDS": "500",
+    "COS_MAX_COMMANDS": "5000",
     "COS_DATA_DIR": "",
     "COS_DESCRIPTOR_SETS": "",
 }
@@ -385,7 +387,6 @@ def test_serving_needs_a_write_handler() -> None:
         ("COS_ENTITY_PLACEMENT", "sharded", "dedicated"),
         ("COS_SERVER_PROTOCOL", "http", "grpc"),
         ("COS_SERVER_PROTOCOL", "both", "grpc"),
-        ("COS_WRITE_SIDE_PROTO_VALIDATION", "true", "false"),
         ("COS_SUBSCRIPTION_ENABLED", "true", "false"),
         ("COS_READ_SIDE_ACTORS", "2", "1"),
         ("COS_ENCRYPTION_CLASS", "a.B", "leaving it out"),

@@ -2,7 +2,8 @@
 -- answer how many that were. Stays, whatever is asked for:
 --   * an entity's newest event, from which it is recovered,
 --   * what no snapshot of the entity covers, counting from the oldest one there is,
---   * what one of these read sides has yet to see, and everything after it.
+--   * what one of these read sides has yet to see, and everything after it,
+--   * what a remembered idempotency key led to, and everything after it.
 --
 -- Runs with the rights of its owner: a service that may not delete from the journal may ask for
 -- this, and for no more than this.
@@ -21,7 +22,12 @@ as $$
                 coalesce(
                     (select min(s.sequence_number) from state_snapshot s where s.persistence_id = a.entity_id), 0
                 ),
-                (select max(j.sequence_number) - 1 from event_journal j where j.persistence_id = a.entity_id)
+                (select max(j.sequence_number) - 1 from event_journal j where j.persistence_id = a.entity_id),
+                (
+                    select min(k.sequence_number) - 1
+                    from cos_idempotency_keys k
+                    where k.entity_id = a.entity_id and k.sequence_number > 0 and k.expires_at > now()
+                )
             ) as up_to
         from unnest(entity_ids, up_tos) as a (entity_id, up_to)
     ),

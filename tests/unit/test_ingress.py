@@ -1,0 +1,236 @@
+"""What clients see of replies and of faults, at the methods that Serve calls."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import grpc
+import pytest
+from google.protobuf.any_pb2 import Any
+
+from cos_ray.domain.errors import Code, JournalUnavailable, Status
+from cos_ray.domain.evolution import unborn
+from cos_ray.domain.ids import EntityId, Revision
+from cos_ray.domain.messages import (
+    EMPTY_STATE,
+    Accepted,
+    Command,
+    EntityState,
+    Header,
+    Meta,
+    Packed,
+    Refused,
+    Reply,
+)
+from cos_ray.ingress.service import Ingress, IngressPolicy
+from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
+    GetStateRequest,
+    GetStateResponse,
+    ProcessCommandRequest,
+    ProcessCommandResponse,
+)
+
+A = EntityId("a")
+
+
+@dataclass
+class Context:
+    """What Serve hands to a method."""
+
+    metadata: list[tuple[str, str | bytes]] = field(default_factory=list)
+    code: grpc.StatusCode | None = None
+    details: str = ""
+    trailers: list[tuple[str, str | bytes]] = field(default_factory=list)
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        self.code = code
+
+    def set_details(self, details: str) -> None:
+        self.details = details
+
+    def set_trailing_metadata(self, trailing_metadata: list[tuple[str, str | bytes]]) -> None:
+        self.trailers = trailing_metadata
+
+    def invocation_metadata(self) -> list[tuple[str, str | bytes]]:
+        return self.metadata
+
+
+@dataclass
+class Gateway:
+    """Answers as told; waits while `gate` is cleared."""
+
+    answer: Reply | EntityState | Exception = Accepted(unborn(A))  # noqa: RUF009
+    commands: list[Command] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    async def process(self, command: Command) -> Reply:
+        self.commands.append(command)
+        await self.gate.wait()
+        return self._answer()
+
+    async def state(self, entity_id: EntityId) -> EntityState:
+        return self._answer()
+
+    def _answer(self):  # type: ignore[no-untyped-def]
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@dataclass
+class Parts:
+    gateway: Gateway
+    policy: IngressPolicy
+
+    async def close(self) -> None: ...
+
+
+async def ingress(gateway: Gateway, policy: IngressPolicy | None = None) -> Ingress:
+    async def build() -> Parts:
+        return Parts(gateway, policy or IngressPolicy(command_timeout=5.0))
+
+    # Its constructor is async: Serve awaits it.
+    one = Ingress.__new__(Ingress)
+    await one.__init__(build)  # type: ignore[misc]
+    return one
+
+
+def request(entity_id: str = "a") -> ProcessCommandRequest:
+    return ProcessCommandRequest(entity_id=entity_id, command=Any(type_url="t/C", value=b"c"))
+
+
+async def processed(
+    answer: Reply | Exception, *metadata: tuple[str, str | bytes]
+) -> tuple[Context, list[Command]]:
+    gateway, context = Gateway(answer), Context([*metadata])
+    reply = await (await ingress(gateway)).ProcessCommand(request(), context)
+    assert context.code is None or reply == ProcessCommandResponse()
+    return context, gateway.commands
+
+
+@pytest.mark.parametrize("code", [code for code in Code if code is not Code.OK])
+async def test_a_refusal_keeps_its_code_its_message_and_its_details(code: Code) -> None:
+    context, _ = await processed(Refused(Status(code, "why", b"details", (("x-cos-actual-revision", "5"),))))
+    assert context.code is not None
+    assert (context.code.value[0], context.details) == (code.value, "why")
+    assert context.trailers == [("x-cos-actual-revision", "5"), ("grpc-status-details-bin", b"details")]
+
+
+async def test_a_refusal_without_details_has_no_trailers() -> None:
+    context, _ = await processed(Refused(Status(Code.NOT_FOUND, "why")))
+    assert context.trailers == []
+
+
+@pytest.mark.parametrize(
+    "fault", [ValueError("secret"), Accepted(EntityState(Packed(b"\xff"), Meta(A, Revision(1)), Revision(1)))]
+)  # type: ignore[list-item]
+async def test_a_fault_of_ours_is_internal_and_tells_nothing(fault: Reply | Exception) -> None:
+    context, _ = await processed(fault)
+    assert (context.code, context.details) == (
+        grpc.StatusCode.INTERNAL,
+        "the service failed; its log says why",
+    )
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        ("x-cos-idempotency-key", ""),
+        ("x-cos-idempotency-key", "k" * 129),
+        ("x-cos-expected-revision", "-1"),
+        ("x-cos-expected-revision", "one"),
+    ],
+)
+async def test_wrong_metadata_is_an_invalid_argument_and_reaches_no_entity(metadata: tuple[str, str]) -> None:
+    context, commands = await processed(Accepted(unborn(A)), metadata)
+    assert context.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert commands == []
+
+
+async def test_a_command_carries_its_demands_and_its_headers() -> None:
+    gateway = Gateway()
+    policy = IngressPolicy(5.0, ("X-Trace", "raw-bin"), ("x-user",))
+    metadata: list[tuple[str, str | bytes]] = [
+        ("x-cos-idempotency-key", "k"),
+        ("x-cos-expected-revision", "0"),
+        ("x-trace", "1"),
+        ("raw-bin", b"\xff"),
+        ("x-trace", "2"),
+        ("x-user", "ada"),
+    ]
+    await (await ingress(gateway, policy)).ProcessCommand(request(), Context(metadata))
+    (command,) = gateway.commands
+    assert (command.key, command.expected_revision, command.budget) == ("k", 0, 5.0)
+    assert command.propagated == (
+        Header("X-Trace", "1"),
+        Header("X-Trace", "2"),
+        Header("raw-bin", b"\xff"),
+    )
+    assert command.persisted == (Header("x-user", "ada"),)
+
+
+async def test_beyond_its_bound_a_replica_turns_commands_away_and_only_then() -> None:
+    gateway = Gateway()
+    gateway.gate.clear()
+    one = await ingress(gateway, IngressPolicy(5.0, commands_at_once=2))
+    running = [asyncio.ensure_future(one.ProcessCommand(request(), Context())) for _ in range(2)]
+    await asyncio.sleep(0)
+    context = Context()
+    await one.ProcessCommand(request(), context)
+    assert (context.code, context.details) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "too many commands are in progress",
+    )
+    # One whose client has gone makes room.
+    running[0].cancel()
+    await asyncio.sleep(0)
+    gateway.gate.set()
+    after = Context()
+    await one.ProcessCommand(request(), after)
+    assert after.code is None
+    await running[1]
+    assert len(gateway.commands) == 3
+
+
+async def test_an_id_over_the_limit_or_with_nul_is_an_invalid_argument() -> None:
+    one = await ingress(Gateway())
+    for entity_id, text in (("", "empty entity ID"), ("x" * 256, "longer than 255"), ("a\0", "NUL")):
+        for call, message in (
+            (one.ProcessCommand, request(entity_id)),
+            (one.GetState, GetStateRequest(entity_id=entity_id)),
+        ):
+            context = Context()
+            await call(message, context)  # type: ignore[operator]
+            assert context.code is grpc.StatusCode.INVALID_ARGUMENT
+            assert text in context.details
+
+
+async def test_get_state_answers_not_found_without_a_message_below_revision_1() -> None:
+    context = Context()
+    reply = await (await ingress(Gateway(unborn(A)))).GetState(GetStateRequest(entity_id="a"), context)
+    assert (context.code, context.details, reply) == (grpc.StatusCode.NOT_FOUND, "", GetStateResponse())
+
+
+async def test_get_state_answers_state_and_meta_from_revision_1() -> None:
+    context = Context()
+    state = EntityState(EMPTY_STATE, Meta(A, Revision(1)), Revision(1))
+    reply = await (await ingress(Gateway(state))).GetState(GetStateRequest(entity_id="a"), context)
+    assert context.code is None
+    assert (reply.meta.entity_id, reply.meta.revision_number) == ("a", 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (JournalUnavailable("down"), grpc.StatusCode.UNAVAILABLE),
+        (ValueError("garbled row"), grpc.StatusCode.INTERNAL),
+    ],
+)
+async def test_get_state_without_a_journal_is_unavailable(error: Exception, code: grpc.StatusCode) -> None:
+    context = Context()
+    await (await ingress(Gateway(error))).GetState(GetStateRequest(entity_id="a"), context)
+    assert context.code is code
