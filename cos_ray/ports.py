@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Protocol
 
 from cos_ray.domain.decisions import Decision
-from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, ReadSideId, Shard
+from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, ReadSideId, Revision, Shard
 from cos_ray.domain.messages import (
     Append,
     Command,
@@ -85,6 +85,22 @@ class EventSource(Protocol):
 
     async def after(self, shard: Shard, offset: Offset, limit: int) -> Sequence[JournaledEvent]:
         """The shard's next events after the offset, in rising order. Raises JournalUnavailable."""
+        ...
+
+
+class History(Protocol):
+    """The journal as those see it who ask for an entity's past. Revisions are sequence numbers here."""
+
+    async def history(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[EventEnvelope]:
+        """The entity's events from the first one named, in order. Raises JournalUnavailable."""
+        ...
+
+    async def at(self, entity_id: EntityId, revision: Revision) -> EventEnvelope | None:
+        """
+        The event that brought the entity to this revision, with the state it then had.
+
+        None if it has not come so far, or the event is deleted for good. Raises JournalUnavailable.
+        """
         ...
 
 

@@ -175,6 +175,22 @@ class PostgresJournal:
             offset = Offset(rows[-1][0])
         return found
 
+    async def history(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[EventEnvelope]:
+        """See `History.history`."""
+        if fault_of_entity_id(entity_id):
+            return []
+        parameters = {"entity_id": entity_id, "first": first, "limit": limit}
+        rows = await self._connections.run(statement("history"), parameters)
+        return [_envelope(entity_id, Revision(number), payload) for number, payload in rows]
+
+    async def at(self, entity_id: EntityId, revision: Revision) -> EventEnvelope | None:
+        """See `History.at`."""
+        if fault_of_entity_id(entity_id):
+            return None
+        parameters = {"entity_id": entity_id, "revision": revision}
+        rows = await self._connections.run(statement("at_revision"), parameters)
+        return _envelope(entity_id, Revision(rows[0][0]), rows[0][1]) if rows else None
+
     async def check(self) -> None:
         """Return if the database answers. Raises JournalUnavailable."""
         await self._connections.run("select 1", ())

@@ -157,6 +157,19 @@ class MemoryJournal:
         found = (row for row in self._rows[first:] if row.shard == shard and not row.deleted)
         return [JournaledEvent(row.offset, row.envelope) for row in islice(found, limit)]
 
+    async def history(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[EventEnvelope]:
+        """See `History.history`."""
+        await self._be_asked()
+        found = (row.envelope for row in self._of_entity.get(entity_id, ()))
+        return [envelope for envelope in found if envelope.sequence_number >= first][:limit]
+
+    async def at(self, entity_id: EntityId, revision: Revision) -> EventEnvelope | None:
+        """See `History.at`."""
+        return next(
+            (one for one in await self.history(entity_id, revision, 1) if one.sequence_number == revision),
+            None,
+        )
+
     async def _be_asked(self) -> None:
         # A real journal lets others run meanwhile.
         await asyncio.sleep(0)

@@ -32,6 +32,8 @@ async def test_an_unknown_entity_has_no_newest_event(journal: AnyJournal) -> Non
 async def test_what_cannot_be_an_entity_has_no_events(journal: AnyJournal, no_id: str) -> None:
     assert await journal.newest(EntityId(no_id)) is None
     assert await journal.stored_by(EntityId(no_id), CommandId("c")) is None
+    assert await journal.history(EntityId(no_id), Revision(1), 1) == []
+    assert await journal.at(EntityId(no_id), Revision(1)) is None
 
 
 async def test_the_newest_event_is_the_last_appended_with_all_it_carries(journal: AnyJournal) -> None:
@@ -39,6 +41,23 @@ async def test_the_newest_event_is_the_last_appended_with_all_it_carries(journal
     last = append_of("a", 2)
     await journal.append(last)
     assert await journal.newest(A) == last.envelopes[-1]
+
+
+async def test_an_entitys_past_is_read_from_any_revision_in_pages(journal: AnyJournal) -> None:
+    appends = [append_of("a", 0, events=3), append_of("a", 3, events=2)]
+    for append in (*appends, append_of("b", 0)):
+        await journal.append(append)
+    past = [envelope for append in appends for envelope in append.envelopes]
+    assert await journal.history(A, Revision(1), 10) == past
+    assert await journal.history(A, Revision(2), 2) == past[1:3]
+    assert await journal.history(A, Revision(6), 2) == []
+    assert await journal.history(EntityId("nobody"), Revision(1), 2) == []
+
+
+async def test_the_state_at_a_revision_is_that_of_its_event(journal: AnyJournal) -> None:
+    append = append_of("a", 0, events=3)
+    await journal.append(append)
+    assert [await journal.at(A, Revision(n)) for n in range(5)] == [None, *append.envelopes, None]
 
 
 async def test_offsets_rise_in_the_order_of_an_appends_events(journal: AnyJournal) -> None:

@@ -1,0 +1,36 @@
+"""Every question put to the journal finds its rows by an index, however large the journal is."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from cos_ray.postgres.database import Database
+from cos_ray.postgres.statements import statement
+from tests.fixtures_postgres import connected
+
+ENTITY = {"entity_id": "a"}
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "index"),
+    [
+        ("history", {**ENTITY, "first": 3, "limit": 10}, "event_journal_pkey"),
+        ("at_revision", {**ENTITY, "revision": 3}, "event_journal_pkey"),
+        ("stored_by", {**ENTITY, "command_id": "c"}, "event_journal_pkey"),
+        ("newest", [["a", "b"]], "event_journal_pkey"),
+        ("after", {"tag": "1", "offset": 3, "limit": 10}, "cos_event_tag"),
+    ],
+)
+def test_it_is_read_by_the_right_index(
+    database: Database, name: str, parameters: dict[str, object] | list[object], index: str
+) -> None:
+    with connected(database) as connection:
+        connection.execute("set enable_seqscan = off; set enable_sort = off; set enable_bitmapscan = off")
+        rows = connection.execute(b"explain " + statement(name).encode(), parameters).fetchall()
+    plan = "\n".join(str(line) for (line,) in rows)
+    assert index in plan
+    # Not just walked along: narrowed down by it.
+    assert re.search(r"Index Cond: .*(persistence_id|tag)", plan), plan
+    assert "Seq Scan" not in plan
