@@ -23,9 +23,11 @@ def build_write_handler(
     handler = _write_handler(target, call_timeout)
     if breaker is None:
         return handler
+    from cos_ray.cluster.metrics import breaker_gauge
     from cos_ray.handlers.breaker import Breaker, GuardedWriteHandler
 
-    return GuardedWriteHandler(handler, Breaker(str(target), breaker, SystemClock()))
+    guard = Breaker(str(target), breaker, SystemClock(), breaker_gauge("write side"))
+    return GuardedWriteHandler(handler, guard)
 
 
 def module_of(target: WriteTarget) -> str:

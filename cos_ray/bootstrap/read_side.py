@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from cos_ray.bootstrap.journal import build_journal
+from cos_ray.cluster.metrics import breaker_gauge
 from cos_ray.config.read_sides import ReadSideConfig
 from cos_ray.domain.circuit import BreakerPolicy
 from cos_ray.domain.ids import Shard
@@ -85,12 +86,14 @@ async def build_read_side(wiring: ReadSideWiring) -> OwnedReadSide:
     clock, breaker = SystemClock(), wiring.breaker
     timeout = min(config.timeout, breaker.call_timeout) if breaker else config.timeout
     handler = GrpcReadHandler(wiring.target, timeout)
+    read_side_id = config.read_side_id
+    guard = Breaker(read_side_id, breaker, clock, breaker_gauge(read_side_id)) if breaker else None
     read_side = ReadSide(
         ReadSideSettings(config.read_side_id),
         [Shard(number) for number in range(wiring.shards)],
         journal,
         offsets,
-        GuardedReadHandler(handler, Breaker(config.read_side_id, breaker, clock)) if breaker else handler,
+        GuardedReadHandler(handler, guard) if guard else handler,
         clock,
     )
     return OwnedReadSide(read_side, handler, journal, offsets)

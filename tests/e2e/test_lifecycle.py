@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 import os
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import grpc
@@ -28,6 +31,7 @@ from tests.running_service import (
     BankHandlers,
     RunningService,
     eventually,
+    family_of,
     plain_environment,
     serve_and_fail,
 )
@@ -93,7 +97,12 @@ def test_without_its_write_handler_the_service_is_up_and_stores_nothing(
     own_service: RunningService, tmp_path: Path
 ) -> None:
     port = free_port()
-    own_service.environment |= {"COS_WRITE_SIDE_PORT": str(port)}
+    own_service.environment |= {
+        "COS_WRITE_SIDE_PORT": str(port),
+        "COS_WRITE_SIDE_BREAKER_ENABLED": "true",
+        "COS_WRITE_SIDE_BREAKER_MAX_FAILURES": "1",
+        "COS_WRITE_SIDE_BREAKER_RESET_TIMEOUT": "15s",
+    }
     own_service.start()
     command = ProcessCommandRequest(entity_id="patient", command=pack(OpenAccount(owner="Patient")))
     with own_service.client() as client:
@@ -103,6 +112,7 @@ def test_without_its_write_handler_the_service_is_up_and_stores_nothing(
         with pytest.raises(grpc.RpcError) as unknown:
             client.GetState(GetStateRequest(entity_id="patient"), timeout=20)
         assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+        eventually(lambda: breaker_in(own_service) == 1.0, within=30)
 
         handler = subprocess.Popen(
             [sys.executable, "-m", BANK, "write-handler", "--port", str(port)],
@@ -116,6 +126,29 @@ def test_without_its_write_handler_the_service_is_up_and_stores_nothing(
         finally:
             handler.terminate()
             handler.wait(10)
+
+
+def breaker_in(service: RunningService) -> float | None:
+    """What Prometheus would be told of the write side's circuit breaker; None if nothing is."""
+    for process in family_of(service.pid).values():
+        if "DashboardAgent" not in process.name():
+            continue
+        for connection in process.net_connections():
+            if connection.status == psutil.CONN_LISTEN and connection.laddr:
+                for line in page(f"http://127.0.0.1:{connection.laddr.port}/metrics").splitlines():
+                    if line.startswith("ray_cos_breaker_open{"):
+                        return float(line.split()[-1])
+    return None
+
+
+def page(url: str) -> str:
+    """What is there, or nothing: not each port speaks HTTP."""
+    with (
+        contextlib.suppress(OSError, http.client.HTTPException),
+        urllib.request.urlopen(url, timeout=2) as reply,
+    ):
+        return str(reply.read().decode())
+    return ""
 
 
 def succeeds(client: ChiefOfStateServiceStub, command: ProcessCommandRequest) -> bool:
