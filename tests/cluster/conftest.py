@@ -20,6 +20,7 @@ from cos_ray.cluster.entities import DedicatedEntities
 from cos_ray.cluster.journal_actor import JournalRecipe
 from cos_ray.cluster.runtime import RayCluster, stop_actors
 from cos_ray.cluster.sealed import seal
+from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.ids import EntityId
 from cos_ray.handlers.targets import GrpcTarget
 from cos_ray.postgres.database import Database
@@ -134,6 +135,7 @@ async def cluster(ray_head: RayHead, database: Database, handler: LedgerHandler)
         write_handler=GrpcTarget("127.0.0.1", handler.port),
         call_timeout=timedelta(seconds=60),
         breaker=None,
+        policy=EntityPolicy(),
         logs=LOGS,
         journal=JournalRecipe(seal(build_journal, LOGS, database)),
     )
