@@ -39,9 +39,3 @@ class EntityActor:
     async def withdraw(self, command_id: CommandId) -> None:
         """Drop the command if it has not begun."""
         self._entity.withdraw(command_id)
-
-    async def pid(self) -> int:
-        """This process's id."""
-        import os
-
-        return os.getpid()

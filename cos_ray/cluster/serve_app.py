@@ -61,7 +61,7 @@ def start_ingress(ingress_class: type, build: Callable[[], Awaitable[Any]], opti
         ray_actor_options={"num_cpus": 0},
         logging_config=logging_config,
     )
-    serve.run(deployment.bind(build), name=options.application, route_prefix="/", _local_testing_mode=False)
+    serve.run(deployment.bind(build), name=options.application, route_prefix="/")
 
 
 def stop_ingress(application: str) -> None:
