@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import ray
@@ -39,3 +40,7 @@ class EntityActor:
     async def withdraw(self, command_id: CommandId) -> None:
         """Drop the command if it has not begun."""
         self._entity.withdraw(command_id)
+
+    async def pid(self) -> int:
+        """This process's id."""
+        return os.getpid()
