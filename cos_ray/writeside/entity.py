@@ -65,6 +65,9 @@ Seconds after a conflict in which every command is looked up in the journal befo
 other copy may have been given it too. Far longer than any command lives.
 """
 
+OWN_OCTETS = 1500
+"""What an entity takes beside its state (measured, with what its home keeps of it)."""
+
 _ANYTHING = EntityPolicy()
 
 _Answer = TypeVar("_Answer")
@@ -72,6 +75,20 @@ _Answer = TypeVar("_Answer")
 
 class Entity:
     """Holds one entity's state and runs its commands, strictly one after the other."""
+
+    # A process may be home to a hundred thousand.
+    __slots__ = (
+        "_clock",
+        "_contested_until",
+        "_entity_id",
+        "_handler",
+        "_journal",
+        "_keys",
+        "_mailbox",
+        "_shard",
+        "_state",
+        "_types",
+    )
 
     def __init__(
         self,
@@ -90,8 +107,8 @@ class Entity:
         self._types = policy.accepted_types
         self._mailbox = Mailbox(policy.waiting_commands)
         self._keys = KnownKeys()
+        # The newest state known to be in the journal; None until recovered.
         self._state: EntityState | None = None
-        """The newest state known to be in the journal; None until recovered."""
         self._contested_until = 0.0
 
     async def process(self, command: Command) -> Reply:
@@ -106,6 +123,12 @@ class Entity:
     def withdraw(self, command_id: CommandId) -> None:
         """Drop the command if it has not begun: its client has gone."""
         self._mailbox.withdraw(command_id)
+
+    @property
+    def octets(self) -> int:
+        """About how many bytes of memory the entity takes."""
+        state = 0 if self._state is None else len(self._state.state)
+        return OWN_OCTETS + state + self._keys.octets
 
     async def _run(self, command: Command, deadline: float) -> Reply:
         maybe_stored = command.maybe_stored
