@@ -23,7 +23,7 @@ from cos_ray.domain.messages import (
     TryElsewhere,
 )
 from cos_ray.domain.placement import Assignment
-from cos_ray.writeside.exchange import HostReply, Letter, Moved, Replies
+from cos_ray.writeside.exchange import Answer, HostReply, Letter, Moved
 
 Plain = tuple[Any, ...]
 
@@ -40,17 +40,16 @@ def letter_from_bytes(parcel: bytes) -> tuple[Assignment, Letter]:
     return Assignment(*assignment), Letter([_command(*plain) for plain in commands], withdrawn)
 
 
-def replies_to_bytes(replies: Replies) -> bytes:
-    """Replies, each with the id of its command."""
-    return pickle.dumps([(command_id, *_plain_reply(reply)) for command_id, reply in replies], 5)
+def answer_to_bytes(answer: Answer) -> bytes:
+    """Who answers, and replies, each with the id of its command."""
+    replies = [(command_id, *_plain_reply(reply)) for command_id, reply in answer.replies]
+    return pickle.dumps((answer.desk, replies), 5)
 
 
-def replies_from_bytes(parcel: bytes) -> Replies:
-    """What `replies_to_bytes` was given."""
-    return [
-        (command_id, _READ[kind](*plain))
-        for command_id, kind, plain in pickle.loads(parcel)  # noqa: S301 - from a process of ours
-    ]
+def answer_from_bytes(parcel: bytes) -> Answer:
+    """What `answer_to_bytes` was given."""
+    desk, replies = pickle.loads(parcel)  # noqa: S301 - from a process of ours
+    return Answer(desk, [(command_id, _READ[kind](*plain)) for command_id, kind, plain in replies])
 
 
 def _plain_command(command: Command) -> Plain:
@@ -64,6 +63,7 @@ def _plain_command(command: Command) -> Plain:
         command.maybe_stored,
         command.key,
         command.expected_revision,
+        command.sent_at,
     )
 
 

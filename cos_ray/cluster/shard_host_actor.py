@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import ray
 from ray.actor import exit_actor
 
-from cos_ray.cluster.parcels import letter_from_bytes, replies_to_bytes
+from cos_ray.cluster.parcels import answer_to_bytes, letter_from_bytes
 from cos_ray.domain.ids import Shard
 from cos_ray.domain.placement import Assignment, HostId
 from cos_ray.domain.status import ShardHostStatus
@@ -56,7 +56,7 @@ class ShardHostActor:
         home = await self._home
         assignment, letter = letter_from_bytes(parcel)
         home.host.adopt(assignment)
-        return replies_to_bytes(await home.desk.exchange(origin, letter))
+        return answer_to_bytes(await home.desk.exchange(origin, letter))
 
     async def tell(self, assignment: Assignment | None) -> Assignment:
         """Go by this assignment unless a newer one is known; the one that is gone by."""

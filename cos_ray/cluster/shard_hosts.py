@@ -12,13 +12,13 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from cos_ray.cluster.names import SHARD_KEEPER, host_of_actor_name, shard_host_actor_name
-from cos_ray.cluster.parcels import letter_to_bytes, replies_from_bytes
+from cos_ray.cluster.parcels import answer_from_bytes, letter_to_bytes
 from cos_ray.cluster.shard_host_actor import HomeBuilder, ShardHostActor
 from cos_ray.domain.errors import EntityLost
 from cos_ray.domain.ids import Shard
 from cos_ray.domain.placement import Assignment, HostId
 from cos_ray.domain.status import ShardHostStatus
-from cos_ray.writeside.exchange import Letter, Replies
+from cos_ray.writeside.exchange import Answer, Letter
 
 _Answer = TypeVar("_Answer")
 
@@ -37,11 +37,11 @@ class ShardHostActors:
         self._origin = uuid.uuid4().hex
         self._handles: dict[str, ActorHandle[Any]] = {}
 
-    async def exchange(self, host: HostId, assignment: Assignment, letter: Letter) -> Replies:
+    async def exchange(self, host: HostId, assignment: Assignment, letter: Letter) -> Answer:
         """See `cos_ray.writeside.sharded_entities.Hosts`."""
         parcel = letter_to_bytes(assignment, letter)
         answer = await self._ask_host(host, lambda actor: actor.exchange.remote(self._origin, parcel))
-        return replies_from_bytes(answer)
+        return answer_from_bytes(answer)
 
     async def assignment(self) -> Assignment:
         """The newest assignment, by the keeper. Raises EntityLost."""

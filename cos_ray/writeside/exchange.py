@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -58,7 +59,16 @@ class Letter:
     """Commands of earlier letters that no one waits for any more."""
 
 
-Call: TypeAlias = Callable[[Letter], Awaitable[Replies]]
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call returns with."""
+
+    desk: str
+    """Who answers: another desk knows nothing of the commands that this one was given."""
+    replies: Replies
+
+
+Call: TypeAlias = Callable[[Letter], Awaitable[Answer]]
 """Takes a letter to the other side and returns what replies are ready. Raises EntityLost."""
 
 
@@ -87,6 +97,10 @@ class Line:
         self._call = call
         self._tell_silence = tell_silence
         self._waiting: dict[CommandId, asyncio.Future[HostReply]] = {}
+        self._desk = ""
+        # What the desk has been given, in which letter.
+        self._sent_in: dict[CommandId, int] = {}
+        self._letters = 0
         self._outgoing: list[tuple[Command, float]] = []
         self._withdrawn: list[tuple[EntityId, CommandId]] = []
         self._calls: set[asyncio.Task[None]] = set()
@@ -115,14 +129,19 @@ class Line:
         finally:
             if self._waiting.get(command.command_id) is answer:
                 del self._waiting[command.command_id]
+                self._sent_in.pop(command.command_id, None)
         self._linger.note(loop.time() - begun)
         return reply
 
     def abandon(self, reason: str) -> None:
         """The other side is given up: all that wait for it are told, by EntityLost."""
-        waiting, self._waiting = self._waiting, {}
         self._outgoing.clear()
-        for answer in waiting.values():
+        self._lose(list(self._waiting), reason)
+
+    def _lose(self, command_ids: Iterable[CommandId], reason: str) -> None:
+        for command_id in command_ids:
+            answer = self._waiting.pop(command_id)
+            self._sent_in.pop(command_id, None)
             if not answer.done():
                 answer.set_exception(EntityLost(reason))
 
@@ -145,14 +164,16 @@ class Line:
         ]
         letter = Letter(commands, self._withdrawn)
         self._outgoing, self._withdrawn = [], []
-        call = asyncio.get_running_loop().create_task(self._exchange(letter))
+        self._letters += 1
+        self._sent_in.update((command.command_id, self._letters) for command in commands)
+        call = asyncio.get_running_loop().create_task(self._exchange(letter, self._letters))
         self._calls.add(call)
         call.add_done_callback(self._returned)
 
-    async def _exchange(self, letter: Letter) -> None:
+    async def _exchange(self, letter: Letter, number: int) -> None:
         silence = asyncio.get_running_loop().call_later(SILENCE, self._tell_silence)
         try:
-            replies = await self._call(letter)
+            response = await self._call(letter)
         except EntityLost as error:
             self.abandon(str(error))
             return
@@ -162,7 +183,12 @@ class Line:
             raise
         finally:
             silence.cancel()
-        for command_id, reply in replies:
+        if response.desk != self._desk:
+            # The process was lost between two calls, and has come up again.
+            self._desk = response.desk
+            earlier = [command_id for command_id, sent_in in self._sent_in.items() if sent_in < number]
+            self._lose(earlier, "the process was started anew")
+        for command_id, reply in response.replies:
             answer = self._waiting.get(command_id)
             if answer is not None and not answer.done():
                 answer.set_result(reply)
@@ -186,6 +212,7 @@ class Desk:
     ) -> None:
         self._process = process
         self._withdraw = withdraw
+        self._id = uuid.uuid4().hex
         self._counters: dict[str, _Counter] = {}
         self.commands = 0
         """How many commands were taken so far."""
@@ -200,7 +227,7 @@ class Desk:
         while self._counters:  # noqa: ASYNC110 - once in a process's life
             await asyncio.sleep(LONGEST_LINGER)
 
-    async def exchange(self, origin: str, letter: Letter) -> Replies:
+    async def exchange(self, origin: str, letter: Letter) -> Answer:
         """Take the commands in and return what replies there are, at the latest after `REST`."""
         counter = self._counters.setdefault(origin, _Counter())
         for entity_id, command_id in letter.withdrawn:
@@ -211,7 +238,7 @@ class Desk:
         replies = await counter.replies()
         if counter.is_empty and self._counters.get(origin) is counter:
             del self._counters[origin]
-        return replies
+        return Answer(self._id, replies)
 
 
 class _Counter:

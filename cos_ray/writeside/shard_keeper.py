@@ -139,7 +139,8 @@ class ShardKeeper:
     async def _change(self, assignment: Assignment) -> None:
         """Let this be the newest assignment, and everyone know."""
         former = await self.assignment()
-        await self._start(assignment, set(assignment.hosts) - set(former.hosts))
+        # They begin with what held before them, and so ask the former homes to let go.
+        await self._start(former, set(assignment.hosts) - set(former.hosts))
         self._assignment = asyncio.get_running_loop().create_future()
         self._assignment.set_result(assignment)
         await asyncio.gather(*(self._tell(host) for host in assignment.hosts))

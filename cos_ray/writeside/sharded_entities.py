@@ -17,7 +17,7 @@ from cos_ray.domain.errors import EntityLost, EntitySilent
 from cos_ray.domain.messages import Command, Reply
 from cos_ray.domain.placement import Assignment, HostId
 from cos_ray.domain.sharding import shard_of
-from cos_ray.writeside.exchange import Letter, Line, Moved, Replies
+from cos_ray.writeside.exchange import Answer, Letter, Line, Moved
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ ASK_AGAIN = 0.02
 class Hosts(Protocol):
     """The way to shard hosts and to their keeper. Raises EntityLost throughout."""
 
-    async def exchange(self, host: HostId, assignment: Assignment, letter: Letter) -> Replies:
+    async def exchange(self, host: HostId, assignment: Assignment, letter: Letter) -> Answer:
         """Bring the letter to the host, with the assignment that made it go there."""
         ...
 
@@ -84,8 +84,8 @@ class ShardedEntities:
             line = self._lines[host] = Line(self._call_to(host), self._look_into_silence)
         return line
 
-    def _call_to(self, host: HostId) -> Callable[[Letter], Awaitable[Replies]]:
-        async def call(letter: Letter) -> Replies:
+    def _call_to(self, host: HostId) -> Callable[[Letter], Awaitable[Answer]]:
+        async def call(letter: Letter) -> Answer:
             if self._assignment is None:
                 raise EntityLost("where entities live is not known")
             return await self._hosts.exchange(host, self._assignment, letter)
