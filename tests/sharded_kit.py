@@ -104,6 +104,11 @@ class MemoryCluster:
         process.is_gone.set()
         self.processes[host] = Process(self, host, Assignment(0, SHARDS, process.host.assignment.hosts))
 
+    def thaw(self) -> None:
+        """Let every frozen host go on."""
+        for process in list(self.processes.values()):
+            process.is_awake.set()
+
     # ports.ShardHosts
 
     async def names(self) -> Sequence[HostId]:

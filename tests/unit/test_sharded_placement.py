@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import count
 
 import pytest
@@ -48,9 +48,14 @@ class Clients:
     """Clients of one ingress replica; what they ask and are told is in `calls`."""
 
     def __init__(self, cluster: MemoryCluster) -> None:
-        self.router = Router(cluster.entities(), cluster.journal, SystemClock())
+        self._entities = cluster.entities()
+        self.router = Router(self._entities, cluster.journal, SystemClock())
         self.calls: list[Call] = []
         self.now = lambda: cluster.clock.now().timestamp()
+
+    async def hear(self) -> None:
+        """Learn of the newest assignment, as one does after a while of silence."""
+        await self._entities._refresh()
 
     async def send(self, entity_id: EntityId, events: int = 1, budget: float = 20.0) -> Call:
         serial = next(serials)
@@ -188,7 +193,7 @@ async def test_a_silent_host_is_replaced_and_what_it_does_on_waking_is_refused(
     await cluster.keeper.look_after()
     assert (await cluster.keeper.assignment()).hosts == ("0", "1.2")
     # Replicas hear of it when they ask, which they do after a while of silence.
-    await clients.router._entities._refresh()  # type: ignore[attr-defined]
+    await clients.hear()
     await asyncio.gather(*sending)
     assert {call.ending for call in clients.calls} == {Ending.DONE}
     asleep.is_awake.set()
@@ -235,6 +240,26 @@ async def test_a_fixed_number_of_hosts_stays(clock: ManualClock) -> None:
     running.cancel()
 
 
+async def befall(
+    cluster: MemoryCluster, clock: ManualClock, clients: Sequence[Clients], chance: random.Random
+) -> None:
+    """One of the things that can happen to hosts."""
+    match chance.choice(["kill", "freeze", "thaw", "resize", "look"]):
+        case "kill":
+            cluster.kill(chance.choice(list(cluster.processes)))
+        case "freeze":
+            chance.choice(list(cluster.processes.values())).is_awake.clear()
+        case "thaw":
+            cluster.thaw()
+        case "resize":
+            await cluster.keeper.resize(chance.randint(1, 5))
+        case "look":
+            clock.advance(3)
+            await cluster.keeper.look_after()
+            for one in clients:
+                await one.hear()
+
+
 @pytest.mark.parametrize("seed", range(5))
 async def test_whatever_befalls_hosts_the_history_is_what_clients_were_told(
     cluster: MemoryCluster, clock: ManualClock, seed: int
@@ -252,23 +277,8 @@ async def test_whatever_befalls_hosts_the_history_is_what_clients_were_told(
     await cluster.keeper.assignment()
     for _ in range(25):
         await asyncio.sleep(chance.random() * 0.02)
-        hosts = list(cluster.processes.values())
-        match chance.choice(["kill", "freeze", "thaw", "resize", "look"]):
-            case "kill":
-                cluster.kill(chance.choice(list(cluster.processes)))
-            case "freeze":
-                chance.choice(hosts).is_awake.clear()
-            case "thaw":
-                for each in hosts:
-                    each.is_awake.set()
-            case "resize":
-                await cluster.keeper.resize(chance.randint(1, 5))
-            case "look":
-                clock.advance(3)
-                await cluster.keeper.look_after()
-                await asyncio.gather(*(one.router._entities._refresh() for one in clients))  # type: ignore[attr-defined]
-    for each in list(cluster.processes.values()):
-        each.is_awake.set()
+        await befall(cluster, clock, clients, chance)
+    cluster.thaw()
     stop.set()
     await asyncio.gather(*running)
     assert sum(call.ending is Ending.DONE for one in clients for call in one.calls) > 20
