@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cos_ray.bootstrap.garbage import collect_seldom
 from cos_ray.bootstrap.journal import build_journal
 from cos_ray.bootstrap.wiring import EntityWiring
 from cos_ray.cluster.entities import DedicatedEntities
@@ -33,6 +34,7 @@ class IngressParts:
 async def build_ingress(wiring: EntityWiring, database: Database, policy: IngressPolicy) -> IngressParts:
     """A router to the entities, and a journal of the replica's own for questions."""
     journal = await build_journal(wiring.logs, database)
+    collect_seldom()
     return IngressParts(Router(entities_of(wiring), journal, SystemClock()), policy, journal)
 
 
