@@ -68,24 +68,31 @@ def serve(
     logs: LogSettings,
     progress: Progress,
     environment: MutableMapping[str, str],
-) -> int:
+) -> bool:
     """
-    Run the service until SIGTERM or Ctrl-C; the exit status.
+    Run the service until SIGTERM or Ctrl-C; whether it was ended by one of them.
 
+    If not, the Ray cluster that was started here is lost. All of it has been cleared away then, and
+    the service is to be started again, in a process that knows nothing of the lost one.
     `environment` is this process's own, to which Ray's variables are added. Raises StartFailed.
     """
+    was_told = True
     with StopSignals() as signals, ExitStack() as running:
         launch = _Launch(settings, read_sides, logs, progress, running, signals)
         try:
             progress.ready(launch.start(environment))
-            signals.wait()
+            was_told = signals.wait(launch.cluster_parts.is_lost)
         except KeyboardInterrupt:
             pass  # told to stop while starting: what runs by now is stopped below
-        signals.ignore()
+        if was_told:
+            signals.ignore()
+        else:
+            progress.note("Ray is lost: everything is started again, from the journal")
         with progress.step("Draining and stopping"):
             running.close()
-    launch.cluster_parts.leave_if_stuck()
-    return 0
+    if was_told:
+        launch.cluster_parts.leave_if_stuck()
+    return was_told
 
 
 class _Launch:
@@ -239,6 +246,8 @@ class _Launch:
             grpc_port=settings.service.port,
             http_port=settings.service.http_port,
             servicer_functions=SERVICER_FUNCTIONS,
+            replicas=settings.service.replicas,
+            most_replicas=settings.service.most_replicas,
             # Serve's own bound has to come after ours, for it has no word for the client.
             max_ongoing_requests=2 * settings.calls.commands_at_once,
         )

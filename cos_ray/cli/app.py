@@ -8,6 +8,7 @@ checked, 2 the configuration is wrong (or the command was mistyped).
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -82,7 +83,8 @@ def serve() -> None:
     `cos-ray config show` lists them all. The service is ready when its gRPC health check answers
     SERVING; SIGTERM or Ctrl-C ends it, commands under way first.
     """
-    configuration = _checked(os.environ, MISCONFIGURED)
+    environment = dict(os.environ)
+    configuration = _checked(environment, MISCONFIGURED)
     # Only now: Ray takes seconds to import, and a wrong variable is to be told at once.
     from cos_ray.bootstrap.service import serve as start
     from cos_ray.cli.progress import Progress
@@ -93,12 +95,15 @@ def serve() -> None:
     logs.apply()
     configuration.log_notices()
     try:
-        status = start(settings, configuration.read_sides, logs, Progress(), os.environ)
+        was_told_to_end = start(settings, configuration.read_sides, logs, Progress(), os.environ)
     except ConfigurationError as error:
         _fail(error, MISCONFIGURED)
     except StartFailed as error:
         _fail(error, FAILED)
-    raise typer.Exit(status)
+    if not was_told_to_end:
+        sys.stdout.flush()
+        # The same process, as whoever watches it sees it, with nothing left of Ray in it.
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)  # noqa: S606
 
 
 @app.command()

@@ -18,6 +18,9 @@ from ray import serve
 from ray.serve.config import HTTPOptions, gRPCOptions
 from ray.serve.schema import LoggingConfig
 
+TARGET_ONGOING_REQUESTS = 100
+"""Requests in hand of each replica from which on Serve adds another: most of them only wait."""
+
 
 @dataclass(frozen=True, slots=True)
 class IngressOptions:
@@ -30,6 +33,9 @@ class IngressOptions:
     http_port: int
     servicer_functions: Sequence[str]
     replicas: int = 1
+    """How many replicas there are, or the fewest of them."""
+    most_replicas: int | None = None
+    """The most, if Serve is to add some under load."""
     max_ongoing_requests: int = 10_000
     """How many requests a replica has in hand at once; most of them wait for a handler."""
 
@@ -54,7 +60,7 @@ def start_ingress(ingress_class: type, build: Callable[[], Awaitable[Any]], opti
     deployment = serve.deployment(
         serve.ingress()(ingress_class),
         name="Ingress",
-        num_replicas=options.replicas,
+        **_number_of_replicas(options),
         max_ongoing_requests=options.max_ongoing_requests,
         graceful_shutdown_wait_loop_s=0.1,
         graceful_shutdown_timeout_s=8,
@@ -62,6 +68,17 @@ def start_ingress(ingress_class: type, build: Callable[[], Awaitable[Any]], opti
         logging_config=logging_config,
     )
     serve.run(deployment.bind(build), name=options.application, route_prefix="/")
+
+
+def _number_of_replicas(options: IngressOptions) -> dict[str, Any]:
+    if options.most_replicas is None:
+        return {"num_replicas": options.replicas}
+    scaling = {
+        "min_replicas": options.replicas,
+        "max_replicas": options.most_replicas,
+        "target_ongoing_requests": TARGET_ONGOING_REQUESTS,
+    }
+    return {"autoscaling_config": scaling}
 
 
 def stop_ingress(application: str) -> None:
