@@ -107,7 +107,7 @@ class RunningService:
 
     def end(self) -> None:
         """Make sure that nothing of it runs any more, whatever became of the test."""
-        if self._process is not None:
+        if self._process is not None and psutil.pid_exists(self.pid):
             self.stop()
         for process in self._family.values():
             with contextlib.suppress(psutil.NoSuchProcess):
