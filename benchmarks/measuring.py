@@ -6,15 +6,19 @@ import itertools
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from benchmarks.contestants.base import Contestant
+from benchmarks.contestants.service import Service
 from benchmarks.load.job import Job
 from benchmarks.load.process import LoadGenerator
 from benchmarks.points import STANDARD, Point
 
 Say = Callable[[str], None]
 GENERATOR = "load generator"
+POPULATION = 100_000
+POPULATION_WITHIN = 150.0
+"""Seconds after which there are as many entities as there are."""
 _populations = itertools.count()
 
 
@@ -43,6 +47,8 @@ class Measuring:
     load: LoadGenerator
     say: Say
     readings: list[Reading] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What was seen besides."""
 
     def rates(self, contestant: str, point: str) -> list[float]:
         """What was read so far."""
@@ -64,6 +70,29 @@ class Measuring:
             turn = repetition % max(1, len(taking_part))
             for contestant in [*taking_part[turn:], *taking_part[:turn]]:
                 self._read(contestant, point, repetition)
+
+    def measure_population(self, contestants: Sequence[Contestant]) -> None:
+        """A hundred thousand entities of 1 KB, each touched once: how fast, and how much memory they take."""
+        services = [c for c in contestants if isinstance(c, Service) and c.keeps_many]
+        # One is enough of them, and takes long enough: that which spends the least time elsewhere.
+        for service in services[-1:]:
+            before = service.memory()
+            job = replace(
+                self._job(service, Point("population", 0, is_cold=True), POPULATION_WITHIN),
+                accounts=POPULATION,
+                owner_bytes=1000,
+            )
+            done = self.load.run(job)
+            opened = len(done["latencies"])
+            each = (service.memory() - before) / opened
+            rate = opened / done["seconds"]
+            share = rate / statistics.median(self.rates(service.name, STANDARD))
+            self.notes.append(
+                f"{service.name}: {opened:,} entities with 1 KB of state were opened one after the other at "
+                f"{rate:,.0f} per second, {share:.2f}x of what it does with 1,000 hot ones (target 0.7x, aim "
+                f"0.9x); the shard hosts grew by {each / 1024:,.1f} KB for each (target 5 KB, aim 2 KB)."
+            )
+            self.say(f"  {self.notes[-1]}")
 
     def _read(self, contestant: Contestant, point: Point, repetition: int) -> None:
         # What was asleep is awake when it counts.

@@ -11,7 +11,6 @@ from benchmarks.contestants.base import Contestant, NotAvailable, family
 from benchmarks.contestants.kinds import kind_of
 from benchmarks.load.requests import Style
 from cos_ray.cli.child_process import ChildFailed, ChildProcess
-from tests.handler_kit import BANK_CLASS
 from tests.running_service import BANK, RunningService, dying_with_us, plain_environment
 
 
@@ -52,10 +51,20 @@ class Service(Contestant):
             found += [("handler", process) for process in family(self._handler.pid)]
         return found
 
+    @property
+    def keeps_many(self) -> bool:
+        """Whether it can have a hundred thousand entities in memory."""
+        return self._placement == "sharded"
+
+    def memory(self) -> int:
+        """Bytes that belong to the processes in which entities live, and to no other."""
+        homes = ("shard hosts", "entity actors")
+        return sum(process.memory_full_info().uss for kind, process in self.processes() if kind in homes)
+
     def _settings(self) -> Mapping[str, str]:
         placement = {"COS_ENTITY_PLACEMENT": self._placement}
         if not self._is_grpc:
-            return {**placement, "COS_WRITE_SIDE_HANDLER": BANK_CLASS}
+            return {**placement, "COS_WRITE_SIDE_HANDLER": f"{BANK}.python_handler:BankAccounts"}
         self._handler = ChildProcess(
             [*dying_with_us(), "-m", BANK, "write-handler", "--port", "0"], plain_environment()
         )
