@@ -31,7 +31,8 @@ from benchmarks.load.process import LoadGenerator
 from benchmarks.measuring import Measuring
 from benchmarks.plots import draw
 from benchmarks.points import STANDARD, points
-from benchmarks.report import Readings, machine, markdown
+from benchmarks.readme import put_in_place
+from benchmarks.report import Readings, machine, markdown, summary
 
 RESULTS = Path(__file__).parent / "results"
 SERVICES = {
@@ -45,10 +46,11 @@ console = Console(highlight=False, soft_wrap=True)
 
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer points and repetitions: about three minutes.")]
 Only = Annotated[str, typer.Option(help=f"Some of: {', '.join(NAMES)}.")]
+Readme = Annotated[bool, typer.Option("--readme", help="Put the summary into the README, too.")]
 Into = Annotated[Path, typer.Option(help="Where the results go.")]
 
 
-def main(quick: Quick = False, only: Only = "", into: Into = RESULTS) -> None:
+def main(quick: Quick = False, only: Only = "", readme: Readme = False, into: Into = RESULTS) -> None:
     """Measure the service and its peers."""
     wanted = only.split(",") if only else NAMES[:6] if quick else NAMES
     if unknown := set(wanted) - set(NAMES):
@@ -72,7 +74,10 @@ def main(quick: Quick = False, only: Only = "", into: Into = RESULTS) -> None:
                 measure(measuring, contestants, quick=quick)
     finally:
         load.stop()
-    write(measuring, into, perf_counter() - begun, notes, quick=quick)
+    took = perf_counter() - begun
+    write(measuring, into, took, notes, quick=quick)
+    if readme:
+        put_in_place(summary(Readings(measuring.readings), Restate.name, took))
 
 
 def measure(measuring: Measuring, contestants: Sequence[Contestant], *, quick: bool) -> None:

@@ -133,17 +133,27 @@ def targets(restate: str) -> list[Target]:
     ]
 
 
-def markdown(readings: Readings, restate: str, took: float, notes: Iterable[str]) -> str:
-    """The page."""
+def summary(readings: Readings, restate: str, took: float) -> str:
+    """The part for the README: when and where, the targets, and the standard point."""
     today = datetime.now(timezone.utc).date()
+    return "\n\n".join(
+        [
+            f"Measured on {today} in {took / 60:.0f} minutes on {machine()}; load generator, service, "
+            "handler and database all on it. Medians of the repetitions, with the least and the greatest; "
+            "the contestants' repetitions took turns. `uv run python -m benchmarks` measures anew.",
+            _targets(readings, restate),
+            "1,000 entities (dedicated: 40), 64 commands in flight:",
+            _standard(readings),
+        ]
+    )
+
+
+def markdown(readings: Readings, restate: str, took: float, notes: Iterable[str]) -> str:
+    """All of it, as a page."""
     parts = [
-        f"Measured on {today} in {took / 60:.0f} minutes on {machine()}; load generator, "
-        "service, handler and database all on it. Medians of the repetitions, with the least and the "
-        "greatest; the contestants' repetitions took turns. `uv run python -m benchmarks` "
-        "measures anew.",
-        "### Targets\n\n" + _targets(readings, restate),
-        "### 1,000 entities (dedicated: 40), 64 commands in flight\n\n" + _standard(readings),
-        "### CPU for a command there, in microseconds\n\n" + _cpu(readings),
+        "# Benchmarks",
+        summary(readings, restate, took),
+        "## CPU for a command there, in microseconds\n\n" + _cpu(readings),
     ]
     for title, series, heads, pick, form in (
         ("Commands per second, by commands in flight", "concurrency", "{} in flight", rate, ",.0f"),
@@ -151,10 +161,10 @@ def markdown(readings: Readings, restate: str, took: float, notes: Iterable[str]
         ("Commands per second, by size of an entity's state", "payload", "{:,} B", rate, ",.0f"),
     ):
         if readings.xs(series):
-            parts.append(f"### {title}\n\n" + _by_x(readings, series, heads, pick, form))
+            parts.append(f"## {title}\n\n" + _by_x(readings, series, heads, pick, form))
     if readings.xs("open loop"):
         parts.append(
-            "### Latency in ms (median / 99th percentile) at a fixed rate\n\nCommands are sent when they are "
+            "## Latency in ms (median / 99th percentile) at a fixed rate\n\nCommands are sent when they are "
             "due, at a share of what the contestant does at the most, and timed from then.\n\n"
             + _open_loop(readings)
         )
