@@ -6,7 +6,10 @@ The service as a whole: start everything in order, stop it in reverse.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import tempfile
+import threading
 from collections.abc import MutableMapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
@@ -125,6 +128,7 @@ class _Launch:
         preloaded = module_of(write_target(self._settings))
         ports = self._running.enter_context(reserved_block())
         environment.update(ray_environment(environment, directory, ports, preloaded))
+        _import_meanwhile("cos_ray.cluster.serve_app", "cos_ray.bootstrap.ingress")
         database = self._start_database()
         with self._progress.step("Preparing the journal's tables"):
             migrate(database)
@@ -273,6 +277,21 @@ class _Launch:
         if config.enabled and not config.auto_start:
             self._progress.note(f"read side {config.read_side_id} is not started: autoStart is false")
         return config.enabled and config.auto_start
+
+
+def _import_meanwhile(*modules: str) -> None:
+    """
+    Begin to import what takes seconds, while this thread waits for Postgres and for Ray's processes.
+
+    Whoever imports them later waits for what is left of it, and meets the error if there is one.
+    """
+
+    def import_all() -> None:
+        for module in modules:
+            with contextlib.suppress(Exception):
+                importlib.import_module(module)
+
+    threading.Thread(target=import_all, name="imports", daemon=True).start()
 
 
 def _entity_policy(settings: Settings) -> EntityPolicy:

@@ -10,13 +10,19 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ray import serve
 from ray.serve.config import HTTPOptions, gRPCOptions
-from ray.serve.schema import LoggingConfig
+from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, LoggingConfig
+
+from cos_ray.domain.errors import StartFailed
+
+DELETED_WITHIN = 30.0
+"""Seconds in which an application's requests and replicas have to end; then they are left to Serve."""
 
 TARGET_ONGOING_REQUESTS = 100
 """Requests in hand of each replica from which on Serve adds another: most of them only wait."""
@@ -44,6 +50,8 @@ def start_ingress(ingress_class: type, build: Callable[[], Awaitable[Any]], opti
     """
     Start Serve in this cluster and the application on it; returns once it takes requests.
 
+    Raises StartFailed if it never does.
+
     The class answers gRPC by its methods, and HTTP by what its `__serve_build_asgi_app__` builds.
     """
     # In this process Serve tells of every step; the launcher has its own way to.
@@ -67,7 +75,10 @@ def start_ingress(ingress_class: type, build: Callable[[], Awaitable[Any]], opti
         ray_actor_options={"num_cpus": 0},
         logging_config=logging_config,
     )
-    serve.run(deployment.bind(build), name=options.application, route_prefix="/")
+    target = serve.RunTarget(deployment.bind(build), name=options.application, route_prefix="/")
+    serve.run_many([target], wait_for_applications_running=False)
+    while (overview := _status_of(options.application)) is None or not _is_running(overview):
+        time.sleep(_POLLING)
 
 
 def _number_of_replicas(options: IngressOptions) -> dict[str, Any]:
@@ -83,7 +94,24 @@ def _number_of_replicas(options: IngressOptions) -> dict[str, Any]:
 
 def stop_ingress(application: str) -> None:
     """Let requests in progress end, then stop the application and Serve."""
-    serve.delete(application)
+    serve.delete(application, _blocking=False)
+    deadline = time.monotonic() + DELETED_WITHIN
+    while _status_of(application) is not None and time.monotonic() < deadline:
+        time.sleep(_POLLING)
     # Serve ends its controller by ray.kill, and Ray prints a line about the death it just caused.
     with contextlib.redirect_stdout(io.StringIO()):
         serve.shutdown()
+
+
+_POLLING = 0.05
+"""Seconds between two looks. Serve's own waiting looks once a second, and so wastes half of one each time."""
+
+
+def _status_of(application: str) -> ApplicationStatusOverview | None:
+    return serve.status().applications.get(application)
+
+
+def _is_running(overview: ApplicationStatusOverview) -> bool:
+    if overview.status is ApplicationStatus.DEPLOY_FAILED:
+        raise StartFailed(f"the ingress cannot be started: {overview.message}")
+    return bool(overview.status is ApplicationStatus.RUNNING)
