@@ -25,6 +25,7 @@ from cos_ray.domain.messages import (
     Remembered,
     Reply,
 )
+from cos_ray.domain.watermark import JournalHead, UnreadableEvent
 
 
 class Clock(Protocol):
@@ -104,6 +105,30 @@ class History(Protocol):
         ...
 
 
+class JournalTail(Protocol):
+    """The journal as one sequence of events over all shards, in the order of their offsets."""
+
+    async def head(self) -> JournalHead:
+        """Where the journal ends, and who is writing at it. Raises JournalUnavailable."""
+        ...
+
+    async def between(
+        self, after: Offset, up_to: Offset, limit: int
+    ) -> Sequence[JournaledEvent | UnreadableEvent]:
+        """Events after the one offset and up to the other, in order. Raises JournalUnavailable."""
+        ...
+
+    async def of_entity(
+        self, entity_id: EntityId, first: Revision, up_to: Offset, limit: int
+    ) -> Sequence[JournaledEvent | UnreadableEvent]:
+        """
+        An entity's events from one sequence number on, up to an offset, in order.
+
+        Raises JournalUnavailable.
+        """
+        ...
+
+
 class OffsetStore(Protocol):
     """How far each read side has come in each shard."""
 
@@ -168,4 +193,12 @@ class Publisher(Protocol):
 
     def appended(self, shards: Sequence[Shard]) -> None:
         """Events were stored in these shards. Returns at once, never raises."""
+        ...
+
+
+class Replicas(Protocol):
+    """The processes that serve clients, this one among them."""
+
+    async def end_subscription(self, kind: str, subscription_id: str) -> None:
+        """Have all of them end the subscriptions of this id. Raises ReplicasSilent if one may not have."""
         ...

@@ -184,7 +184,7 @@ class _Launch:
         ensure_free(service.address, service.http_port, "COS_HTTP_PORT")
 
     def _start_parts(self, database: Database, shards: int, cluster: RayCluster) -> None:
-        from cos_ray.bootstrap.ingress import build_ingress
+        from cos_ray.bootstrap.ingress import build_ingress, subscription_policy
         from cos_ray.bootstrap.journal import build_node_journal
         from cos_ray.bootstrap.read_side import ReadSideWiring, build_manager
         from cos_ray.bootstrap.wiring import EntityWiring
@@ -239,7 +239,8 @@ class _Launch:
         )
         with self._progress.step("Starting the ingress on Ray Serve"):
             self.cluster_parts.callback(stop_ingress, cluster.namespace)
-            start_ingress(Ingress, seal(build_ingress, wiring, database, policy), options)
+            subscriptions = subscription_policy(settings)
+            start_ingress(Ingress, seal(build_ingress, wiring, database, policy, subscriptions), options)
 
     def _is_active(self, config: ReadSideConfig) -> bool:
         if config.enabled and not config.auto_start:

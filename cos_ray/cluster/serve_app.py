@@ -18,6 +18,10 @@ from ray import serve
 from ray.serve.config import HTTPOptions, gRPCOptions
 from ray.serve.schema import LoggingConfig
 
+from cos_ray.cluster.replicas import drain
+
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class IngressOptions:
@@ -65,7 +69,11 @@ def start_ingress(ingress_class: type, build: Callable[[], Awaitable[Any]], opti
 
 
 def stop_ingress(application: str) -> None:
-    """Let requests in progress end, then stop the application and Serve."""
+    """End streams, let requests in progress end, then stop the application and Serve."""
+    try:
+        drain(application)
+    except Exception as error:  # noqa: BLE001 - it may not have come up at all; then there is none
+        logger.info("the ingress could not be drained", extra={"reason": str(error)})
     serve.delete(application)
     # Serve ends its controller by ray.kill, and Ray prints a line about the death it just caused.
     with contextlib.redirect_stdout(io.StringIO()):

@@ -334,6 +334,16 @@ class Subscriptions(Group):
 
     enabled: Flag = Field(False, alias="COS_SUBSCRIPTION_ENABLED")
     """Whether clients may subscribe to events."""
+    streams: Annotated[int, Field(ge=1, le=100_000)] = Field(5_000, alias="COS_MAX_SUBSCRIPTIONS")
+    """How many subscriptions one ingress process serves; the next are answered RESOURCE_EXHAUSTED."""
+    streams_per_client: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        1_000, alias="COS_MAX_SUBSCRIPTIONS_PER_CLIENT"
+    )
+    """How many of them one client may have, as far as clients can be told apart."""
+    waiting_events: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        1_000, alias="COS_SUBSCRIPTION_WAITING_EVENTS"
+    )
+    """How many events may wait for a client that is slow to take them, before its stream is ended."""
 
 
 class Logs(Group):

@@ -24,7 +24,8 @@ from cos_ray.domain.messages import Accepted, Command, EntityState, Refused, Try
 from cos_ray.ingress.demands import demands_of
 from cos_ray.ingress.headers import select_headers
 from cos_ray.ingress.http_api import build_http_api
-from cos_ray.ingress.status import ReplyContext, refuse, refused_stream
+from cos_ray.ingress.status import FAILED, ReplyContext, refuse, refused_stream
+from cos_ray.ingress.subscription_methods import SubscriptionMethods, SubscriptionParts
 from cos_ray.ports import EntityGateway
 from cos_ray.protocol.codec import pack, state_fields
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
@@ -32,14 +33,6 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     GetStateResponse,
     ProcessCommandRequest,
     ProcessCommandResponse,
-    SubscribeAllRequest,
-    SubscribeAllResponse,
-    SubscribeRequest,
-    SubscribeResponse,
-    UnsubscribeAllRequest,
-    UnsubscribeAllResponse,
-    UnsubscribeRequest,
-    UnsubscribeResponse,
 )
 
 logger = logging.getLogger(__name__)
@@ -52,13 +45,6 @@ SERVICER_FUNCTIONS = (
     "grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server",
 )
 """Where Serve finds the services' registration, importable on every node."""
-
-_NO_SUBSCRIPTIONS = Status(
-    Code.UNIMPLEMENTED, "Subscription is not enabled; configure subscription to use streaming"
-)
-
-_FAILED = Status(Code.INTERNAL, "the service failed; its log says why")
-"""For a fault of ours: what is raised through Serve would show the client a stack trace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +61,7 @@ class IngressPolicy:
     """How many commands one replica has in hand; the next are turned away."""
 
 
-class Parts(Protocol):
+class Parts(SubscriptionParts, Protocol):
     """What the ingress is put together from, in the process it runs in."""
 
     gateway: EntityGateway
@@ -86,12 +72,12 @@ class Parts(Protocol):
         ...
 
 
-class Ingress:
+class Ingress(SubscriptionMethods):
     """Answers clients; one instance in each Serve replica."""
 
     async def __init__(self, build: Callable[[], Awaitable[Parts]]) -> None:  # type: ignore[misc]
         # Serve awaits an async constructor; whatever `build` opens belongs to the replica's loop.
-        self._parts = await build()
+        self._parts: Parts = await build()
         self._origin = uuid.uuid4().hex
         self._serial = itertools.count(1)
         self._in_hand = 0
@@ -106,7 +92,7 @@ class Ingress:
                 return ProcessCommandResponse(**state_fields(outcome))
         except Exception:
             logger.exception("a request ended in an unforeseen error")
-            outcome = _FAILED
+            outcome = FAILED
         refuse(grpc_context, outcome)
         return ProcessCommandResponse()
 
@@ -118,37 +104,9 @@ class Ingress:
                 return GetStateResponse(**state_fields(outcome))
         except Exception:
             logger.exception("a request ended in an unforeseen error")
-            outcome = _FAILED
+            outcome = FAILED
         refuse(grpc_context, outcome)
         return GetStateResponse()
-
-    async def Subscribe(
-        self, request: SubscribeRequest, grpc_context: ReplyContext
-    ) -> AsyncIterator[SubscribeResponse]:
-        """Streams are not part of this release."""
-        raise refused_stream(grpc_context, _NO_SUBSCRIPTIONS)
-        yield
-
-    async def SubscribeAll(
-        self, request: SubscribeAllRequest, grpc_context: ReplyContext
-    ) -> AsyncIterator[SubscribeAllResponse]:
-        """Streams are not part of this release."""
-        raise refused_stream(grpc_context, _NO_SUBSCRIPTIONS)
-        yield
-
-    async def Unsubscribe(
-        self, request: UnsubscribeRequest, grpc_context: ReplyContext
-    ) -> UnsubscribeResponse:
-        """Streams are not part of this release."""
-        refuse(grpc_context, _NO_SUBSCRIPTIONS)
-        return UnsubscribeResponse()
-
-    async def UnsubscribeAll(
-        self, request: UnsubscribeAllRequest, grpc_context: ReplyContext
-    ) -> UnsubscribeAllResponse:
-        """Streams are not part of this release."""
-        refuse(grpc_context, _NO_SUBSCRIPTIONS)
-        return UnsubscribeAllResponse()
 
     async def Check(self, request: HealthCheckRequest, grpc_context: ReplyContext) -> HealthCheckResponse:
         """grpc.health.v1: SERVING for "" and each service here, NOT_FOUND for others."""
@@ -185,6 +143,8 @@ class Ingress:
             self._in_hand -= 1
         match reply:
             case Accepted(state):
+                if self._parts.subscriptions is not None:
+                    self._parts.subscriptions.poke()
                 return state
             case Refused(status):
                 return status

@@ -33,6 +33,7 @@ from cos_ray.postgres.lookups import NewestLookups
 from cos_ray.postgres.rows import LARGEST_APPEND, encode
 from cos_ray.postgres.snapshots import Snapshots
 from cos_ray.postgres.statements import statement
+from cos_ray.postgres.tail import PostgresTail
 from cos_ray.postgres.writer import KEY_TTL, SETTLE_WITHIN, Writer
 from cos_ray.protocol.codec import envelope_from_bytes
 
@@ -80,6 +81,8 @@ class PostgresJournal:
             database, at_least=database.pool_min_size, at_most=readers, session=_WALKS
         )
         self._lookups = NewestLookups(self._connections)
+        self.tail = PostgresTail(self._connections)
+        """The journal as subscriptions see it."""
         self._key_expiry = KeyExpiry(self._connections) if deletes_expired_keys else None
         self._snapshots = Snapshots(retention, self._connections) if retention is not None else None
 

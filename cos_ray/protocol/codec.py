@@ -95,6 +95,23 @@ def state_fields(state: EntityState) -> StateFields:
     return StateFields(state=unpack(state.state), meta=meta_to_pb(state.meta))
 
 
+class EventFields(TypedDict):
+    """How every stream and page shows an event."""
+
+    event: Any
+    resulting_state: Any
+    meta: MetaData
+
+
+def event_fields(envelope: EventEnvelope) -> EventFields:
+    """The fields of a message that shows this event."""
+    return EventFields(
+        event=unpack(envelope.event),
+        resulting_state=unpack(envelope.resulting_state),
+        meta=meta_to_pb(envelope.meta),
+    )
+
+
 def _header_to_pb(header: Header) -> PbHeader:
     if isinstance(header.value, bytes):
         return PbHeader(key=header.key, bytes_value=header.value)

@@ -85,6 +85,8 @@ class Gateway:
 class Parts:
     gateway: Gateway
     policy: IngressPolicy
+    subscriptions: None = None
+    replicas: None = None
 
     async def close(self) -> None: ...
 
