@@ -36,6 +36,7 @@ class ServeReplicas:
 
 def drain(application: str) -> None:
     """Have all replicas end their streams: they would be waited for."""
-    serve.get_app_handle(application).broadcast("drain").results(
-        timeout_s=ANSWER_WITHIN, return_exceptions=True
-    )
+    handle: Any = serve.get_app_handle(application)
+    # There is no loop here for the handle to work in.
+    handle._init(_run_router_in_separate_loop=True)
+    handle.broadcast("drain").results(timeout_s=ANSWER_WITHIN, return_exceptions=True)
