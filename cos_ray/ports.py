@@ -13,6 +13,7 @@ from typing import Protocol
 
 from cos_ray.domain.decisions import Decision
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, ReadSideId, Revision, Shard
+from cos_ray.domain.listing import Listing
 from cos_ray.domain.messages import (
     Append,
     Command,
@@ -102,6 +103,26 @@ class History(Protocol):
 
         None if it has not come so far, or the event is deleted for good. Raises JournalUnavailable.
         """
+        ...
+
+
+class EntityPast(Protocol):
+    """What was when, and which entities there are. All of it raises JournalUnavailable."""
+
+    async def at_time(self, entity_id: EntityId, moment: datetime) -> EventEnvelope | None:
+        """The entity's newest event that is not dated later."""
+        ...
+
+    async def entities(self, prefix: str, after: str, limit: int) -> Listing:
+        """Entities whose ids begin so, after the place named, in the order of their ids' UTF-8 bytes."""
+        ...
+
+    async def offset_at(self, moment: datetime) -> Offset | None:
+        """About where the events begin that were stored since then; None if there are none."""
+        ...
+
+    async def changed(self, prefix: str, since: datetime, after: Offset, limit: int) -> Listing:
+        """Entities with an event stored since then, whose newest lies after the offset, in their order."""
         ...
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cos_ray.bootstrap.doors import Doors
 from cos_ray.bootstrap.journal import build_journal
 from cos_ray.bootstrap.wiring import EntityWiring
 from cos_ray.cluster.entities import DedicatedEntities
+from cos_ray.cluster.layer import check_cluster
 from cos_ray.cluster.replicas import ServeReplicas
 from cos_ray.cluster.sealed import seal
-from cos_ray.config.settings import Settings
+from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.ingress.readiness import Check
 from cos_ray.ingress.service import IngressPolicy
-from cos_ray.ports import EntityGateway, Replicas
+from cos_ray.ports import EntityGateway, EntityPast, History, Replicas
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
-from cos_ray.subscriptions.listener import Bounds
-from cos_ray.subscriptions.subscriptions import SubscriptionPolicy, Subscriptions
+from cos_ray.protocol.any_form import AnyForms
+from cos_ray.subscriptions.subscriptions import Subscriptions
 from cos_ray.system_clock import SystemClock
 from cos_ray.writeside.router import Router
 
@@ -29,6 +33,19 @@ class IngressParts:
     journal: PostgresJournal
     subscriptions: Subscriptions | None
     replicas: Replicas | None
+    http: HttpPolicy
+    any_forms: AnyForms
+    checks: Mapping[str, Check]
+
+    @property
+    def history(self) -> History:
+        """Entities' events."""
+        return self.journal
+
+    @property
+    def past(self) -> EntityPast:
+        """What was when."""
+        return self.journal.past
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -41,7 +58,7 @@ async def build_ingress(
     wiring: EntityWiring,
     database: Database,
     policy: IngressPolicy,
-    subscriptions: SubscriptionPolicy | None = None,
+    doors: Doors,
 ) -> IngressParts:
     """A router to the entities, and a journal of the replica's own for questions."""
     from cos_ray.bootstrap.entity import build_entity
@@ -53,18 +70,9 @@ async def build_ingress(
         Router(entities, journal, clock),
         policy,
         journal,
-        Subscriptions(journal.tail, clock, subscriptions) if subscriptions else None,
-        ServeReplicas(wiring.namespace) if subscriptions else None,
-    )
-
-
-def subscription_policy(settings: Settings) -> SubscriptionPolicy | None:
-    """What clients may have of streams; None: nothing."""
-    wanted = settings.subscriptions
-    if not wanted.enabled:
-        return None
-    return SubscriptionPolicy(
-        streams=wanted.streams,
-        streams_per_client=wanted.streams_per_client,
-        bounds=Bounds(events=wanted.waiting_events),
+        Subscriptions(journal.tail, clock, doors.subscriptions) if doors.subscriptions else None,
+        ServeReplicas(wiring.namespace) if doors.subscriptions else None,
+        doors.http,
+        AnyForms(doors.descriptor_sets),
+        {"database": journal.check, "entities": check_cluster},
     )

@@ -21,7 +21,7 @@ from cos_ray.bootstrap.stopping import BoundedStop, StopSignals
 from cos_ray.bootstrap.targets import breaker_policy, read_target, write_target
 from cos_ray.cluster.environment import ray_environment
 from cos_ray.config.read_sides import ReadSideConfig
-from cos_ray.config.settings import Settings
+from cos_ray.config.settings import ServerProtocol, Settings
 from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.errors import StartFailed
 from cos_ray.domain.types import AcceptedTypes
@@ -127,7 +127,7 @@ class _Launch:
             wait_until_healthy(service.address, service.port)
         return [
             f"gRPC {reachable(service.address)}:{service.port}",
-            f"HTTP {reachable(service.address)}:{service.http_port} (/ready, /alive)",
+            f"HTTP {reachable(service.address)}:{service.http_port} ({_http_paths(service.protocol)})",
             f"journal {database}",
             f"Ray dashboard {cluster.dashboard or 'not running'}",
         ]
@@ -184,7 +184,8 @@ class _Launch:
         ensure_free(service.address, service.http_port, "COS_HTTP_PORT")
 
     def _start_parts(self, database: Database, shards: int, cluster: RayCluster) -> None:
-        from cos_ray.bootstrap.ingress import build_ingress, subscription_policy
+        from cos_ray.bootstrap.doors import doors_of
+        from cos_ray.bootstrap.ingress import build_ingress
         from cos_ray.bootstrap.journal import build_node_journal
         from cos_ray.bootstrap.read_side import ReadSideWiring, build_manager
         from cos_ray.bootstrap.wiring import EntityWiring
@@ -239,13 +240,17 @@ class _Launch:
         )
         with self._progress.step("Starting the ingress on Ray Serve"):
             self.cluster_parts.callback(stop_ingress, cluster.namespace)
-            subscriptions = subscription_policy(settings)
-            start_ingress(Ingress, seal(build_ingress, wiring, database, policy, subscriptions), options)
+            ingress = seal(build_ingress, wiring, database, policy, doors_of(settings))
+            start_ingress(Ingress, ingress, options)
 
     def _is_active(self, config: ReadSideConfig) -> bool:
         if config.enabled and not config.auto_start:
             self._progress.note(f"read side {config.read_side_id} is not started: autoStart is false")
         return config.enabled and config.auto_start
+
+
+def _http_paths(protocol: ServerProtocol) -> str:
+    return "/ready, /alive" if protocol is ServerProtocol.GRPC else "/v1, /openapi.json, /ready, /alive"
 
 
 def _entity_policy(settings: Settings) -> EntityPolicy:

@@ -33,13 +33,16 @@ class UnreadableEvent:
     entity_id: EntityId
 
 
+_BEGINNING = Offset(0)
+
+
 @dataclass(frozen=True, slots=True)
 class Watermark:
     """What looks at the end of the journal, one after the other, have led to."""
 
-    complete: Offset = Offset(0)
+    complete: Offset = _BEGINNING
     """No offset up to this one is still to come; what exists can be read from now on."""
-    newest: Offset = Offset(0)
+    newest: Offset = _BEGINNING
     """The largest offset seen."""
     _held: Mapping[Shard, tuple[str, Offset]] = field(default_factory=dict)
     """Of each locked shard: by which transaction, and up to where it was complete before that."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,10 +23,13 @@ from cos_ray.domain.ids import CommandId, EntityId, fault_of_entity_id
 from cos_ray.domain.messages import Accepted, Command, EntityState, Refused, TryElsewhere
 from cos_ray.ingress.demands import demands_of
 from cos_ray.ingress.headers import select_headers
-from cos_ray.ingress.http_api import build_http_api
+from cos_ray.ingress.history_methods import HistoryMethods, HistoryParts
+from cos_ray.ingress.http_api import HttpPolicy, build_http_api
+from cos_ray.ingress.readiness import Check, Readiness
 from cos_ray.ingress.status import FAILED, ReplyContext, refuse, refused_stream
 from cos_ray.ingress.subscription_methods import SubscriptionMethods, SubscriptionParts
 from cos_ray.ports import EntityGateway
+from cos_ray.protocol.any_form import AnyForms
 from cos_ray.protocol.codec import pack, state_fields
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     GetStateRequest,
@@ -34,14 +37,16 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     ProcessCommandRequest,
     ProcessCommandResponse,
 )
+from cos_ray.system_clock import SystemClock
 
 logger = logging.getLogger(__name__)
 
-SERVICES = ("chief_of_state.v1.ChiefOfStateService", "grpc.health.v1.Health")
+SERVICES = ("chief_of_state.v1.ChiefOfStateService", "cos_ray.v1.HistoryService", "grpc.health.v1.Health")
 """The gRPC services answered here."""
 
 SERVICER_FUNCTIONS = (
     "cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc.add_ChiefOfStateServiceServicer_to_server",
+    "cos_ray.protocol.pb.cos_ray.v1.history_pb2_grpc.add_HistoryServiceServicer_to_server",
     "grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server",
 )
 """Where Serve finds the services' registration, importable on every node."""
@@ -61,23 +66,28 @@ class IngressPolicy:
     """How many commands one replica has in hand; the next are turned away."""
 
 
-class Parts(SubscriptionParts, Protocol):
+class Parts(SubscriptionParts, HistoryParts, Protocol):
     """What the ingress is put together from, in the process it runs in."""
 
     gateway: EntityGateway
     policy: IngressPolicy
+    http: HttpPolicy
+    any_forms: AnyForms
+    checks: Mapping[str, Check]
+    """By which each part that commands need says that it is well."""
 
     async def close(self) -> None:
         """Let go of connections."""
         ...
 
 
-class Ingress(SubscriptionMethods):
+class Ingress(SubscriptionMethods, HistoryMethods):
     """Answers clients; one instance in each Serve replica."""
 
     async def __init__(self, build: Callable[[], Awaitable[Parts]]) -> None:  # type: ignore[misc]
         # Serve awaits an async constructor; whatever `build` opens belongs to the replica's loop.
         self._parts: Parts = await build()
+        self._readiness = Readiness(self._parts.checks, SystemClock())
         self._origin = uuid.uuid4().hex
         self._serial = itertools.count(1)
         self._in_hand = 0
@@ -109,10 +119,12 @@ class Ingress(SubscriptionMethods):
         return GetStateResponse()
 
     async def Check(self, request: HealthCheckRequest, grpc_context: ReplyContext) -> HealthCheckResponse:
-        """grpc.health.v1: SERVING for "" and each service here, NOT_FOUND for others."""
+        """grpc.health.v1, for "" and each service here: SERVING while commands would be taken."""
         if request.service and request.service not in SERVICES:
             refuse(grpc_context, Status(Code.NOT_FOUND, f"unknown service {request.service}"))
             return HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN)
+        if await self._readiness.faults():
+            return HealthCheckResponse(status=HealthCheckResponse.NOT_SERVING)
         return HealthCheckResponse(status=HealthCheckResponse.SERVING)
 
     async def Watch(
@@ -122,9 +134,14 @@ class Ingress(SubscriptionMethods):
         raise refused_stream(grpc_context, Status(Code.UNIMPLEMENTED, "use Check"))
         yield
 
+    async def drain(self) -> None:
+        """End all streams, for this process is about to stop; called before it does, not by clients."""
+        self._readiness.drain()
+        await super().drain()
+
     def __serve_build_asgi_app__(self) -> FastAPI:
         """What Serve calls, once the constructor is through, for the HTTP side."""
-        return build_http_api()
+        return build_http_api(self, self._readiness, self._parts.http, self._parts.any_forms)
 
     async def close(self) -> None:
         """Let go of connections."""

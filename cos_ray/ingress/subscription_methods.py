@@ -127,7 +127,9 @@ class SubscriptionMethods:
         if isinstance(wanted, Status):
             raise refused_stream(context, wanted)
         try:
-            async with aclosing(subscriptions.events(wanted)) as events:
+            opened = getattr(context, "opened", None)
+            on_open = None if opened is None else opened.set
+            async with aclosing(subscriptions.events(wanted, on_open)) as events:
                 async for event in events:
                     yield event
         except SubscriptionEnded as error:

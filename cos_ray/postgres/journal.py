@@ -30,6 +30,7 @@ from cos_ray.postgres.database import Database
 from cos_ray.postgres.group_commit import BatchLimits, GroupCommit
 from cos_ray.postgres.key_expiry import KeyExpiry
 from cos_ray.postgres.lookups import NewestLookups
+from cos_ray.postgres.past import PostgresPast
 from cos_ray.postgres.rows import LARGEST_APPEND, encode
 from cos_ray.postgres.snapshots import Snapshots
 from cos_ray.postgres.statements import statement
@@ -83,6 +84,8 @@ class PostgresJournal:
         self._lookups = NewestLookups(self._connections)
         self.tail = PostgresTail(self._connections)
         """The journal as subscriptions see it."""
+        self.past = PostgresPast(self._connections)
+        """What was when, and which entities there are."""
         self._key_expiry = KeyExpiry(self._connections) if deletes_expired_keys else None
         self._snapshots = Snapshots(retention, self._connections) if retention is not None else None
 

@@ -44,7 +44,7 @@ def meta_to_pb(meta: Meta) -> MetaData:
     """A MetaData message; an absent date stays absent."""
     message = MetaData(entity_id=meta.entity_id, revision_number=meta.revision)
     if meta.date is not None:
-        message.revision_date.CopyFrom(_timestamp(meta.date))
+        message.revision_date.CopyFrom(date_to_pb(meta.date))
     for header in meta.headers:
         message.headers.append(_header_to_pb(header))
     for key, value in meta.data:
@@ -57,7 +57,7 @@ def meta_from_pb(message: MetaData) -> Meta:
     return Meta(
         entity_id=EntityId(message.entity_id),
         revision=Revision(message.revision_number),
-        date=_datetime(message.revision_date) if message.HasField("revision_date") else None,
+        date=date_from_pb(message.revision_date) if message.HasField("revision_date") else None,
         headers=_headers_from_pb(message),
         data=tuple((key, pack(message.data[key])) for key in sorted(message.data)) if message.data else (),
     )
@@ -125,10 +125,12 @@ def _headers_from_pb(message: MetaData) -> Headers:
     )
 
 
-def _timestamp(date: datetime) -> Timestamp:
+def date_to_pb(date: datetime) -> Timestamp:
+    """A Timestamp message."""
     microseconds = (date - _EPOCH) // _MICROSECOND
     return Timestamp(seconds=microseconds // 1_000_000, nanos=microseconds % 1_000_000 * 1000)
 
 
-def _datetime(message: Timestamp) -> datetime:
+def date_from_pb(message: Timestamp) -> datetime:
+    """The domain's date, to the microsecond. Raises OverflowError for one that it cannot hold."""
     return _EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)

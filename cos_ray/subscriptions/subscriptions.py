@@ -8,7 +8,7 @@ the place it had come to. Nothing is kept for it here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Hashable
+from collections.abc import AsyncGenerator, Callable, Hashable
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import Enum
@@ -89,17 +89,22 @@ class Subscriptions:
         if self._count:
             self._tail.poke()
 
-    async def events(self, wanted: Wanted) -> AsyncGenerator[JournaledEvent, None]:
+    async def events(
+        self, wanted: Wanted, on_open: Callable[[], object] | None = None
+    ) -> AsyncGenerator[JournaledEvent, None]:
         """
         The wanted events, without gap or repetition, until somebody ends it.
 
-        Raises SubscriptionEnded with what the client is to be told.
+        `on_open` is called when nothing that is stored from then on will be missed. Raises
+        SubscriptionEnded with what the client is to be told.
         """
         self._admit(wanted)
         stream = _Stream()
         self._add(wanted, stream)
         try:
             await self._tail.start()
+            if on_open is not None:
+                on_open()
             async with aclosing(self._stream(wanted, stream)) as events:
                 async for event in events:
                     yield event

@@ -388,11 +388,8 @@ def test_serving_needs_a_write_handler() -> None:
     ("variable", "value", "instead"),
     [
         ("COS_ENTITY_PLACEMENT", "sharded", "dedicated"),
-        ("COS_SERVER_PROTOCOL", "http", "grpc"),
-        ("COS_SERVER_PROTOCOL", "both", "grpc"),
         ("COS_READ_SIDE_ACTORS", "2", "1"),
         ("COS_ENCRYPTION_CLASS", "a.B", "leaving it out"),
-        ("COS_DESCRIPTOR_SETS", "bank.binpb", "leaving it out"),
     ],
 )
 def test_what_this_release_cannot_do_is_said(variable: str, value: str, instead: str) -> None:

@@ -10,8 +10,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import UInt64Value
 
 from cos_ray.domain.errors import ReplicasSilent
-from cos_ray.domain.ids import EntityId, Revision
-from cos_ray.ingress.service import Ingress, IngressPolicy
+from cos_ray.ingress.service import Ingress
 from cos_ray.ingress.status import StreamRefused
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     SubscribeAllRequest,
@@ -24,9 +23,7 @@ from cos_ray.subscriptions.subscriptions import SubscriptionPolicy, Subscription
 from cos_ray.testing.clock import ManualClock
 from cos_ray.testing.journal import MemoryJournal
 from tests.journal_kit import append_of
-from tests.unit.test_ingress import Context, Gateway
-
-A = EntityId("a")
+from tests.unit.test_ingress import Context, Gateway, ingress
 
 
 @dataclass
@@ -42,16 +39,6 @@ class OtherReplicas:
             raise ReplicasSilent("one of them")
 
 
-@dataclass
-class Parts:
-    subscriptions: Subscriptions | None
-    replicas: OtherReplicas | None
-    gateway: Gateway = field(default_factory=Gateway)
-    policy: IngressPolicy = field(default_factory=lambda: IngressPolicy(5.0))
-
-    async def close(self) -> None: ...
-
-
 class World:
     """An ingress over a journal in memory."""
 
@@ -60,12 +47,8 @@ class World:
         self.subscriptions = Subscriptions(self.journal, self.clock, SubscriptionPolicy())
 
     async def ingress(self, *, enabled: bool = True) -> Ingress:
-        async def build() -> Parts:
-            return Parts(self.subscriptions if enabled else None, self.replicas)
-
-        one = Ingress.__new__(Ingress)
-        await one.__init__(build)  # type: ignore[misc]
-        return one
+        subscriptions = self.subscriptions if enabled else None
+        return await ingress(Gateway(), subscriptions=subscriptions, replicas=self.replicas)
 
     async def store(self, *appends) -> None:  # type: ignore[no-untyped-def]
         for append in appends:
@@ -97,9 +80,7 @@ async def test_switched_off_all_four_are_unimplemented_as_in_chief_of_state() ->
     await one.UnsubscribeAll(UnsubscribeAllRequest(), contexts[3])
     for context in contexts:
         assert context.code is grpc.StatusCode.UNIMPLEMENTED
-        assert (
-            context.details == "Subscription is not enabled; configure subscription to use streaming"
-        )
+        assert context.details == "Subscription is not enabled; configure subscription to use streaming"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +112,9 @@ async def test_a_request_that_makes_no_sense_is_an_invalid_argument(
 async def test_messages_carry_the_event_the_state_the_meta_and_the_id() -> None:
     world = World()
     one = await world.ingress()
-    mine, _ = await world.listen(one.Subscribe(SubscribeRequest(entity_id="a", subscription_id="s"), Context()))
+    mine, _ = await world.listen(
+        one.Subscribe(SubscribeRequest(entity_id="a", subscription_id="s"), Context())
+    )
     named, _ = await world.listen(one.SubscribeAll(SubscribeAllRequest(), Context()))
     append = append_of("a", 0)
     await world.store(append, append_of("b", 0))
@@ -265,4 +248,3 @@ async def test_a_fault_of_ours_ends_the_stream_and_tells_nothing() -> None:
         grpc.StatusCode.INTERNAL,
         "the service failed; its log says why",
     )
-    assert Revision(1)

@@ -1,0 +1,71 @@
+"""What the ingress lets in, and how it answers: settings in the ingress's own terms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cos_ray.config.complaints import complaint
+from cos_ray.config.settings import ServerProtocol, Settings
+from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.protocol.any_form import AnyForms
+from cos_ray.subscriptions.listener import Bounds
+from cos_ray.subscriptions.subscriptions import SubscriptionPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What an ingress replica must know beside the way to entities; light to pickle."""
+
+    subscriptions: SubscriptionPolicy | None = None
+    """None: switched off."""
+    http: HttpPolicy = field(default_factory=HttpPolicy)
+    descriptor_sets: tuple[bytes, ...] = ()
+    """The application's compiled protos."""
+
+
+def doors_of(settings: Settings) -> Doors:
+    """The doors that the settings ask for; `faults_of_doors` has to have found nothing."""
+    service, write_side = settings.service, settings.write_side
+    watched = {*write_side.propagated_headers, *write_side.persisted_headers}
+    return Doors(
+        subscriptions=_subscriptions(settings),
+        http=HttpPolicy(
+            api=service.protocol is not ServerProtocol.GRPC,
+            watched_headers=frozenset(name.lower() for name in watched),
+        ),
+        descriptor_sets=tuple(path.read_bytes() for path in service.descriptor_sets),
+    )
+
+
+def faults_of_doors(settings: Settings) -> Sequence[str]:
+    """A line for each file that cannot be used."""
+    return _faults_of_descriptor_sets(settings)
+
+
+def _faults_of_descriptor_sets(settings: Settings) -> list[str]:
+    sets, lines = [], []
+    for path in settings.service.descriptor_sets:
+        try:
+            sets.append(path.read_bytes())
+        except OSError as error:
+            reason = f"a file that can be read ({error.strerror})"
+            lines.append(complaint("COS_DESCRIPTOR_SETS", str(path), reason))
+    try:
+        AnyForms(sets)
+    except ValueError as error:
+        told = ",".join(map(str, settings.service.descriptor_sets))
+        allowed = f"files of `protoc --descriptor_set_out --include_imports` (one {error})"
+        lines.append(complaint("COS_DESCRIPTOR_SETS", told, allowed))
+    return lines
+
+
+def _subscriptions(settings: Settings) -> SubscriptionPolicy | None:
+    wanted = settings.subscriptions
+    if not wanted.enabled:
+        return None
+    return SubscriptionPolicy(
+        streams=wanted.streams,
+        streams_per_client=wanted.streams_per_client,
+        bounds=Bounds(events=wanted.waiting_events),
+    )
