@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 class TailPolicy:
     """How often to look."""
 
-    idle: float = 0.02
+    idle: float = 0.03
     """Seconds between two looks when the last one showed nothing new."""
     busy: float = 0.004
     """Seconds between two looks while there is something new, or it waits for someone's commit."""
