@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from cos_ray.config.access_file import read_access_file
 from cos_ray.config.complaints import complaint
 from cos_ray.config.settings import ServerProtocol, Settings
+from cos_ray.domain.errors import ConfigurationError
+from cos_ray.ingress.guard import AdmissionPolicy
 from cos_ray.ingress.http_api import HttpPolicy
 from cos_ray.protocol.any_form import AnyForms
 from cos_ray.subscriptions.listener import Bounds
@@ -22,6 +25,7 @@ class Doors:
     http: HttpPolicy = field(default_factory=HttpPolicy)
     descriptor_sets: tuple[bytes, ...] = ()
     """The application's compiled protos."""
+    admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
 
 
 def doors_of(settings: Settings) -> Doors:
@@ -32,15 +36,33 @@ def doors_of(settings: Settings) -> Doors:
         subscriptions=_subscriptions(settings),
         http=HttpPolicy(
             api=service.protocol is not ServerProtocol.GRPC,
+            largest_body=settings.admission.request_bytes,
             watched_headers=frozenset(name.lower() for name in watched),
         ),
         descriptor_sets=tuple(path.read_bytes() for path in service.descriptor_sets),
+        admission=_admission(settings),
     )
 
 
 def faults_of_doors(settings: Settings) -> Sequence[str]:
     """A line for each file that cannot be used."""
-    return _faults_of_descriptor_sets(settings)
+    lines = _faults_of_descriptor_sets(settings)
+    try:
+        _admission(settings)
+    except ConfigurationError as error:
+        lines.append(str(error))
+    return lines
+
+
+def _admission(settings: Settings) -> AdmissionPolicy:
+    wanted = settings.admission
+    return AdmissionPolicy(
+        grpc=settings.service.protocol is not ServerProtocol.HTTP,
+        request_bytes=wanted.request_bytes,
+        metadata_bytes=wanted.metadata_bytes,
+        requests_per_second=wanted.requests_per_second,
+        access=None if wanted.auth_file is None else read_access_file(wanted.auth_file),
+    )
 
 
 def _faults_of_descriptor_sets(settings: Settings) -> list[str]:

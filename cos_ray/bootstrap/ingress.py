@@ -12,6 +12,7 @@ from cos_ray.cluster.entities import DedicatedEntities
 from cos_ray.cluster.layer import check_cluster
 from cos_ray.cluster.replicas import ServeReplicas
 from cos_ray.cluster.sealed import seal
+from cos_ray.ingress.guard import AdmissionPolicy
 from cos_ray.ingress.http_api import HttpPolicy
 from cos_ray.ingress.readiness import Check
 from cos_ray.ingress.service import IngressPolicy
@@ -33,6 +34,7 @@ class IngressParts:
     journal: PostgresJournal
     subscriptions: Subscriptions | None
     replicas: Replicas | None
+    admission: AdmissionPolicy
     http: HttpPolicy
     any_forms: AnyForms
     checks: Mapping[str, Check]
@@ -72,6 +74,7 @@ async def build_ingress(
         journal,
         Subscriptions(journal.tail, clock, doors.subscriptions) if doors.subscriptions else None,
         ServeReplicas(wiring.namespace) if doors.subscriptions else None,
+        doors.admission,
         doors.http,
         AnyForms(doors.descriptor_sets),
         {"database": journal.check, "entities": check_cluster},

@@ -88,7 +88,7 @@ def _faults_of_handlers(settings: Settings) -> list[str]:
 
 def _faults_of_doors(settings: Settings) -> list[str]:
     """What is wrong with the files that the ingress needs."""
-    if not settings.service.descriptor_sets:
+    if not settings.service.descriptor_sets and settings.admission.auth_file is None:
         return []  # what it takes to look at them takes time to import
     from cos_ray.bootstrap.doors import faults_of_doors
 

@@ -22,6 +22,7 @@ from cos_ray.domain.errors import Code, JournalUnavailable, Status
 from cos_ray.domain.ids import CommandId, EntityId, fault_of_entity_id
 from cos_ray.domain.messages import Accepted, Command, EntityState, Refused, TryElsewhere
 from cos_ray.ingress.demands import demands_of
+from cos_ray.ingress.guard import AdmissionPolicy, Guard, guarded
 from cos_ray.ingress.headers import select_headers
 from cos_ray.ingress.history_methods import HistoryMethods, HistoryParts
 from cos_ray.ingress.http_api import HttpPolicy, build_http_api
@@ -71,6 +72,7 @@ class Parts(SubscriptionParts, HistoryParts, Protocol):
 
     gateway: EntityGateway
     policy: IngressPolicy
+    admission: AdmissionPolicy
     http: HttpPolicy
     any_forms: AnyForms
     checks: Mapping[str, Check]
@@ -81,12 +83,14 @@ class Parts(SubscriptionParts, HistoryParts, Protocol):
         ...
 
 
+@guarded(SERVICES)
 class Ingress(SubscriptionMethods, HistoryMethods):
     """Answers clients; one instance in each Serve replica."""
 
     async def __init__(self, build: Callable[[], Awaitable[Parts]]) -> None:  # type: ignore[misc]
         # Serve awaits an async constructor; whatever `build` opens belongs to the replica's loop.
         self._parts: Parts = await build()
+        self._guard = Guard(self._parts.admission, SystemClock())
         self._readiness = Readiness(self._parts.checks, SystemClock())
         self._origin = uuid.uuid4().hex
         self._serial = itertools.count(1)

@@ -24,6 +24,7 @@ from cos_ray.domain.messages import (
     Refused,
     Reply,
 )
+from cos_ray.ingress.guard import AdmissionPolicy
 from cos_ray.ingress.http_api import HttpPolicy
 from cos_ray.ingress.readiness import Check
 from cos_ray.ingress.service import Ingress, IngressPolicy
@@ -95,6 +96,7 @@ class Parts:
     replicas: object = None
     history: MemoryJournal = field(default_factory=MemoryJournal)
     past: object = None
+    admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
     http: HttpPolicy = field(default_factory=HttpPolicy)
     any_forms: AnyForms = field(default_factory=AnyForms)
     checks: dict[str, Check] = field(default_factory=dict)
