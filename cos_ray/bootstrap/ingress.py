@@ -16,13 +16,14 @@ from cos_ray.ingress.guard import AdmissionPolicy
 from cos_ray.ingress.http_api import HttpPolicy
 from cos_ray.ingress.readiness import Check
 from cos_ray.ingress.service import IngressPolicy
-from cos_ray.ports import EntityGateway, EntityPast, History, Replicas
+from cos_ray.ports import Entities, EntityGateway, EntityPast, History, Replicas
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.protocol.any_form import AnyForms
 from cos_ray.subscriptions.subscriptions import Subscriptions
 from cos_ray.system_clock import SystemClock
 from cos_ray.writeside.router import Router
+from cos_ray.writeside.sharded_entities import ShardedEntities
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +64,10 @@ async def build_ingress(
     doors: Doors,
 ) -> IngressParts:
     """A router to the entities, and a journal of the replica's own for questions."""
-    from cos_ray.bootstrap.entity import build_entity
-
     journal = await build_journal(wiring.logs, database)
-    entities = DedicatedEntities(wiring.namespace, seal(build_entity, wiring))
     clock = SystemClock()
     return IngressParts(
-        Router(entities, journal, clock),
+        Router(entities_of(wiring), journal, clock),
         policy,
         journal,
         Subscriptions(journal.tail, clock, doors.subscriptions) if doors.subscriptions else None,
@@ -79,3 +77,14 @@ async def build_ingress(
         AnyForms(doors.descriptor_sets),
         {"database": journal.check, "entities": check_cluster},
     )
+
+
+def entities_of(wiring: EntityWiring) -> Entities:
+    """The way to entities, wherever they live."""
+    if wiring.is_sharded:
+        from cos_ray.cluster.shard_hosts import ShardHostActors
+
+        return ShardedEntities(ShardHostActors(wiring.namespace))
+    from cos_ray.bootstrap.entity import build_entity
+
+    return DedicatedEntities(wiring.namespace, seal(build_entity, wiring))

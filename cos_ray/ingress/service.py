@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -202,4 +203,5 @@ class Ingress(SubscriptionMethods, HistoryMethods):
             persisted=select_headers(metadata, policy.persisted_headers),
             key=demands.key,
             expected_revision=demands.expected_revision,
+            sent_at=time.time(),
         )
