@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ from cos_ray.subscriptions.subscriptions import Subscriptions
 from cos_ray.system_clock import SystemClock
 from cos_ray.writeside.router import Router
 from cos_ray.writeside.sharded_entities import ShardedEntities
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,9 @@ async def build_ingress(
     """A router to the entities, and a journal of the replica's own for questions."""
     journal = await build_journal(wiring.logs, database)
     clock = SystemClock()
+    any_forms = AnyForms(doors.descriptor_sets)
+    if unknown := any_forms.publish():
+        logger.warning("reflection shows other protos of these names", extra={"files": unknown})
     return IngressParts(
         Router(entities_of(wiring), journal, clock),
         policy,
@@ -74,7 +80,7 @@ async def build_ingress(
         ServeReplicas(wiring.namespace) if doors.subscriptions else None,
         doors.admission,
         doors.http,
-        AnyForms(doors.descriptor_sets),
+        any_forms,
         {"database": journal.check, "entities": check_cluster},
     )
 

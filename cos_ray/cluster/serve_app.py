@@ -50,7 +50,8 @@ def start_ingress(ingress_class: type, build: Callable[[], Awaitable[Any]], opti
     logging_config = LoggingConfig(enable_access_log=False, log_level="WARNING")
     serve.start(
         grpc_options=gRPCOptions(
-            port=options.grpc_port, grpc_servicer_functions=list(options.servicer_functions)
+            port=options.grpc_port,
+            grpc_servicer_functions=list(options.servicer_functions),
         ),
         http_options=HTTPOptions(host=options.host, port=options.http_port),
         logging_config=logging_config,

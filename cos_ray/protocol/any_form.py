@@ -69,9 +69,19 @@ class AnyForms:
             raise ValueError(f"is no message of that @type: {_short(error)}") from error
         return pack(message)
 
-    def descriptor_files(self) -> list[bytes]:
-        """The files of all known types, serialized."""
-        return [self._pool.FindFileByName(name).serialized_pb for name in self.names]
+    def publish(self) -> list[str]:
+        """
+        Let this process's server reflection know the types, too.
+
+        Answers with the files that it cannot know, for it knows others of their names.
+        """
+        pool, refused = descriptor_pool.Default(), []
+        for name in self.names:
+            try:
+                pool.AddSerializedFile(self._pool.FindFileByName(name).serialized_pb)
+            except TypeError:
+                refused.append(name)
+        return refused
 
     def _add(self, name: str, files: dict[str, FileDescriptorProto], added: set[str]) -> None:
         if name in added:
