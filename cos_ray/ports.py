@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Protocol
 
 from cos_ray.domain.decisions import Decision
+from cos_ray.domain.erasure import Erasure
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, ReadSideId, Revision, Shard
 from cos_ray.domain.listing import Listing
 from cos_ray.domain.messages import (
@@ -124,6 +125,18 @@ class EntityPast(Protocol):
 
     async def changed(self, prefix: str, since: datetime, after: Offset, limit: int) -> Listing:
         """Entities with an event stored since then, whose newest lies after the offset, in their order."""
+        ...
+
+
+class Eraser(Protocol):
+    """Removes what is kept of an entity that has come to its last event. All raises JournalUnavailable."""
+
+    async def erasure_of(self, entity_id: EntityId) -> Erasure | None:
+        """What is on record; None if nobody has asked for it."""
+        ...
+
+    async def remove(self, entity_id: EntityId, reason: str, caller: str | None) -> Erasure:
+        """Put it on record, and remove all that its events said. May be repeated."""
         ...
 
 

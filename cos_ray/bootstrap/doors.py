@@ -25,6 +25,8 @@ class Doors:
     http: HttpPolicy = field(default_factory=HttpPolicy)
     descriptor_sets: tuple[bytes, ...] = ()
     """The application's compiled protos."""
+    erasure: bool = False
+    """Whether entities may be erased."""
     admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
 
 
@@ -40,6 +42,7 @@ def doors_of(settings: Settings) -> Doors:
             watched_headers=frozenset(name.lower() for name in watched),
         ),
         descriptor_sets=tuple(path.read_bytes() for path in service.descriptor_sets),
+        erasure=settings.admission.erasure_enabled,
         admission=_admission(settings),
     )
 

@@ -15,9 +15,9 @@ from cos_ray.cluster.replicas import ServeReplicas
 from cos_ray.cluster.sealed import seal
 from cos_ray.ingress.guard import AdmissionPolicy
 from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.ingress.policy import IngressPolicy
 from cos_ray.ingress.readiness import Check
-from cos_ray.ingress.service import IngressPolicy
-from cos_ray.ports import Entities, EntityGateway, EntityPast, History, Replicas
+from cos_ray.ports import Entities, EntityGateway, EntityPast, Eraser, History, Replicas
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.protocol.any_form import AnyForms
@@ -42,6 +42,7 @@ class IngressParts:
     http: HttpPolicy
     any_forms: AnyForms
     checks: Mapping[str, Check]
+    eraser: Eraser | None
 
     @property
     def history(self) -> History:
@@ -82,6 +83,7 @@ async def build_ingress(
         doors.http,
         any_forms,
         {"database": journal.check, "entities": check_cluster},
+        journal.eraser if doors.erasure else None,
     )
 
 

@@ -195,7 +195,8 @@ class _Launch:
         from cos_ray.cluster.read_side_actor import start_read_side
         from cos_ray.cluster.sealed import seal
         from cos_ray.cluster.serve_app import IngressOptions, start_ingress, stop_ingress
-        from cos_ray.ingress.service import SERVICER_FUNCTIONS, Ingress, IngressPolicy
+        from cos_ray.ingress.policy import IngressPolicy
+        from cos_ray.ingress.service import SERVICER_FUNCTIONS, Ingress
 
         settings, logs = self._settings, self._logs
         active = [config for config in self._read_sides if self._is_active(config)]

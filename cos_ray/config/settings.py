@@ -369,6 +369,8 @@ class Admission(Group):
     """How many requests one client may send to one ingress process; unset: as many as it likes."""
     auth_file: File | None = Field(None, alias="COS_AUTH_FILE")
     """Who may call what, by bearer tokens and JSON Web Tokens; unset: anybody may call anything."""
+    erasure_enabled: Flag = Field(False, alias="COS_ERASURE_ENABLED")
+    """Whether entities may be erased for good, by EraseEntity."""
 
 
 class Logs(Group):

@@ -8,9 +8,10 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse
 
 from cos_ray.ingress.http_forms import number_of, time_form, time_of
-from cos_ray.ingress.http_models import EntitiesShown, EventsShown
+from cos_ray.ingress.http_models import EntitiesShown, ErasureShown, EventsShown
 from cos_ray.ingress.raw_path import decoded
 from cos_ray.protocol.json_form import without_empty
+from cos_ray.protocol.pb.cos_ray.v1.erasure_pb2 import EraseEntityRequest
 from cos_ray.protocol.pb.cos_ray.v1.history_pb2 import GetEventsRequest, ListEntitiesRequest
 
 if TYPE_CHECKING:
@@ -44,6 +45,19 @@ def history_routes(api: FastAPI, door: Door) -> None:
         found = [forms.event(event.event, event.resulting_state, event.meta) for event in reply.events]
         more = without_empty({"next_revision": reply.next_revision})
         return JSONResponse({"events": found, **more})
+
+    @api.delete("/v1/entities/{entity_id}", tags=["erasure"], response_model=ErasureShown)
+    async def erase(
+        entity_id: str,
+        request: Request,
+        reason: Annotated[str, Query(description="Why, for the record")] = "",
+    ) -> JSONResponse:
+        """Remove everything an entity's events and states say, for good, where that is enabled."""
+        context, id_ = door.context(request), decoded(entity_id)
+        reply = await door.call(
+            "EraseEntity", lambda: EraseEntityRequest(entity_id=id_, reason=reason), context
+        )
+        return JSONResponse({"erased_at": time_form(reply.erased_at), "events": reply.events})
 
     @api.get("/v1/entities", tags=["history"], response_model=EntitiesShown)
     async def entities(

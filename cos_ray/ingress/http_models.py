@@ -78,6 +78,13 @@ class EntitiesShown(Shown):
     next_page_token: str | None = Field(None, description="Absent after the last page")
 
 
+class ErasureShown(Shown):
+    """That an entity is erased."""
+
+    erased_at: str = Field(description="When it was, the first time")
+    events: int = Field(description="How many events were there")
+
+
 class StatusShown(Shown):
     """One word."""
 

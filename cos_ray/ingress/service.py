@@ -12,21 +12,23 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from fastapi import FastAPI
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from typing_extensions import assert_never
 
+from cos_ray.domain.erasure import ERASE
 from cos_ray.domain.errors import Code, JournalUnavailable, Status
 from cos_ray.domain.ids import CommandId, EntityId, fault_of_entity_id
 from cos_ray.domain.messages import Accepted, Command, EntityState, Refused, TryElsewhere
 from cos_ray.ingress.demands import demands_of
+from cos_ray.ingress.erasure_methods import ErasureMethods, ErasureParts
 from cos_ray.ingress.guard import AdmissionPolicy, Guard, guarded
 from cos_ray.ingress.headers import select_headers
 from cos_ray.ingress.history_methods import HistoryMethods, HistoryParts
 from cos_ray.ingress.http_api import HttpPolicy, build_http_api
+from cos_ray.ingress.policy import IngressPolicy
 from cos_ray.ingress.readiness import Check, Readiness
 from cos_ray.ingress.status import FAILED, ReplyContext, refuse, refused_stream
 from cos_ray.ingress.subscription_methods import SubscriptionMethods, SubscriptionParts
@@ -43,32 +45,24 @@ from cos_ray.system_clock import SystemClock
 
 logger = logging.getLogger(__name__)
 
-SERVICES = ("chief_of_state.v1.ChiefOfStateService", "cos_ray.v1.HistoryService", "grpc.health.v1.Health")
+SERVICES = (
+    "chief_of_state.v1.ChiefOfStateService",
+    "cos_ray.v1.HistoryService",
+    "cos_ray.v1.ErasureService",
+    "grpc.health.v1.Health",
+)
 """The gRPC services answered here."""
 
 SERVICER_FUNCTIONS = (
     "cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc.add_ChiefOfStateServiceServicer_to_server",
     "cos_ray.protocol.pb.cos_ray.v1.history_pb2_grpc.add_HistoryServiceServicer_to_server",
+    "cos_ray.protocol.pb.cos_ray.v1.erasure_pb2_grpc.add_ErasureServiceServicer_to_server",
     "grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server",
 )
 """Where Serve finds the services' registration, importable on every node."""
 
 
-@dataclass(frozen=True, slots=True)
-class IngressPolicy:
-    """What every command gets on its way in."""
-
-    command_timeout: float
-    """Seconds for a command, everything included."""
-    propagated_headers: tuple[str, ...] = ()
-    """Metadata keys that the write handler's HandleCommand is to see."""
-    persisted_headers: tuple[str, ...] = ()
-    """Metadata keys that are stored with each event."""
-    commands_at_once: int = 5_000
-    """How many commands one replica has in hand; the next are turned away."""
-
-
-class Parts(SubscriptionParts, HistoryParts, Protocol):
+class Parts(SubscriptionParts, HistoryParts, ErasureParts, Protocol):
     """What the ingress is put together from, in the process it runs in."""
 
     gateway: EntityGateway
@@ -85,7 +79,7 @@ class Parts(SubscriptionParts, HistoryParts, Protocol):
 
 
 @guarded(SERVICES)
-class Ingress(SubscriptionMethods, HistoryMethods):
+class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods):
     """Answers clients; one instance in each Serve replica."""
 
     async def __init__(self, build: Callable[[], Awaitable[Parts]]) -> None:  # type: ignore[misc]
@@ -189,6 +183,9 @@ class Ingress(SubscriptionMethods, HistoryMethods):
         fault = fault_of_entity_id(request.entity_id)
         if fault is not None:
             return Status(Code.INVALID_ARGUMENT, fault)
+        payload = pack(request.command)
+        if payload == ERASE:
+            return Status(Code.INVALID_ARGUMENT, "entities are erased by EraseEntity")
         metadata = context.invocation_metadata()
         demands = demands_of(metadata)
         if isinstance(demands, Status):
@@ -196,7 +193,7 @@ class Ingress(SubscriptionMethods, HistoryMethods):
         policy = self._parts.policy
         return Command(
             entity_id=EntityId(request.entity_id),
-            payload=pack(request.command),
+            payload=payload,
             command_id=CommandId(f"{self._origin}-{next(self._serial)}"),
             budget=policy.command_timeout,
             propagated=select_headers(metadata, policy.propagated_headers),

@@ -27,6 +27,7 @@ from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remem
 from cos_ray.domain.retention import Retention
 from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.database import Database
+from cos_ray.postgres.erasure import PostgresErasure
 from cos_ray.postgres.group_commit import BatchLimits, GroupCommit
 from cos_ray.postgres.key_expiry import KeyExpiry
 from cos_ray.postgres.lookups import NewestLookups
@@ -86,6 +87,8 @@ class PostgresJournal:
         """The journal as subscriptions see it."""
         self.past = PostgresPast(self._connections)
         """What was when, and which entities there are."""
+        self.eraser = PostgresErasure(self._connections)
+        """Removes what erased entities were."""
         self._key_expiry = KeyExpiry(self._connections) if deletes_expired_keys else None
         self._snapshots = Snapshots(retention, self._connections) if retention is not None else None
 

@@ -67,6 +67,7 @@ state_snapshot snapshot_ser_manifest character varying(255) NO -
 
 INDEXES = {
     "cos_entities_pkey": "btree (entity_id)",
+    "cos_erased_entities_pkey": "btree (entity_id)",
     "cos_event_tag_by_tag": "btree (tag, event_id)",
     "cos_migrations_pkey": "btree (version_number)",
     "cos_idempotency_keys_by_expiry": "btree (expires_at)",

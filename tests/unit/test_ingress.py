@@ -96,6 +96,7 @@ class Parts:
     replicas: object = None
     history: MemoryJournal = field(default_factory=MemoryJournal)
     past: object = None
+    eraser: object = None
     admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
     http: HttpPolicy = field(default_factory=HttpPolicy)
     any_forms: AnyForms = field(default_factory=AnyForms)

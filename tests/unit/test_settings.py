@@ -86,6 +86,7 @@ CONTRACT = {
     "COS_MAX_METADATA_BYTES": "16384",
     "COS_MAX_REQUESTS_PER_SECOND": "",
     "COS_AUTH_FILE": "",
+    "COS_ERASURE_ENABLED": "false",
     "LOG_LEVEL": "INFO",
     "LOG_STYLE": "JSON",
     "OTEL_JAVAAGENT_ENABLED": "false",

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63os_ray/v1/erasure.proto\x12\ncos_ray.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"7\n\x12\x45raseEntityRequest\x12\x11\n\tentity_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"T\n\x13\x45raseEntityResponse\x12-\n\terased_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x65vents\x18\x02 \x01(\x04\"=\n\x0c\x45ntityErased\x12-\n\terased_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2`\n\x0e\x45rasureService\x12N\n\x0b\x45raseEntity\x12\x1e.cos_ray.v1.EraseEntityRequest\x1a\x1f.cos_ray.v1.EraseEntityResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63os_ray/v1/erasure.proto\x12\ncos_ray.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"7\n\x12\x45raseEntityRequest\x12\x11\n\tentity_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"T\n\x13\x45raseEntityResponse\x12-\n\terased_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x65vents\x18\x02 \x01(\x04\"\x0e\n\x0c\x45ntityErased2`\n\x0e\x45rasureService\x12N\n\x0b\x45raseEntity\x12\x1e.cos_ray.v1.EraseEntityRequest\x1a\x1f.cos_ray.v1.EraseEntityResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,7 +37,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ERASEENTITYRESPONSE']._serialized_start=130
   _globals['_ERASEENTITYRESPONSE']._serialized_end=214
   _globals['_ENTITYERASED']._serialized_start=216
-  _globals['_ENTITYERASED']._serialized_end=277
-  _globals['_ERASURESERVICE']._serialized_start=279
-  _globals['_ERASURESERVICE']._serialized_end=375
+  _globals['_ENTITYERASED']._serialized_end=230
+  _globals['_ERASURESERVICE']._serialized_start=232
+  _globals['_ERASURESERVICE']._serialized_end=328
 # @@protoc_insertion_point(module_scope)

@@ -25,7 +25,5 @@ class EraseEntityResponse(_message.Message):
     def __init__(self, erased_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., events: _Optional[int] = ...) -> None: ...
 
 class EntityErased(_message.Message):
-    __slots__ = ("erased_at",)
-    ERASED_AT_FIELD_NUMBER: _ClassVar[int]
-    erased_at: _timestamp_pb2.Timestamp
-    def __init__(self, erased_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    __slots__ = ()
+    def __init__(self) -> None: ...
