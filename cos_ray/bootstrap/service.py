@@ -24,7 +24,7 @@ from cos_ray.bootstrap.stopping import BoundedStop, StopSignals
 from cos_ray.bootstrap.targets import breaker_policy, read_target, write_target
 from cos_ray.cluster.environment import ray_environment
 from cos_ray.config.read_sides import ReadSideConfig
-from cos_ray.config.settings import Placement, Settings
+from cos_ray.config.settings import Placement, ServerProtocol, Settings
 from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.errors import StartFailed
 from cos_ray.domain.live_limits import LiveLimits
@@ -140,7 +140,7 @@ class _Launch:
             wait_until_healthy(service.address, service.port)
         return [
             f"gRPC {reachable(service.address)}:{service.port}",
-            f"HTTP {reachable(service.address)}:{service.http_port} (/ready, /alive)",
+            f"HTTP {reachable(service.address)}:{service.http_port} ({_http_paths(service.protocol)})",
             f"journal {database}",
             f"Ray dashboard {cluster.dashboard or 'not running'}",
         ]
@@ -197,6 +197,7 @@ class _Launch:
         ensure_free(service.address, service.http_port, "COS_HTTP_PORT")
 
     def _start_parts(self, database: Database, shards: int, cluster: RayCluster) -> None:
+        from cos_ray.bootstrap.doors import doors_of
         from cos_ray.bootstrap.ingress import build_ingress
         from cos_ray.bootstrap.journal import build_node_journal
         from cos_ray.bootstrap.read_side import ReadSideWiring, build_manager
@@ -205,7 +206,8 @@ class _Launch:
         from cos_ray.cluster.read_side_actor import start_read_side
         from cos_ray.cluster.sealed import seal
         from cos_ray.cluster.serve_app import IngressOptions, start_ingress, stop_ingress
-        from cos_ray.ingress.service import SERVICER_FUNCTIONS, Ingress, IngressPolicy
+        from cos_ray.ingress.policy import IngressPolicy
+        from cos_ray.ingress.service import SERVICER_FUNCTIONS, Ingress
 
         settings, logs = self._settings, self._logs
         active = [config for config in self._read_sides if self._is_active(config)]
@@ -257,7 +259,8 @@ class _Launch:
         )
         with self._progress.step("Starting the ingress on Ray Serve"):
             self.cluster_parts.callback(stop_ingress, cluster.namespace)
-            start_ingress(Ingress, seal(build_ingress, wiring, database, policy), options)
+            ingress = seal(build_ingress, wiring, database, policy, doors_of(settings))
+            start_ingress(Ingress, ingress, options)
 
     def _start_shard_hosts(self, wiring: EntityWiring) -> None:
         from cos_ray.bootstrap.shard_host import KeeperWiring, build_shard_host, build_shard_keeper
@@ -292,6 +295,10 @@ def _import_meanwhile(*modules: str) -> None:
                 importlib.import_module(module)
 
     threading.Thread(target=import_all, name="imports", daemon=True).start()
+
+
+def _http_paths(protocol: ServerProtocol) -> str:
+    return "/ready, /alive" if protocol is ServerProtocol.GRPC else "/v1, /openapi.json, /ready, /alive"
 
 
 def _entity_policy(settings: Settings) -> EntityPolicy:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -117,6 +118,27 @@ def demo() -> None:
     from cos_ray.cli.demo import run
 
     raise typer.Exit(run())
+
+
+@app.command()
+def protoset(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write; - for standard output.")],
+) -> None:
+    """
+    Write the service's protos, compiled, with all they import.
+
+    For clients that do not use reflection: `grpcurl -protoset FILE ...`, gateways, code generators.
+    """
+    from cos_ray.protocol.protoset import protoset as compiled
+
+    if str(output) == "-":
+        sys.stdout.buffer.write(compiled())
+        return
+    try:
+        output.write_bytes(compiled())
+    except OSError as error:
+        typer.echo(f"{output} cannot be written: {error.strerror}", err=True)
+        raise typer.Exit(FAILED) from None
 
 
 @config.command()

@@ -19,6 +19,7 @@ from ray import serve
 from ray.serve.config import HTTPOptions, gRPCOptions
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, LoggingConfig
 
+from cos_ray.cluster.replicas import drain
 from cos_ray.domain.errors import StartFailed
 
 DELETED_WITHIN = 30.0
@@ -26,6 +27,8 @@ DELETED_WITHIN = 30.0
 
 TARGET_ONGOING_REQUESTS = 100
 """Requests in hand of each replica from which on Serve adds another: most of them only wait."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,8 @@ def start_ingress(ingress_class: type, build: Callable[[], Awaitable[Any]], opti
     logging_config = LoggingConfig(enable_access_log=False, log_level="WARNING")
     serve.start(
         grpc_options=gRPCOptions(
-            port=options.grpc_port, grpc_servicer_functions=list(options.servicer_functions)
+            port=options.grpc_port,
+            grpc_servicer_functions=list(options.servicer_functions),
         ),
         http_options=HTTPOptions(host=options.host, port=options.http_port),
         logging_config=logging_config,
@@ -93,7 +97,11 @@ def _number_of_replicas(options: IngressOptions) -> dict[str, Any]:
 
 
 def stop_ingress(application: str) -> None:
-    """Let requests in progress end, then stop the application and Serve."""
+    """End streams, let requests in progress end, then stop the application and Serve."""
+    try:
+        drain(application)
+    except Exception as error:  # noqa: BLE001 - it may not have come up at all; then there is none
+        logger.info("the ingress could not be drained", extra={"reason": str(error)})
     serve.delete(application, _blocking=False)
     deadline = time.monotonic() + DELETED_WITHIN
     while _status_of(application) is not None and time.monotonic() < deadline:

@@ -136,6 +136,10 @@ class EntitySilent(CosError):
     """An entity did not answer within the command's time."""
 
 
+class ReplicasSilent(CosError):
+    """Not all processes that serve clients have confirmed what they were told."""
+
+
 class HistoryGap(CosError):
     """The journal shows an event of an entity whose predecessor was never seen: never stepped over."""
 

@@ -37,6 +37,7 @@ SAMPLES: list[CosError] = [
             errors.MailboxFull,
             errors.OutOfTime,
             errors.OutcomeUnknown,
+            errors.ReplicasSilent,
             errors.StartFailed,
             errors.Withdrawn,
         )

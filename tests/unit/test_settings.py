@@ -77,6 +77,14 @@ CONTRACT = {
     "COS_READ_SIDE_BREAKER_CALL_TIMEOUT": "10s",
     "COS_READ_SIDE_BREAKER_RESET_TIMEOUT": "1m",
     "COS_SUBSCRIPTION_ENABLED": "false",
+    "COS_MAX_SUBSCRIPTIONS": "5000",
+    "COS_MAX_SUBSCRIPTIONS_PER_CLIENT": "1000",
+    "COS_SUBSCRIPTION_WAITING_EVENTS": "1000",
+    "COS_MAX_REQUEST_BYTES": "33554432",
+    "COS_MAX_METADATA_BYTES": "16384",
+    "COS_MAX_REQUESTS_PER_SECOND": "",
+    "COS_AUTH_FILE": "",
+    "COS_ERASURE_ENABLED": "false",
     "LOG_LEVEL": "INFO",
     "LOG_STYLE": "JSON",
     "OTEL_JAVAAGENT_ENABLED": "false",
@@ -291,12 +299,8 @@ def test_serving_needs_a_write_handler() -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "instead"),
     [
-        ("COS_SERVER_PROTOCOL", "http", "grpc"),
-        ("COS_SERVER_PROTOCOL", "both", "grpc"),
-        ("COS_SUBSCRIPTION_ENABLED", "true", "false"),
         ("COS_READ_SIDE_ACTORS", "2", "1"),
         ("COS_ENCRYPTION_CLASS", "a.B", "leaving it out"),
-        ("COS_DESCRIPTOR_SETS", "bank.binpb", "leaving it out"),
     ],
 )
 def test_what_this_release_cannot_do_is_said(variable: str, value: str, instead: str) -> None:
