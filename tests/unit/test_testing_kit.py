@@ -15,14 +15,14 @@ from cos_ray.ports import Clock, EventSource, Journal, OffsetStore
 from cos_ray.testing.clock import ManualClock
 from cos_ray.testing.history import faults_of_history
 from cos_ray.testing.journal import Fault, MemoryJournal
-from cos_ray.testing.offsets import MemoryOffsets
+from cos_ray.testing.offsets import MemoryReadSides
 from tests.journal_kit import append_of, read_all
 
 
 def test_they_are_what_the_ports_ask_for() -> None:
     journal: Journal = MemoryJournal()
     source: EventSource = MemoryJournal()
-    offsets: OffsetStore = MemoryOffsets()
+    offsets: OffsetStore = MemoryReadSides()
     clock: Clock = ManualClock()
     assert all([journal, source, offsets, clock])
 
@@ -51,7 +51,7 @@ async def test_a_planted_fault_befalls_one_append(
 
 
 async def test_out_of_reach_nothing_works() -> None:
-    journal, offsets = MemoryJournal(), MemoryOffsets()
+    journal, offsets = MemoryJournal(), MemoryReadSides()
     journal.reachable = offsets.reachable = False
     for call in (
         journal.append(append_of("a", 0)),
