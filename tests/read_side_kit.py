@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 
-from cos_ray.domain.ids import Offset, Owner, ReadSideId, Shard
+from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Revision, Shard
 from cos_ray.domain.read_sides import Obeyed, Order, ShardStatus
 from cos_ray.ports import ReadHandler
+from cos_ray.readside.desk import ReadSideDesk
 from cos_ray.readside.read_side import ReadSide
 from cos_ray.readside.settings import ReadSideSettings
 from cos_ray.readside.stores import Stores
@@ -96,3 +97,40 @@ class World:
 
     def all_confirmed(self) -> bool:
         return not self.faults()
+
+
+class OneProcess:
+    """`ReadSideProcesses` of read sides in this process, which may not answer."""
+
+    def __init__(self, processes: Sequence[ReadSide] = ()) -> None:
+        self.processes = processes
+        self.answers = True
+        self.orders: list[Order] = []
+
+    async def obey(self, read_side: ReadSideId, order: Order, timeout: float) -> Sequence[Obeyed]:
+        self.orders.append(order)
+        if not self.answers:
+            return ()
+        return [await process.obey(order) for process in self.processes]
+
+    async def handled(
+        self, read_side: ReadSideId, shard: Shard, entity_id: EntityId, revision: Revision, timeout: float
+    ) -> bool:
+        for process in self.processes:
+            answer = await process.handled(shard, entity_id, revision, timeout)
+            if answer is not None:
+                return answer
+        return False
+
+
+def desk_of(
+    read_sides: Sequence[str],
+    world: World | None = None,
+    processes: OneProcess | None = None,
+    shards: int = 2,
+) -> ReadSideDesk:
+    """The desk of these read sides, over a world's stores."""
+    world = world or World()
+    ids = [ReadSideId(name) for name in read_sides]
+    processes = processes or OneProcess()
+    return ReadSideDesk(ids, shards, world.offsets, world.offsets, world.letters, world.source, processes)

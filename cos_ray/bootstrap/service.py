@@ -195,7 +195,8 @@ class _Launch:
         from cos_ray.ingress.service import SERVICER_FUNCTIONS, Ingress, IngressPolicy
 
         settings, logs = self._settings, self._logs
-        active = [config for config in self._read_sides if self._is_active(config)]
+        active = [config for config in self._read_sides if config.enabled]
+        read_side_ids, actors = tuple(config.read_side_id for config in active), settings.read_sides.actors
         journal = JournalRecipe(
             seal(
                 build_node_journal,
@@ -204,7 +205,8 @@ class _Launch:
                 retention_of(settings, self._read_sides),
                 settings.entities.idempotency_ttl,
             ),
-            tuple(config.read_side_id for config in active),
+            read_side_ids,
+            actors,
         )
         wiring = EntityWiring(
             namespace=cluster.namespace,
@@ -219,9 +221,12 @@ class _Launch:
         for config in active:
             with self._progress.step(f"Starting read side {config.read_side_id}"):
                 target, breaker = read_target(settings, config), breaker_policy(settings.read_sides)
-                read_side = ReadSideWiring(config, target, breaker, shards, database, logs)
-                build = seal(build_manager, read_side)
-                start_read_side(cluster.namespace, config.read_side_id, build)
+                for number in range(actors):
+                    read_side = ReadSideWiring(
+                        config, target, breaker, shards, database, logs, actors, number
+                    )
+                    build = seal(build_manager, read_side)
+                    start_read_side(cluster.namespace, config.read_side_id, build, number)
         policy = IngressPolicy(
             command_timeout=settings.calls.command_timeout.total_seconds(),
             propagated_headers=settings.write_side.propagated_headers,
@@ -239,12 +244,7 @@ class _Launch:
         )
         with self._progress.step("Starting the ingress on Ray Serve"):
             self.cluster_parts.callback(stop_ingress, cluster.namespace)
-            start_ingress(Ingress, seal(build_ingress, wiring, database, policy), options)
-
-    def _is_active(self, config: ReadSideConfig) -> bool:
-        if config.enabled and not config.auto_start:
-            self._progress.note(f"read side {config.read_side_id} is not started: autoStart is false")
-        return config.enabled and config.auto_start
+            start_ingress(Ingress, seal(build_ingress, wiring, database, policy, read_side_ids), options)
 
 
 def _entity_policy(settings: Settings) -> EntityPolicy:

@@ -87,7 +87,6 @@ def unsupported(settings: Settings) -> list[str]:
             "sharded",
             "dedicated",
         ),
-        (settings.read_sides.actors > 1, "COS_READ_SIDE_ACTORS", str(settings.read_sides.actors), "1"),
         (settings.subscriptions.enabled, "COS_SUBSCRIPTION_ENABLED", "true", "false"),
         (
             retention.encryption_class is not None,

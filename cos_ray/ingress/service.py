@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -19,12 +20,18 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from typing_extensions import assert_never
 
 from cos_ray.domain.errors import Code, JournalUnavailable, Status
-from cos_ray.domain.ids import CommandId, EntityId, fault_of_entity_id
+from cos_ray.domain.ids import CommandId, EntityId, ReadSideId, fault_of_entity_id
 from cos_ray.domain.messages import Accepted, Command, EntityState, Refused, TryElsewhere
 from cos_ray.ingress.demands import demands_of
 from cos_ray.ingress.headers import select_headers
 from cos_ray.ingress.http_api import build_http_api
+from cos_ray.ingress.read_side_methods import (
+    READ_SIDE_SERVICER_FUNCTIONS,
+    READ_SIDE_SERVICES,
+    ReadSideMethods,
+)
 from cos_ray.ingress.status import ReplyContext, refuse, refused_stream
+from cos_ray.ingress.waiting import PENDING, awaited_read_side, is_pending
 from cos_ray.ports import EntityGateway
 from cos_ray.protocol.codec import pack, state_fields
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
@@ -41,15 +48,17 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     UnsubscribeRequest,
     UnsubscribeResponse,
 )
+from cos_ray.readside.desk import ReadSideDesk
 
 logger = logging.getLogger(__name__)
 
-SERVICES = ("chief_of_state.v1.ChiefOfStateService", "grpc.health.v1.Health")
+SERVICES = ("chief_of_state.v1.ChiefOfStateService", *READ_SIDE_SERVICES, "grpc.health.v1.Health")
 """The gRPC services answered here."""
 
 SERVICER_FUNCTIONS = (
     "cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc.add_ChiefOfStateServiceServicer_to_server",
     "grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server",
+    *READ_SIDE_SERVICER_FUNCTIONS,
 )
 """Where Serve finds the services' registration, importable on every node."""
 
@@ -80,13 +89,14 @@ class Parts(Protocol):
 
     gateway: EntityGateway
     policy: IngressPolicy
+    read_sides: ReadSideDesk
 
     async def close(self) -> None:
         """Let go of connections."""
         ...
 
 
-class Ingress:
+class Ingress(ReadSideMethods):
     """Answers clients; one instance in each Serve replica."""
 
     async def __init__(self, build: Callable[[], Awaitable[Parts]]) -> None:  # type: ignore[misc]
@@ -172,19 +182,35 @@ class Ingress:
         """Let go of connections."""
         await self._parts.close()
 
+    def _read_side_desk(self) -> ReadSideDesk:
+        return self._parts.read_sides
+
     async def _process(self, request: ProcessCommandRequest, context: ReplyContext) -> EntityState | Status:
         command = self._command(request, context)
         if isinstance(command, Status):
             return command
+        awaited = awaited_read_side(context.invocation_metadata(), self._parts.read_sides)
+        if isinstance(awaited, Status):
+            return awaited
         if self._in_hand >= self._parts.policy.commands_at_once:
             return Status(Code.RESOURCE_EXHAUSTED, "too many commands are in progress")
         self._in_hand += 1
         try:
-            reply = await self._parts.gateway.process(command)
+            return await self._run(command, awaited, context)
         finally:
             self._in_hand -= 1
+
+    async def _run(
+        self, command: Command, awaited: ReadSideId | None, context: ReplyContext
+    ) -> EntityState | Status:
+        deadline = time.monotonic() + command.budget
+        reply = await self._parts.gateway.process(command)
         match reply:
             case Accepted(state):
+                if awaited is not None:
+                    left = deadline - time.monotonic()
+                    if await is_pending(self._parts.read_sides, awaited, state, left):
+                        context.set_trailing_metadata([(PENDING, awaited)])
                 return state
             case Refused(status):
                 return status

@@ -45,7 +45,9 @@ class MemoryEventSource:
             self.histories[id_] = revision
             # Offsets have holes, as a sequence's numbers do.
             self._newest = Offset(self._newest + 1 + revision % 2)
-            payload = Packed(f"{entity_id}/{revision}".encode())
+            text = f"{entity_id}/{revision}".encode()
+            # An Any with nothing but a value.
+            payload = Packed(bytes([0x12, len(text)]) + text)
             envelope = EventEnvelope(payload, payload, Meta(id_, revision), revision)
             self._events[Shard(shard)].append(JournaledEvent(self._newest, envelope))
         return self._newest

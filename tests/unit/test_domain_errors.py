@@ -39,6 +39,9 @@ SAMPLES: list[CosError] = [
             errors.OutcomeUnknown,
             errors.StartFailed,
             errors.Withdrawn,
+            errors.ReadSideUnavailable,
+            errors.UnknownReadSide,
+            errors.WrongShard,
         )
     ),
 ]

@@ -30,6 +30,8 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     ProcessCommandRequest,
     ProcessCommandResponse,
 )
+from cos_ray.readside.desk import ReadSideDesk
+from tests.read_side_kit import desk_of
 
 A = EntityId("a")
 
@@ -85,13 +87,14 @@ class Gateway:
 class Parts:
     gateway: Gateway
     policy: IngressPolicy
+    read_sides: ReadSideDesk
 
     async def close(self) -> None: ...
 
 
 async def ingress(gateway: Gateway, policy: IngressPolicy | None = None) -> Ingress:
     async def build() -> Parts:
-        return Parts(gateway, policy or IngressPolicy(command_timeout=5.0))
+        return Parts(gateway, policy or IngressPolicy(command_timeout=5.0), desk_of([]))
 
     # Its constructor is async: Serve awaits it.
     one = Ingress.__new__(Ingress)

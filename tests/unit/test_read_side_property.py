@@ -145,7 +145,6 @@ class ShakySource(MemoryEventSource):
         await self.world.strike(JournalUnavailable("by chance"))
         return events
 
-
     async def events_of(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[JournaledEvent]:
         # What comes again within one life is a fault, unless it was asked for.
         self.world.handler.begin_life()

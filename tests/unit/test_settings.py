@@ -388,7 +388,6 @@ def test_serving_needs_a_write_handler() -> None:
         ("COS_SERVER_PROTOCOL", "http", "grpc"),
         ("COS_SERVER_PROTOCOL", "both", "grpc"),
         ("COS_SUBSCRIPTION_ENABLED", "true", "false"),
-        ("COS_READ_SIDE_ACTORS", "2", "1"),
         ("COS_ENCRYPTION_CLASS", "a.B", "leaving it out"),
         ("COS_DESCRIPTOR_SETS", "bank.binpb", "leaving it out"),
     ],

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from cos_ray.domain.errors import CosError, EventRefused, JournalUnavailable, OutcomeUnknown, RevisionConflict
-from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard
+from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Revision, Shard
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.ports import Clock, EventSource, Journal, OffsetStore
 from cos_ray.testing.clock import ManualClock
@@ -58,7 +58,7 @@ async def test_out_of_reach_nothing_works() -> None:
         journal.newest(EntityId("a")),
         journal.after(Shard(0), Offset(0), 1),
         offsets.load(ReadSideId("a")),
-        offsets.save(ReadSideId("a"), {}),
+        offsets.save(ReadSideId("a"), {}, Owner("me")),
     ):
         with pytest.raises(JournalUnavailable):
             await call
