@@ -12,13 +12,14 @@ from cos_ray.cluster.read_sides import ReadSideActors
 from cos_ray.cluster.sealed import seal
 from cos_ray.domain.ids import ReadSideId
 from cos_ray.ingress.service import IngressPolicy
-from cos_ray.ports import EntityGateway
+from cos_ray.ports import Entities, EntityGateway
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
 from cos_ray.readside.desk import ReadSideDesk
 from cos_ray.system_clock import SystemClock
 from cos_ray.writeside.router import Router
+from cos_ray.writeside.sharded_entities import ShardedEntities
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +42,22 @@ async def build_ingress(
     wiring: EntityWiring, database: Database, policy: IngressPolicy, read_sides: Sequence[ReadSideId]
 ) -> IngressParts:
     """A router to the entities, a journal of the replica's own for questions, and the read sides' desk."""
-    from cos_ray.bootstrap.entity import build_entity
-
     journal = await build_journal(wiring.logs, database)
-    entities = DedicatedEntities(wiring.namespace, seal(build_entity, wiring))
     stores = PostgresReadSideStores(database)
     await stores.open()
     processes = ReadSideActors(wiring.namespace, wiring.journal.read_side_actors)
     desk = ReadSideDesk(
         read_sides, wiring.shards, stores.controls, stores.offsets, stores.letters, stores.places, processes
     )
-    return IngressParts(Router(entities, journal, SystemClock()), policy, journal, desk, stores)
+    return IngressParts(Router(entities_of(wiring), journal, SystemClock()), policy, journal, desk, stores)
+
+
+def entities_of(wiring: EntityWiring) -> Entities:
+    """The way to entities, wherever they live."""
+    if wiring.is_sharded:
+        from cos_ray.cluster.shard_hosts import ShardHostActors
+
+        return ShardedEntities(ShardHostActors(wiring.namespace))
+    from cos_ray.bootstrap.entity import build_entity
+
+    return DedicatedEntities(wiring.namespace, seal(build_entity, wiring))

@@ -26,3 +26,5 @@ class EntityWiring:
     journal: JournalRecipe
     """Starts the node's journal actor, should there be none."""
     policy: EntityPolicy
+    is_sharded: bool = False
+    """Whether entities live in shard hosts, or each in an actor of its own."""

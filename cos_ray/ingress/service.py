@@ -247,4 +247,5 @@ class Ingress(ReadSideMethods):
             persisted=select_headers(metadata, policy.persisted_headers),
             key=demands.key,
             expected_revision=demands.expected_revision,
+            sent_at=time.time(),
         )
