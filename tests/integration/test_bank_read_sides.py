@@ -48,7 +48,7 @@ class BankSource(MemoryEventSource):
                 if revision % 5 == 0:
                     event = MoneyWithdrawn(amount=1)
                 states[number] = account = handle_event(event, states[number])
-                balance, paid_in, paid_out = self.sums.get(f"a{number}", (0, 0, 0))
+                _balance, paid_in, paid_out = self.sums.get(f"a{number}", (0, 0, 0))
                 self.sums[f"a{number}"] = (
                     account.balance,
                     paid_in + (event.amount if isinstance(event, MoneyDeposited) else 0),
