@@ -125,9 +125,7 @@ async def test_anything_else_does_not_and_says_why(text: str, reason: str) -> No
 
 
 async def test_an_event_the_annotation_does_not_allow_is_not_confirmed() -> None:
-    with pytest.raises(
-        DeliveryFailed, match=r"handle does not take .*google\.protobuf\.Empty"
-    ):
+    with pytest.raises(DeliveryFailed, match=r"handle does not take .*google\.protobuf\.Empty"):
         await handler(Plain).handle(READER, Shard(0), envelope(event=Empty()))
 
 
