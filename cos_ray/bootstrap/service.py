@@ -210,7 +210,8 @@ class _Launch:
         from cos_ray.ingress.service import SERVICER_FUNCTIONS, Ingress
 
         settings, logs = self._settings, self._logs
-        active = [config for config in self._read_sides if self._is_active(config)]
+        active = [config for config in self._read_sides if config.enabled]
+        read_side_ids, actors = tuple(config.read_side_id for config in active), settings.read_sides.actors
         journal = JournalRecipe(
             seal(
                 build_node_journal,
@@ -219,7 +220,8 @@ class _Launch:
                 retention_of(settings, self._read_sides),
                 settings.entities.idempotency_ttl,
             ),
-            tuple(config.read_side_id for config in active),
+            read_side_ids,
+            actors,
         )
         wiring = EntityWiring(
             namespace=cluster.namespace,
@@ -237,9 +239,12 @@ class _Launch:
         for config in active:
             with self._progress.step(f"Starting read side {config.read_side_id}"):
                 target, breaker = read_target(settings, config), breaker_policy(settings.read_sides)
-                read_side = ReadSideWiring(config, target, breaker, shards, database, logs)
-                build = seal(build_manager, read_side)
-                start_read_side(cluster.namespace, config.read_side_id, build)
+                for number in range(actors):
+                    read_side = ReadSideWiring(
+                        config, target, breaker, shards, database, logs, actors, number
+                    )
+                    build = seal(build_manager, read_side)
+                    start_read_side(cluster.namespace, config.read_side_id, build, number)
         policy = IngressPolicy(
             command_timeout=settings.calls.command_timeout.total_seconds(),
             propagated_headers=settings.write_side.propagated_headers,
@@ -259,7 +264,7 @@ class _Launch:
         )
         with self._progress.step("Starting the ingress on Ray Serve"):
             self.cluster_parts.callback(stop_ingress, cluster.namespace)
-            ingress = seal(build_ingress, wiring, database, policy, doors_of(settings))
+            ingress = seal(build_ingress, wiring, database, policy, doors_of(settings), read_side_ids)
             start_ingress(Ingress, ingress, options)
 
     def _start_shard_hosts(self, wiring: EntityWiring) -> None:
@@ -275,11 +280,6 @@ class _Launch:
         keeper = KeeperWiring(wiring.namespace, wiring.shards, entities.shard_actors, build_host, self._logs)
         with self._progress.step("Starting the shard hosts"):
             start_shard_keeper(wiring.namespace, seal(build_shard_keeper, keeper))
-
-    def _is_active(self, config: ReadSideConfig) -> bool:
-        if config.enabled and not config.auto_start:
-            self._progress.note(f"read side {config.read_side_id} is not started: autoStart is false")
-        return config.enabled and config.auto_start
 
 
 def _import_meanwhile(*modules: str) -> None:

@@ -80,7 +80,9 @@ async def build_shard_host(
     clock = SystemClock()
     handler = build_write_handler(wiring.write_handler, wiring.call_timeout, wiring.breaker)
     own_journal = await wiring.journal.build()
-    journal = PublishingJournal(own_journal, ReadSidePokes(wiring.namespace, wiring.journal.read_sides))
+    recipe = wiring.journal
+    pokes = ReadSidePokes(wiring.namespace, recipe.read_sides, recipe.read_side_actors)
+    journal = PublishingJournal(own_journal, pokes)
 
     def activate(entity_id: EntityId) -> Entity:
         shard = shard_of(entity_id, wiring.shards)

@@ -18,6 +18,7 @@ import typer
 from cos_ray import __version__
 from cos_ray.cli import journal_files
 from cos_ray.cli.journal import journal
+from cos_ray.cli.readside import readside
 from cos_ray.domain.errors import ConfigurationError, CosError, StartFailed
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ app.add_typer(config, name="config")
 journal.command("export")(journal_files.export)
 journal.command("import")(journal_files.import_)
 app.add_typer(journal, name="journal")
+app.add_typer(readside, name="readside")
 
 
 def _version(asked: bool) -> None:

@@ -45,6 +45,8 @@ class JournalRecipe:
     build: Callable[[], Awaitable[OwnedJournal]]
     read_sides: tuple[ReadSideId, ...] = ()
     """Whom to tell about new events."""
+    read_side_actors: int = 1
+    """How many processes each of them has."""
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=4000)
@@ -53,7 +55,7 @@ class JournalActor:
 
     def __init__(self, namespace: str, recipe: JournalRecipe) -> None:
         self._build = recipe.build
-        self._publisher: Publisher = ReadSidePokes(namespace, recipe.read_sides)
+        self._publisher: Publisher = ReadSidePokes(namespace, recipe.read_sides, recipe.read_side_actors)
         self._opening: asyncio.Future[OwnedJournal] | None = None
 
     async def append(self, append: Append) -> Offset | CosError:

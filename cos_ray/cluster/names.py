@@ -24,9 +24,9 @@ def journal_actor_name(node_id: str) -> str:
     return f"journal:{node_id}"
 
 
-def read_side_actor_name(read_side: ReadSideId) -> str:
-    """The name of a read side's actor."""
-    return f"read-side:{read_side}"
+def read_side_actor_name(read_side: ReadSideId, number: int = 0) -> str:
+    """The name of one of a read side's actors; the first is called after the read side alone."""
+    return f"read-side:{read_side}:{number}" if number else f"read-side:{read_side}"
 
 
 SHARD_KEEPER = "shard-keeper"

@@ -140,6 +140,39 @@ class ReplicasSilent(CosError):
     """Not all processes that serve clients have confirmed what they were told."""
 
 
+class UnknownReadSide(CosError):
+    """No read side of this name is configured and enabled."""
+
+    def __init__(self, read_side: str) -> None:
+        super().__init__(read_side)
+        self.read_side = read_side
+
+    def __str__(self) -> str:
+        return f"unknown read side {self.read_side}"
+
+
+class WrongShard(CosError):
+    """There is no shard of this number."""
+
+    def __str__(self) -> str:
+        return "wrong shard number provided"
+
+
+class ReadSideUnavailable(CosError):
+    """The process of a read side does not answer, or does not have what it should; try again."""
+
+
+class UnreadableEvent(JournalUnavailable):
+    """The journal holds an event that is none we can read; it is not stepped over by itself."""
+
+    def __init__(self, reason: str, offset: Offset) -> None:
+        super().__init__(reason, offset)
+        self.reason, self.offset = reason, offset
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 class HistoryGap(CosError):
     """The journal shows an event of an entity whose predecessor was never seen: never stepped over."""
 

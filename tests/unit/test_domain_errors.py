@@ -40,6 +40,9 @@ SAMPLES: list[CosError] = [
             errors.ReplicasSilent,
             errors.StartFailed,
             errors.Withdrawn,
+            errors.ReadSideUnavailable,
+            errors.UnknownReadSide,
+            errors.WrongShard,
         )
     ),
 ]

@@ -299,7 +299,6 @@ def test_serving_needs_a_write_handler() -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "instead"),
     [
-        ("COS_READ_SIDE_ACTORS", "2", "1"),
         ("COS_ENCRYPTION_CLASS", "a.B", "leaving it out"),
     ],
 )
