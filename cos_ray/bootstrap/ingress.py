@@ -34,5 +34,5 @@ async def build_ingress(wiring: EntityWiring, database: Database, policy: Ingres
     from cos_ray.bootstrap.entity import build_entity
 
     journal = await build_journal(wiring.logs, database)
-    entities = DedicatedEntities(wiring.namespace, seal(build_entity, wiring))
+    entities = DedicatedEntities(wiring.namespace, seal(build_entity, wiring), wiring.limits, wiring.logs)
     return IngressParts(Router(entities, journal, SystemClock()), policy, journal)

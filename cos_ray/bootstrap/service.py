@@ -24,6 +24,7 @@ from cos_ray.config.read_sides import ReadSideConfig
 from cos_ray.config.settings import Settings
 from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.errors import StartFailed
+from cos_ray.domain.passivation import ProcessLimits
 from cos_ray.domain.types import AcceptedTypes
 from cos_ray.postgres.database import Database, wait_until_reachable
 from cos_ray.postgres.embedded import EmbeddedPostgres
@@ -215,6 +216,9 @@ class _Launch:
             logs=logs,
             journal=journal,
             policy=_entity_policy(settings),
+            limits=ProcessLimits(
+                settings.entities.max_live_actors, settings.entities.idle_after.total_seconds()
+            ),
         )
         for config in active:
             with self._progress.step(f"Starting read side {config.read_side_id}"):
