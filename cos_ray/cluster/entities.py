@@ -6,12 +6,9 @@ import asyncio
 import logging
 from collections import OrderedDict
 from dataclasses import replace
-from typing import Any
-
-from ray.actor import ActorHandle
-from ray.exceptions import RayError
 
 from cos_ray.cluster.entity_actor import EntityBuilder
+from cos_ray.cluster.entity_way import EntityWay
 from cos_ray.cluster.keeper_actor import FoundKeeper, KeeperRecipe
 from cos_ray.domain.errors import EntityLost, EntitySilent, NoRoom
 from cos_ray.domain.ids import EntityId
@@ -60,26 +57,25 @@ class DedicatedEntities:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + command.budget
         try:
-            if not way.actor.done():
-                # Shielded: others wait for the same actor.
-                await asyncio.wait_for(asyncio.shield(way.actor), command.budget)
+            if not way.opening.done():
+                # Shielded: others wait for the same way.
+                await asyncio.wait_for(asyncio.shield(way.opening), command.budget)
                 command = replace(command, budget=max(0.0, deadline - loop.time()))
-            actor = way.actor.result()
+            entity = way.opening.result()
         except asyncio.TimeoutError:
+            if way.is_admitted:
+                raise EntitySilent(command.entity_id) from None
             raise NoRoom(command.entity_id) from None
         except EntityLost as error:
             self._forget(command.entity_id, way)
             logger.info("entity not reached", extra={"entity_id": command.entity_id, "reason": str(error)})
             return TryElsewhere(maybe_stored=False)
         try:
-            return await asyncio.wait_for(_process(actor, command), command.budget + GRACE)
+            return await asyncio.wait_for(entity.process(command), command.budget + GRACE)
         except asyncio.TimeoutError:
             raise EntitySilent(command.entity_id) from None
-        except RayError as error:
-            self._forget(command.entity_id, way)
-            raise EntityLost(_first_line(error)) from error
         except Exception:
-            # Not foreseen; the next command at least looks anew.
+            # Lost, or not foreseen; the next command looks anew.
             self._forget(command.entity_id, way)
             raise
 
@@ -88,18 +84,22 @@ class DedicatedEntities:
         way = self._ways.get(entity_id)
         if way is None:
             way = self._ways[entity_id] = _Way()
-            way.actor = asyncio.get_running_loop().create_task(self._found(entity_id, way))
+            way.opening = asyncio.get_running_loop().create_task(self._open(entity_id, way))
         self._ways.move_to_end(entity_id)
         self._used.add(entity_id)
         if self._telling is None or self._telling.done():
             self._telling = asyncio.get_running_loop().create_task(self._tell_the_keeper())
         return way
 
-    async def _found(self, entity_id: EntityId, way: _Way) -> ActorHandle[Any]:
+    async def _open(self, entity_id: EntityId, way: _Way) -> EntityWay:
         while way.commands:
             actor = await self._keeper.admit(entity_id)
             if actor is not None:
-                return actor
+                way.is_admitted = True
+                entity = await EntityWay.to(actor)
+                # Passivated or dead: the next command need not find out.
+                entity.when_cut(lambda: self._forget(entity_id, way))
+                return entity
         self._forget(entity_id, way)
         raise EntityLost("no one waits for it")
 
@@ -125,26 +125,13 @@ class DedicatedEntities:
 class _Way:
     """The way to one entity."""
 
-    __slots__ = ("actor", "commands", "used_at")
+    __slots__ = ("commands", "is_admitted", "opening", "used_at")
 
-    actor: asyncio.Task[ActorHandle[Any]]
+    opening: asyncio.Task[EntityWay]
 
     def __init__(self) -> None:
         self.commands = 0
         """How many wait for it or for an answer."""
+        self.is_admitted = False
+        """Whether the entity's process runs, or is being started."""
         self.used_at = asyncio.get_running_loop().time()
-
-
-async def _process(actor: ActorHandle[Any], command: Command) -> Reply:
-    call = actor.process.remote(command)
-    try:
-        reply: Reply = await call
-        return reply
-    except asyncio.CancelledError:
-        # No one waits for it any more: if it has not begun, it need not.
-        actor.withdraw.remote(command.command_id)
-        raise
-
-
-def _first_line(error: RayError) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import ray
 from ray.actor import exit_actor
 
+from cos_ray.cluster.wire import Address, Door
 from cos_ray.domain.ids import CommandId, EntityId
 from cos_ray.domain.messages import Command, Reply, TryElsewhere
 from cos_ray.system_clock import SystemClock
@@ -29,16 +30,17 @@ class EntityActor:
 
     def __init__(self, entity_id: EntityId, build: EntityBuilder) -> None:
         self._resident = Resident(build(entity_id), SystemClock())
+        self._door = Door({"process": self._resident.process, "withdraw": self.withdraw})
+
+    async def door(self) -> Address:
+        """Where `process` and `withdraw` are called at a fraction of the cost."""
+        return await self._door.address(ray.util.get_node_ip_address())
 
     async def process(self, command: Command) -> Reply:
-        """Run the command when its turn comes."""
-        was_leaving = self._resident.is_leaving
+        """Run the command when its turn comes; a process that gives its commands back ends with it."""
         reply = await self._resident.process(command)
-        if isinstance(reply, TryElsewhere) and not was_leaving:
-            # A copy that keeps losing to another leaves, once its running commands are done; the name,
-            # if it is this one's, is free then. The caller sees the end and asks again. Never by a
-            # call to itself: Ray waits for such a call before it ends the process, for ever.
-            exit_actor()
+        if isinstance(reply, TryElsewhere):
+            await self.end()
         return reply
 
     async def withdraw(self, command_id: CommandId) -> None:
@@ -48,10 +50,20 @@ class EntityActor:
     async def passivate(self, after: float) -> float:
         """End, if it has rested for so many seconds; else how long it has."""
         rested = self._resident.leave(after)
-        if rested is not None:
-            return rested
-        exit_actor()
-        raise AssertionError("it raises")
+        if rested is None:
+            await self.end()
+        return rested or 0.0
+
+    async def end(self) -> None:
+        """
+        End, once running commands are done, if this copy gives its commands back: it keeps losing to another.
+
+        The name, if it is this one's, is free then. To be called by whom a command is given back to by
+        wire. The actor must not call itself: Ray waits for such a call before it ends the process, for ever.
+        """
+        if self._resident.is_leaving:
+            await self._resident.at_rest()
+            exit_actor()
 
     async def pid(self) -> int:
         """This process's id."""

@@ -35,6 +35,9 @@ def ray_environment(
         # What actors log is shown by the launcher, which need not be a terminal.
         "RAY_COLOR_PREFIX": "0",
         "OMP_NUM_THREADS": "1",
+        # What Ray would note of every call, for its dashboard and its logs.
+        "RAY_task_events_report_interval_ms": "0",
+        "RAY_event_stats": "0",
         # Started by `uv run`, Ray would start each worker through it again.
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         # Ray and Postgres are forked from processes that use gRPC.

@@ -7,6 +7,8 @@ once it is leaving. A command that comes too late is given back unstarted.
 
 from __future__ import annotations
 
+import asyncio
+
 from cos_ray.domain.ids import CommandId
 from cos_ray.domain.messages import Command, Reply, TryElsewhere
 from cos_ray.ports import Clock
@@ -25,17 +27,22 @@ class Resident:
         self._in_progress = 0
         self._used_at = clock.monotonic() + FIRST_COMMAND_WITHIN
         self._is_leaving = False
+        self._at_rest = asyncio.Event()
+        self._at_rest.set()
 
     async def process(self, command: Command) -> Reply:
         """Let the entity run the command; TryElsewhere if it is leaving."""
         if self._is_leaving:
             return TryElsewhere(maybe_stored=False)
         self._in_progress += 1
+        self._at_rest.clear()
         try:
             reply = await self._entity.process(command)
         finally:
             self._in_progress -= 1
             self._used_at = self._clock.monotonic()
+            if not self._in_progress:
+                self._at_rest.set()
         # A copy that keeps losing to another leaves: so it takes nothing in any more.
         self._is_leaving |= isinstance(reply, TryElsewhere)
         return reply
@@ -56,6 +63,10 @@ class Resident:
             return rested
         self._is_leaving = True
         return None
+
+    async def at_rest(self) -> None:
+        """Return when no command is in progress."""
+        await self._at_rest.wait()
 
     @property
     def is_leaving(self) -> bool:

@@ -112,7 +112,7 @@ class Cluster:
 
 def router_of(wiring: EntityWiring, journal: PostgresJournal) -> Router:
     """What an ingress replica has."""
-    entities = DedicatedEntities(wiring.namespace, seal(build_entity, wiring))
+    entities = DedicatedEntities(wiring.namespace, seal(build_entity, wiring), wiring.limits, wiring.logs)
     return Router(entities, journal, SystemClock())
 
 
