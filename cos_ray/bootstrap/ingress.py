@@ -35,4 +35,5 @@ async def build_ingress(wiring: EntityWiring, database: Database, policy: Ingres
 
     journal = await build_journal(wiring.logs, database)
     entities = DedicatedEntities(wiring.namespace, seal(build_entity, wiring), wiring.limits, wiring.logs)
+    entities.prepare()
     return IngressParts(Router(entities, journal, SystemClock()), policy, journal)

@@ -43,6 +43,10 @@ class DedicatedEntities:
         self._used: set[EntityId] = set()
         self._telling: asyncio.Task[None] | None = None
 
+    def prepare(self) -> None:
+        """Have the keeper started before the first command wants it."""
+        self._keeper.prepare()
+
     async def ask(self, command: Command) -> Reply:
         """Hand the command to the entity's actor. Raises EntityLost, EntitySilent and NoRoom."""
         way = self._way(command.entity_id)

@@ -93,6 +93,10 @@ class FoundKeeper:
             raise answer
         return answer
 
+    def prepare(self) -> None:
+        """Start it if need be, and do not wait for it."""
+        self._finding()
+
     def used(self, entity_ids: Sequence[EntityId]) -> None:
         """Like `Keeper.used`; not waited for."""
         finding = self._actor

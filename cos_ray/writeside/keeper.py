@@ -80,6 +80,10 @@ class Homes(Protocol):
         """How many processes are worth starting at the same time."""
         ...
 
+    async def warm(self, node: NodeId, most: int) -> None:
+        """Have more processes ready on the node that entities can be given; fewer, if so many are of no use."""
+        ...
+
 
 class Keeper:
     """Admits entities to memory, first come first served."""
@@ -98,6 +102,8 @@ class Keeper:
         self._news = asyncio.Event()
         self._counted = asyncio.Event()
         self._complained_at = float("-inf")
+        self._used_up: Counter[NodeId] = Counter()
+        """Processes that were ready and are so no longer, by what is known."""
 
     async def run(self) -> None:
         """Work, until cancelled."""
@@ -176,11 +182,15 @@ class Keeper:
         return lacking
 
     async def _start(self, entity_id: EntityId, living: _Living, place: _Place) -> None:
+        is_new = not living.is_known
         try:
             home = await self._homes.start(entity_id, living.node)
+            living.is_known = True
             self._places.pop(entity_id, None)
             place.home.set_result(home)
             await self._homes.up(home)
+            if is_new:
+                self._used_up[living.node] += 1
         except EntityLost as error:
             self._forget(entity_id, living)
             self._places.pop(entity_id, None)
@@ -229,6 +239,17 @@ class Keeper:
             # Places whose owners have gone must not be taken for a want of room.
             self._news.set()
             await self.passivate_idle()
+            await self._warm()
+
+    async def _warm(self) -> None:
+        """Make up for the processes that entities have got, when there is time."""
+        if self._starting or self._places:
+            return
+        used_up, self._used_up = self._used_up, Counter()
+        for node, number in used_up.items():
+            room = self._bounds.get(node, 0) - sum(living.node == node for living in self._live.values())
+            if room > 0:
+                await self._homes.warm(node, min(number, room))
 
     async def passivate_idle(self) -> None:
         """Passivate those that have rested long enough."""
@@ -279,6 +300,9 @@ class Keeper:
         bounds, present = await asyncio.gather(self._homes.bounds(), self._homes.census())
         self._starts_at_once = max(1, await self._homes.starts_at_once())
         most = self._limits.most_per_node
+        for node in bounds.keys() - self._bounds.keys():
+            # The first time: all that is of use.
+            self._used_up[node] += bounds[node]
         self._bounds = bounds if most is None else dict.fromkeys(bounds, most)
         for entity_id, living in list(self._live.items()):
             is_settled = living.since < begun and entity_id not in self._starting and not living.is_leaving
@@ -286,7 +310,7 @@ class Keeper:
                 self._forget(entity_id, living)
         for entity_id, node in present.items():
             living = self._live.setdefault(entity_id, _Living(node, begun))
-            living.node = node
+            living.node, living.is_known = node, True
         self._counted.set()
         self._news.set()
 
@@ -294,12 +318,14 @@ class Keeper:
 class _Living:
     """An entity that has a process, or is given one."""
 
-    __slots__ = ("is_leaving", "node", "since", "used_at")
+    __slots__ = ("is_known", "is_leaving", "node", "since", "used_at")
 
     def __init__(self, node: NodeId, since: float) -> None:
         self.node = node
         self.since = since
         self.used_at = since
+        self.is_known = False
+        """Whether it has been started, or counted."""
         self.is_leaving = False
 
 

@@ -33,6 +33,7 @@ class FakeHomes:
         self.busy: set[EntityId] = set()
         self.rested: dict[EntityId, float] = {}
         self.broken: set[EntityId] = set()
+        self.warmed: list[tuple[NodeId, int]] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -66,6 +67,9 @@ class FakeHomes:
 
     async def starts_at_once(self) -> int:
         return self.starts
+
+    async def warm(self, node: NodeId, most: int) -> None:
+        self.warmed.append((node, most))
 
 
 class Rig:
@@ -239,3 +243,19 @@ async def test_too_many_are_told_of_once_a_minute_with_the_other_placement(
             assert await rig.admitted(EntityId(str(number)))
         told = [record for record in caplog.records if "COS_ENTITY_PLACEMENT=sharded" in record.message]
         assert len(told) == 2
+
+
+async def test_processes_that_were_used_up_are_made_up_for_when_there_is_time() -> None:
+    async with Rig(FakeHomes({N1: 5})).running() as rig:
+        await rig.clock.pass_time(1.1)
+        assert rig.homes.warmed == [(N1, 5)]
+        rig.homes.gate.clear()
+        for entity_id in (A, B):
+            assert await rig.admitted(entity_id)
+        assert len(rig.homes.warmed) == 1
+        rig.homes.gate.set()
+        await rig.clock.pass_time(1.1)
+        assert rig.homes.warmed[1:] == [(N1, 2)]
+        # The way to one that is there already takes no process.
+        assert await rig.admitted(A, within=1.1)
+        assert len(rig.homes.warmed) == 2
