@@ -81,7 +81,7 @@ class Homes(Protocol):
         ...
 
     async def warm(self, node: NodeId, most: int) -> None:
-        """Have more processes ready on the node that entities can be given; fewer, if so many are of no use."""
+        """Have more processes ready on the node for entities to come; fewer, if so many are of no use."""
         ...
 
 
