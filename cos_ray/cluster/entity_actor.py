@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 
 import ray
 from ray.actor import exit_actor
 
+from cos_ray.cluster.quiet_worker import keep_quiet
 from cos_ray.cluster.wire import Address, Door
 from cos_ray.domain.ids import CommandId, EntityId
 from cos_ray.domain.messages import Command, Reply, TryElsewhere
@@ -31,9 +33,13 @@ class EntityActor:
     def __init__(self, entity_id: EntityId, build: EntityBuilder) -> None:
         self._resident = Resident(build(entity_id), SystemClock())
         self._door = Door({"process": self._resident.process, "withdraw": self.withdraw})
+        self._quiet: asyncio.Task[None] | None = None
 
     async def door(self) -> Address:
         """Where `process` and `withdraw` are called at a fraction of the cost."""
+        if self._quiet is None:
+            # From now on, commands come by wire.
+            self._quiet = asyncio.get_running_loop().create_task(keep_quiet())
         return await self._door.address(ray.util.get_node_ip_address())
 
     async def process(self, command: Command) -> Reply:
@@ -62,6 +68,9 @@ class EntityActor:
         wire. The actor must not call itself: Ray waits for such a call before it ends the process, for ever.
         """
         if self._resident.is_leaving:
+            if self._quiet is not None:
+                # Its last calls need not wait.
+                self._quiet.cancel()
             await self._resident.at_rest()
             exit_actor()
 

@@ -54,7 +54,12 @@ def ray_environment(
 
 def _preloaded(handler_module: str) -> dict[str, str]:
     """Modules that each new worker imports before it is given an entity: half of its start."""
-    modules = ("cos_ray.cluster.entity_actor", handler_module, "cos_ray.cluster.journal_actor")
+    modules = (
+        "cos_ray.cluster.quiet_worker_preload",
+        "cos_ray.cluster.entity_actor",
+        handler_module,
+        "cos_ray.cluster.journal_actor",
+    )
     return {"RAY_preload_python_modules": ",".join(modules)}
 
 

@@ -176,11 +176,16 @@ class NodeJournal:
 
     async def _open(self) -> Wire:
         try:
-            actor = await asyncio.to_thread(self._find_or_start)
-            address = await asyncio.wait_for(_address(actor), OPEN_WITHIN)
+            address = await asyncio.wait_for(self._address(), OPEN_WITHIN)
         except (RayError, asyncio.TimeoutError) as error:
             raise WireCut(repr(error)) from error
         return await Wire.to(address)
+
+    async def _address(self) -> Address:
+        # Ray asks its head node and blocks meanwhile: not in this loop.
+        actor = await asyncio.to_thread(self._find_or_start)
+        address: Address = await actor.door.remote()
+        return address
 
     def _find_or_start(self) -> ActorHandle[Any]:
         node_id = ray.get_runtime_context().get_node_id()
@@ -199,8 +204,3 @@ class NodeJournal:
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
         ).remote(self._namespace, self._recipe)
         return handle
-
-
-async def _address(actor: ActorHandle[Any]) -> Address:
-    address: Address = await actor.door.remote()
-    return address

@@ -18,8 +18,8 @@ from tests.cluster.conftest import Cluster
 from tests.cluster.ledger import new_command
 from tests.journal_kit import until
 
-BOUND = 3
-MANY = [EntityId(f"many-{number}") for number in range(5)]
+BOUND = 2
+MANY = [EntityId(f"many-{number}") for number in range(4)]
 A, B = EntityId("a"), EntityId("b")
 
 
@@ -46,9 +46,9 @@ async def test_with_more_entities_than_the_bound_nothing_is_lost_or_doubled(
             await asyncio.sleep(0.2)
 
     watching = asyncio.create_task(watch())
-    async with cluster.under_load(MANY, 5, chance) as load:
+    async with cluster.under_load(MANY, 4, chance) as load:
         for entity_id in MANY:
-            await load.go_on(2, entity_id)
+            await load.go_on(1, entity_id)
     watching.cancel()
     assert max(seen) == BOUND
     endings = Counter(call.ending for call in load.calls)
@@ -100,8 +100,8 @@ async def test_with_the_keeper_killed_under_load_the_bound_holds_and_nothing_is_
     cluster: Cluster, chance: random.Random
 ) -> None:
     within(cluster, most_per_node=BOUND)
-    async with cluster.under_load(MANY, 4, chance) as load:
-        await load.go_on(4)
+    async with cluster.under_load(MANY, 3, chance) as load:
+        await load.go_on(3)
         (await cluster.one("entity-keeper")).kill()
         for entity_id in MANY:
             await load.go_on(1, entity_id)
