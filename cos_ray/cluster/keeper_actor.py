@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,7 @@ class KeeperActor:
         self._keeper = Keeper(processes, recipe.limits, SystemClock())
         # Begun here and not by a call: after a restart Ray runs the constructor only.
         self._running = asyncio.get_running_loop().create_task(self._keeper.run())
+        self._running.add_done_callback(_end)
 
     async def admit(self, entity_id: EntityId) -> ActorHandle[Any] | EntityLost | None:
         """Like `Keeper.admit`."""
@@ -68,6 +70,13 @@ class KeeperActor:
     async def used(self, entity_ids: Sequence[EntityId]) -> None:
         """Like `Keeper.used`."""
         self._keeper.used(entity_ids)
+
+
+def _end(running: asyncio.Task[None]) -> None:
+    """A keeper that no longer works must not look as if it did: Ray starts it anew."""
+    if not running.cancelled():
+        logger.error("entity keeper ended", exc_info=running.exception())
+        os._exit(1)
 
 
 class FoundKeeper:
