@@ -25,6 +25,7 @@ from cos_ray.domain.messages import (
     Remembered,
     Reply,
 )
+from cos_ray.domain.placement import Assignment, HostId
 
 
 class Clock(Protocol):
@@ -161,6 +162,38 @@ class Entities(Protocol):
         without, EntitySilent when no reply came within the command's budget, and NoRoom when
         the entity could not be woken within it.
         """
+        ...
+
+
+class ShardHosts(Protocol):
+    """The processes that are home to shards, as who tends them reaches them. Raises EntityLost throughout."""
+
+    async def names(self) -> Sequence[HostId]:
+        """All there are, whether they answer or not."""
+        ...
+
+    async def seats(self) -> int:
+        """How many there should be, as the cluster is now."""
+        ...
+
+    async def start(self, host: HostId, assignment: Assignment) -> None:
+        """Start a process for it; returns before it has started."""
+        ...
+
+    async def tell(self, host: HostId, assignment: Assignment | None) -> Assignment:
+        """Let it go by this assignment unless it knows a newer one; the one it goes by."""
+        ...
+
+    async def retire(self, host: HostId) -> None:
+        """Let it end what it has begun, and end itself."""
+        ...
+
+
+class Neighbours(Protocol):
+    """Shard hosts among each other."""
+
+    async def release(self, host: HostId, assignment: Assignment, shards: Collection[Shard]) -> None:
+        """Return when the host no longer runs anything in these shards. Raises EntityLost."""
         ...
 
 

@@ -9,11 +9,12 @@ from cos_ray.bootstrap.wiring import EntityWiring
 from cos_ray.cluster.entities import DedicatedEntities
 from cos_ray.cluster.sealed import seal
 from cos_ray.ingress.service import IngressPolicy
-from cos_ray.ports import EntityGateway
+from cos_ray.ports import Entities, EntityGateway
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.system_clock import SystemClock
 from cos_ray.writeside.router import Router
+from cos_ray.writeside.sharded_entities import ShardedEntities
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,18 @@ class IngressParts:
 
 async def build_ingress(wiring: EntityWiring, database: Database, policy: IngressPolicy) -> IngressParts:
     """A router to the entities, and a journal of the replica's own for questions."""
+    journal = await build_journal(wiring.logs, database)
+    return IngressParts(Router(entities_of(wiring), journal, SystemClock()), policy, journal)
+
+
+def entities_of(wiring: EntityWiring) -> Entities:
+    """The way to entities, wherever they live."""
+    if wiring.is_sharded:
+        from cos_ray.cluster.shard_hosts import ShardHostActors
+
+        return ShardedEntities(ShardHostActors(wiring.namespace))
     from cos_ray.bootstrap.entity import build_entity
 
-    journal = await build_journal(wiring.logs, database)
     entities = DedicatedEntities(wiring.namespace, seal(build_entity, wiring), wiring.limits, wiring.logs)
     entities.prepare()
-    return IngressParts(Router(entities, journal, SystemClock()), policy, journal)
+    return entities

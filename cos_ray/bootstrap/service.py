@@ -21,9 +21,10 @@ from cos_ray.bootstrap.stopping import BoundedStop, StopSignals
 from cos_ray.bootstrap.targets import breaker_policy, read_target, write_target
 from cos_ray.cluster.environment import ray_environment
 from cos_ray.config.read_sides import ReadSideConfig
-from cos_ray.config.settings import Settings
+from cos_ray.config.settings import Placement, Settings
 from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.errors import StartFailed
+from cos_ray.domain.live_limits import LiveLimits
 from cos_ray.domain.passivation import ProcessLimits
 from cos_ray.domain.types import AcceptedTypes
 from cos_ray.postgres.database import Database, wait_until_reachable
@@ -33,6 +34,7 @@ from cos_ray.postgres.shard_count import shards_of_database
 from cos_ray.telemetry.logs import LogSettings
 
 if TYPE_CHECKING:  # Ray reads the environment when it is imported: not before it is set.
+    from cos_ray.bootstrap.wiring import EntityWiring
     from cos_ray.cluster.runtime import RayCluster
 
 DATABASE_PATIENCE = timedelta(seconds=60)
@@ -219,7 +221,10 @@ class _Launch:
             limits=ProcessLimits(
                 settings.entities.max_live_actors, settings.entities.idle_after.total_seconds()
             ),
+            is_sharded=settings.entities.placement is Placement.SHARDED,
         )
+        if wiring.is_sharded:
+            self._start_shard_hosts(wiring)
         for config in active:
             with self._progress.step(f"Starting read side {config.read_side_id}"):
                 target, breaker = read_target(settings, config), breaker_policy(settings.read_sides)
@@ -244,6 +249,20 @@ class _Launch:
         with self._progress.step("Starting the ingress on Ray Serve"):
             self.cluster_parts.callback(stop_ingress, cluster.namespace)
             start_ingress(Ingress, seal(build_ingress, wiring, database, policy), options)
+
+    def _start_shard_hosts(self, wiring: EntityWiring) -> None:
+        from cos_ray.bootstrap.shard_host import KeeperWiring, build_shard_host, build_shard_keeper
+        from cos_ray.cluster.sealed import seal
+        from cos_ray.cluster.shard_keeper_actor import start_shard_keeper
+
+        entities = self._settings.entities
+        limits = LiveLimits(
+            entities.idle_after.total_seconds(), entities.most_live_entities, entities.most_live_octets
+        )
+        build_host = seal(build_shard_host, wiring, limits)
+        keeper = KeeperWiring(wiring.namespace, wiring.shards, entities.shard_actors, build_host, self._logs)
+        with self._progress.step("Starting the shard hosts"):
+            start_shard_keeper(wiring.namespace, seal(build_shard_keeper, keeper))
 
     def _is_active(self, config: ReadSideConfig) -> bool:
         if config.enabled and not config.auto_start:

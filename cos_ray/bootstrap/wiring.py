@@ -31,3 +31,5 @@ class EntityWiring:
     policy: EntityPolicy
     limits: ProcessLimits = _AS_MEMORY_ALLOWS
     """How many entities may have a process, and for how long."""
+    is_sharded: bool = False
+    """Whether entities live in shard hosts, or each in an actor of its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cos_ray.domain.ids import EntityId, ReadSideId
+from cos_ray.domain.placement import HostId
 
 LAUNCHER = "launcher"
 """The name of the actor that is there as long as a service's launcher is."""
@@ -32,3 +33,19 @@ def journal_actor_name(node_id: str) -> str:
 def read_side_actor_name(read_side: ReadSideId) -> str:
     """The name of a read side's actor."""
     return f"read-side:{read_side}"
+
+
+SHARD_KEEPER = "shard-keeper"
+"""The name of the actor that looks after the shard hosts."""
+
+_SHARD_HOST = "shard-host:"
+
+
+def shard_host_actor_name(host: HostId) -> str:
+    """The name of a shard host's actor."""
+    return f"{_SHARD_HOST}{host}"
+
+
+def host_of_actor_name(name: str) -> HostId | None:
+    """Which shard host has this name; None if it is no shard host's."""
+    return HostId(name.removeprefix(_SHARD_HOST)) if name.startswith(_SHARD_HOST) else None

@@ -14,7 +14,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from cos_ray.cluster.names import LAUNCHER, namespace_of
+from cos_ray.cluster.names import LAUNCHER, SHARD_KEEPER, namespace_of
 from cos_ray.domain.errors import StartFailed
 
 logger = logging.getLogger(__name__)
@@ -82,8 +82,9 @@ def stop_actors(cluster: RayCluster, drain: timedelta) -> None:
     ray.wait(stopping, num_returns=len(stopping), timeout=drain.total_seconds()) if stopping else None
     deadline = time.monotonic() + ENDED_WITHIN
     while actors and time.monotonic() < deadline:
-        # Entities come first: one that is in the middle of an append starts a journal actor anew.
-        for name in sorted(actors):
+        # The keeper of the shard hosts comes first, for it replaces them; then entities: one that is in
+        # the middle of an append starts a journal actor anew.
+        for name in sorted(actors, key=lambda name: (name != SHARD_KEEPER, name)):
             ray.kill(actors[name])
         time.sleep(0.05)
         actors = _actors(cluster)

@@ -11,13 +11,12 @@ from difflib import get_close_matches
 
 from cos_ray.config.complaints import complaint
 from cos_ray.config.environment import CONFIG
-from cos_ray.config.settings import Placement, ServerProtocol, Settings, WriteSide, groups
+from cos_ray.config.settings import ServerProtocol, Settings, WriteSide, groups
 
 IGNORED = {"COS_DEPLOYMENT_MODE", "COS_REPLICA_COUNT", "POD_IP", "COS_KUBERNETES_APP_LABEL"}
 """CoS's variables for forming a cluster, which Ray does here."""
 
 WITHOUT_EFFECT = {
-    "COS_SHARD_ACTORS",
     "OTEL_JAVAAGENT_ENABLED",
 }
 """Variables of what is still to come, that do no harm to go without."""
@@ -80,12 +79,6 @@ def unsupported(settings: Settings) -> list[str]:
             "COS_DESCRIPTOR_SETS",
             ",".join(map(str, service.descriptor_sets)),
             "leaving it out",
-        ),
-        (
-            settings.entities.placement is not Placement.DEDICATED,
-            "COS_ENTITY_PLACEMENT",
-            "sharded",
-            "dedicated",
         ),
         (settings.read_sides.actors > 1, "COS_READ_SIDE_ACTORS", str(settings.read_sides.actors), "1"),
         (settings.subscriptions.enabled, "COS_SUBSCRIPTION_ENABLED", "true", "false"),

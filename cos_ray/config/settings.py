@@ -282,7 +282,13 @@ class Entities(Group):
     max_live_actors: Count | None = Field(None, alias="COS_MAX_LIVE_ENTITY_ACTORS")
     """The most entities alive on one node with dedicated placement; unset: what its memory allows."""
     shard_actors: Annotated[int, Field(ge=1, le=10_000)] | None = Field(None, alias="COS_SHARD_ACTORS")
-    """How many processes hold entities with sharded placement; unset: one for each CPU of the cluster."""
+    """How many processes hold entities with sharded placement; unset: one for two CPUs of the cluster."""
+    most_live_entities: Count = Field(100_000, alias="COS_SHARD_MAX_ENTITIES")
+    """The most entities awake in one of these processes; those used longest ago make room."""
+    most_live_octets: Annotated[int, Field(ge=1_000_000, le=10**12)] = Field(
+        512 * 1024 * 1024, alias="COS_SHARD_MAX_BYTES"
+    )
+    """The most bytes that the states of awake entities take in one of these processes; likewise."""
     idle_after: Duration = Field(timedelta(minutes=2), alias="COS_PASSIVATION_IDLE_AFTER")
     """How long an entity may rest before it is passivated."""
     waiting_commands: Annotated[int, Field(ge=1, le=10_000)] = Field(500, alias="COS_MAX_WAITING_COMMANDS")

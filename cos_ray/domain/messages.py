@@ -86,6 +86,8 @@ class Command:
     """The same key again gives the reply it gave before, and runs nothing."""
     expected_revision: Revision | None = None
     """The revision the entity must be at for the command to run; 0: it must not exist."""
+    sent_at: float = 0.0
+    """When it was taken in, in seconds since 1970 by the clock of the ingress; 0: not known."""
 
 
 @dataclass(frozen=True, slots=True)

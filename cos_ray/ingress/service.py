@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -221,4 +222,5 @@ class Ingress:
             persisted=select_headers(metadata, policy.persisted_headers),
             key=demands.key,
             expected_revision=demands.expected_revision,
+            sent_at=time.time(),
         )

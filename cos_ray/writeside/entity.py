@@ -37,7 +37,7 @@ from cos_ray.domain.evolution import (
     unborn,
 )
 from cos_ray.domain.expectations import fault_of_revision
-from cos_ray.domain.ids import CommandId, EntityId, Shard
+from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Shard
 from cos_ray.domain.messages import (
     Accepted,
     Append,
@@ -59,11 +59,16 @@ logger = logging.getLogger(__name__)
 CONFLICTS_PER_COMMAND = 2
 """How often a command may lose its revision to another copy before this copy gives it back."""
 
-CONTESTED_FOR = 60.0
+CLOCKS_APART = 10.0
 """
-Seconds after a conflict in which every command is looked up in the journal before it runs: the
-other copy may have been given it too. Far longer than any command lives.
+Seconds by which the clocks of two nodes may differ at the most.
+
+A command may have been stored by another copy of the entity if it was sent before the newest event
+that was read from the journal; then it is looked up before it runs.
 """
+
+OWN_OCTETS = 1500
+"""What an entity takes beside its state (measured, with what its home keeps of it)."""
 
 _ANYTHING = EntityPolicy()
 
@@ -72,6 +77,20 @@ _Answer = TypeVar("_Answer")
 
 class Entity:
     """Holds one entity's state and runs its commands, strictly one after the other."""
+
+    # A process may be home to a hundred thousand.
+    __slots__ = (
+        "_clock",
+        "_entity_id",
+        "_handler",
+        "_journal",
+        "_keys",
+        "_mailbox",
+        "_read_up_to",
+        "_shard",
+        "_state",
+        "_types",
+    )
 
     def __init__(
         self,
@@ -90,9 +109,10 @@ class Entity:
         self._types = policy.accepted_types
         self._mailbox = Mailbox(policy.waiting_commands)
         self._keys = KnownKeys()
+        # The newest state known to be in the journal; None until recovered.
         self._state: EntityState | None = None
-        """The newest state known to be in the journal; None until recovered."""
-        self._contested_until = 0.0
+        # When the newest event was made that was read from the journal, and not appended here.
+        self._read_up_to = float("-inf")
 
     async def process(self, command: Command) -> Reply:
         """Run the command when its turn comes. Every foreseen end is a reply; nothing of it is raised."""
@@ -107,19 +127,26 @@ class Entity:
         """Drop the command if it has not begun: its client has gone."""
         self._mailbox.withdraw(command_id)
 
+    @property
+    def octets(self) -> int:
+        """About how many bytes of memory the entity takes."""
+        state = 0 if self._state is None else len(self._state.state)
+        return OWN_OCTETS + state + self._keys.octets
+
     async def _run(self, command: Command, deadline: float) -> Reply:
         maybe_stored = command.maybe_stored
         look_up = maybe_stored
         conflicts = 0
         while True:
             try:
-                return await self._try(command, deadline, look_up or self._is_contested())
+                return await self._try(command, deadline, look_up)
             except (RevisionConflict, KeyKnown) as error:
                 logger.warning(
                     "entity may have another writer",
                     extra={"entity_id": self._entity_id, "reason": repr(error)},
                 )
-                self._contested_until = self._clock.monotonic() + CONTESTED_FOR
+                # The other copy may have been given this command, too.
+                look_up = True
                 conflicts += 1
                 if conflicts == CONFLICTS_PER_COMMAND:
                     return TryElsewhere(maybe_stored)
@@ -135,11 +162,21 @@ class Entity:
             # The other copy may have gone further than what is remembered here.
             self._state = None
             self._keys.forget()
-        if look_up or command.key is not None:
-            earlier = await self._earlier_reply(command, deadline, look_up)
+        if command.key is not None:
+            earlier = await self._reply_to_key(command.key, deadline, look_up)
             if earlier is not None:
                 return earlier
         state = await self._expected_state(command, deadline)
+        if look_up or self._may_hold(command):
+            # Only now that the state is read: what is stored hereafter is not in it, and makes a conflict.
+            by_this = self._journal.stored_by(self._entity_id, command.command_id)
+            stored = await self._in_time(by_this, deadline)
+            if stored is not None:
+                return Accepted(state_after(stored))
+        return await self._run_on(state, command, deadline)
+
+    async def _run_on(self, state: EntityState, command: Command, deadline: float) -> Reply:
+        """Let the handler decide, and store what it decides."""
         fault = fault_of_revision(command.expected_revision, state.meta.revision)
         if fault is not None:
             return Refused(fault)
@@ -155,23 +192,17 @@ class Entity:
             case unreachable:
                 assert_never(unreachable)
 
-    async def _earlier_reply(self, command: Command, deadline: float, look_up: bool) -> Reply | None:
-        """What the command, or another one with its key, was answered with; None if it is new."""
-        key = command.key
-        if key is not None:
-            if not (look_up or self._keys.are_read):
-                await self._in_time(self._read_keys(), deadline)
-            if not self._keys.is_new(key):
-                remembered = await self._in_time(self._journal.remembered(self._entity_id, key), deadline)
-                if remembered is not None:
-                    state = state_remembered(self._entity_id, remembered)
-                    return Accepted(state) if state else Refused(no_longer_there(key))
-        if look_up:
-            by_this = self._journal.stored_by(self._entity_id, command.command_id)
-            stored = await self._in_time(by_this, deadline)
-            if stored is not None:
-                return Accepted(state_after(stored))
-        return None
+    async def _reply_to_key(self, key: IdempotencyKey, deadline: float, look_up: bool) -> Reply | None:
+        """What a command with this key was answered with; None if there was none."""
+        if not (look_up or self._keys.are_read):
+            await self._in_time(self._read_keys(), deadline)
+        if self._keys.is_new(key):
+            return None
+        remembered = await self._in_time(self._journal.remembered(self._entity_id, key), deadline)
+        if remembered is None:
+            return None
+        state = state_remembered(self._entity_id, remembered)
+        return Accepted(state) if state else Refused(no_longer_there(key))
 
     async def _expected_state(self, command: Command, deadline: float) -> EntityState:
         """The newest state; before a command is refused for its revision, as the journal has it."""
@@ -200,7 +231,11 @@ class Entity:
     async def _newest_state(self) -> EntityState:
         """The newest row's resulting state is the entity's state: no handler is asked."""
         newest = await self._journal.newest(self._entity_id)
-        return state_after(newest) if newest else unborn(self._entity_id)
+        if newest is None:
+            return unborn(self._entity_id)
+        date = newest.meta.date
+        self._read_up_to = max(self._read_up_to, date.timestamp() if date else float("inf"))
+        return state_after(newest)
 
     async def _fold(
         self, events: tuple[Packed, ...], prior: EntityState, command: Command, deadline: float
@@ -250,8 +285,9 @@ class Entity:
         self._state = state_after(envelopes[-1]) if envelopes else prior
         return self._state
 
-    def _is_contested(self) -> bool:
-        return self._clock.monotonic() < self._contested_until
+    def _may_hold(self, command: Command) -> bool:
+        """Whether what was read from the journal may hold what the command led to elsewhere."""
+        return self._read_up_to >= command.sent_at - CLOCKS_APART
 
     async def _in_time(self, question: Awaitable[_Answer], deadline: float) -> _Answer:
         """The journal's answer to a question that costs nothing to give up. Raises OutOfTime."""

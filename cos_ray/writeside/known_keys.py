@@ -23,6 +23,8 @@ MOST_HELD = 2 * MOST_READ
 class KnownKeys:
     """The keys of one entity."""
 
+    __slots__ = ("_known", "_too_many")
+
     def __init__(self) -> None:
         # Their hashes: of two keys with one hash, the journal knows which it has.
         self._known: set[int] | None = None
@@ -32,6 +34,11 @@ class KnownKeys:
     def are_read(self) -> bool:
         """Whether there is nothing to be gained from reading them."""
         return self._known is not None or self._too_many
+
+    @property
+    def octets(self) -> int:
+        """About how many bytes of memory they take."""
+        return 70 * len(self._known) if self._known else 0
 
     def learn(self, keys: Collection[IdempotencyKey]) -> None:
         """These are all there are, or more than MOST_READ of them."""

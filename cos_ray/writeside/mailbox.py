@@ -30,10 +30,13 @@ class _Waiting:
 class Mailbox:
     """Grants turns first come, first served."""
 
+    __slots__ = ("_capacity", "_taken", "_waiting")
+
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._taken = False
-        self._waiting: deque[_Waiting] = deque()
+        # Made when first needed: an empty one takes as much memory as all the rest of an entity.
+        self._waiting: deque[_Waiting] | tuple[()] = ()
 
     @asynccontextmanager
     async def turn(self, command_id: CommandId, within: float) -> AsyncIterator[None]:
@@ -65,6 +68,8 @@ class Mailbox:
             raise MailboxFull
         loop = asyncio.get_running_loop()
         waiting = _Waiting(command_id, loop.create_future())
+        if isinstance(self._waiting, tuple):
+            self._waiting = deque()
         self._waiting.append(waiting)
         timer = loop.call_later(within, self._send_away, waiting, OutOfTime())
         try:
@@ -73,16 +78,20 @@ class Mailbox:
             if waiting.has_turn:
                 # Cancelled in the moment its turn came: that turn is another's.
                 self._pass_on()
-            elif waiting in self._waiting:
-                self._waiting.remove(waiting)
+            else:
+                self._forget(waiting)
             raise
         finally:
             timer.cancel()
 
     def _send_away(self, waiting: _Waiting, reason: CosError) -> None:
         if not waiting.turn.done():
-            self._waiting.remove(waiting)
+            self._forget(waiting)
             waiting.turn.set_exception(reason)
+
+    def _forget(self, waiting: _Waiting) -> None:
+        if waiting in self._waiting and not isinstance(self._waiting, tuple):
+            self._waiting.remove(waiting)
 
     def _pass_on(self) -> None:
         """Whose turn is next; between two it stays taken, so that no one slips in."""

@@ -96,10 +96,10 @@ class TestConfigCheck:
         ]
 
     def test_names_what_this_release_cannot_do(self, runner: CliRunner) -> None:
-        result = runner.invoke(app, ["config", "check"], env={**TARGET, "COS_ENTITY_PLACEMENT": "sharded"})
+        result = runner.invoke(app, ["config", "check"], env={**TARGET, "COS_ENCRYPTION_CLASS": "a.B"})
         assert result.exit_code == 1
         assert result.stderr == (
-            "COS_ENTITY_PLACEMENT is 'sharded', which is not available in this release; allowed: dedicated\n"
+            "COS_ENCRYPTION_CLASS is 'a.B', which is not available in this release; allowed: leaving it out\n"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,7 @@ from cos_ray.domain.messages import (
     EMPTY_STATE,
     Accepted,
     Command,
+    EventEnvelope,
     Header,
     Packed,
     Refused,
@@ -29,7 +31,7 @@ from cos_ray.domain.types import AcceptedTypes
 from cos_ray.system_clock import SystemClock
 from cos_ray.testing.journal import Fault, MemoryJournal
 from cos_ray.testing.write_handlers import CountingWriteHandler, count_of
-from cos_ray.writeside.entity import Entity
+from cos_ray.writeside.entity import CLOCKS_APART, Entity
 
 A = EntityId("a")
 serials = itertools.count()
@@ -216,3 +218,51 @@ async def test_after_a_conflict_a_waiting_command_that_the_other_copy_ran_is_not
     handler.gate.set()
     assert [accepted(reply) for reply in await asyncio.gather(*waiting)] == [(1, 1), (2, 2)]
     assert await count_in(journal) == 2
+
+
+async def test_a_command_long_under_way_is_not_run_again_by_a_copy_that_has_just_woken() -> None:
+    # It was sent to a process that slept, given up there, and run elsewhere; then the sleeper wakes.
+    journal = MemoryJournal()
+    sent = replace(command(2), sent_at=SystemClock().now().timestamp())
+    assert accepted(await entity(journal).process(replace(sent, maybe_stored=True))) == (2, 2)
+    handler = CountingWriteHandler()
+    assert accepted(await entity(journal, handler).process(sent)) == (2, 2)
+    assert handler.commands == []
+    assert await count_in(journal) == 2
+
+
+async def test_a_command_sent_after_all_that_was_read_is_not_looked_up() -> None:
+    journal = LookedUp()
+    await entity(journal).process(command(1))
+    one = entity(journal)
+    later = SystemClock().now().timestamp() + CLOCKS_APART + 1
+    assert accepted(await one.process(replace(command(1), sent_at=later))) == (2, 2)
+    assert journal.lookups == 0
+
+
+async def test_what_is_stored_while_a_command_is_looked_up_is_not_stored_twice() -> None:
+    journal = LookedUp()
+    sent = replace(command(1), maybe_stored=True)
+
+    async def meanwhile() -> None:
+        # Another copy stores it in the very moment after the journal said that it had not.
+        assert accepted(await entity(journal).process(sent)) == (1, 1)
+
+    journal.after_lookup = meanwhile
+    assert accepted(await entity(journal).process(sent)) == (1, 1)
+    assert await count_in(journal) == 1
+
+
+class LookedUp(MemoryJournal):
+    """Counts questions for a command, and lets something happen after the first one's answer."""
+
+    lookups = 0
+    after_lookup: Callable[[], Awaitable[None]] | None = None
+
+    async def stored_by(self, entity_id: EntityId, command_id: CommandId) -> EventEnvelope | None:
+        self.lookups += 1
+        answer = await super().stored_by(entity_id, command_id)
+        happening, self.after_lookup = self.after_lookup, None
+        if happening is not None:
+            await happening()
+        return answer

@@ -86,6 +86,8 @@ CONTRACT = {
     "COS_ENTITY_PLACEMENT": "dedicated",
     "COS_MAX_LIVE_ENTITY_ACTORS": "",
     "COS_SHARD_ACTORS": "",
+    "COS_SHARD_MAX_ENTITIES": "100000",
+    "COS_SHARD_MAX_BYTES": "536870912",
     "COS_PASSIVATION_IDLE_AFTER": "2m",
     "COS_WRITE_SIDE_HANDLER": "",
     "COS_IDEMPOTENCY_TTL": "24h",
@@ -384,7 +386,6 @@ def test_serving_needs_a_write_handler() -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "instead"),
     [
-        ("COS_ENTITY_PLACEMENT", "sharded", "dedicated"),
         ("COS_SERVER_PROTOCOL", "http", "grpc"),
         ("COS_SERVER_PROTOCOL", "both", "grpc"),
         ("COS_SUBSCRIPTION_ENABLED", "true", "false"),
@@ -439,10 +440,8 @@ def test_cos_s_variables_for_its_cluster_are_ignored_in_one_line() -> None:
 
 
 def test_variables_of_what_is_still_to_come_are_told_in_one_line() -> None:
-    told = {"COS_SHARD_ACTORS": "10", "OTEL_JAVAAGENT_ENABLED": "true"}
-    assert notices(told) == [
-        "accepted, but without effect in this release: COS_SHARD_ACTORS, OTEL_JAVAAGENT_ENABLED"
-    ]
+    told = {"OTEL_JAVAAGENT_ENABLED": "true"}
+    assert notices(told) == ["accepted, but without effect in this release: OTEL_JAVAAGENT_ENABLED"]
 
 
 def test_an_unknown_variable_is_told_with_the_nearest_that_is_known() -> None:

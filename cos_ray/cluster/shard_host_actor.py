@@ -1,0 +1,86 @@
+"""One shard host's own process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Collection, Coroutine
+from typing import Any, Protocol
+
+import ray
+from ray.actor import exit_actor
+
+from cos_ray.cluster.parcels import answer_to_bytes, letter_from_bytes
+from cos_ray.domain.ids import Shard
+from cos_ray.domain.placement import Assignment, HostId
+from cos_ray.domain.status import ShardHostStatus
+from cos_ray.writeside.exchange import Desk
+from cos_ray.writeside.shard_host import ShardHost
+
+
+class Home(Protocol):
+    """A shard host with what it holds open."""
+
+    host: ShardHost
+    desk: Desk
+
+    def status(self) -> ShardHostStatus:
+        """How it is."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+def node_address() -> str:
+    """The address of the node this process runs on."""
+    address: str = ray.util.get_node_ip_address()
+    return address
+
+
+HomeBuilder = Callable[[HostId, Assignment], Coroutine[Any, Any, Home]]
+
+
+# max_task_retries stays 0: Ray would bring a letter again although its commands may already have run.
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=1000)
+class ShardHostActor:
+    """Hosts one `ShardHost`; the behaviour is in `cos_ray.writeside.shard_host`."""
+
+    def __init__(self, host: HostId, assignment: Assignment, build: HomeBuilder) -> None:
+        # Begun here and not by a call: after a restart Ray runs the constructor only.
+        self._home = asyncio.get_running_loop().create_task(build(host, assignment))
+
+    async def exchange(self, origin: str, parcel: bytes) -> bytes:
+        """Commands in, replies out: see `cos_ray.writeside.exchange`."""
+        home = await self._home
+        assignment, letter = letter_from_bytes(parcel)
+        home.host.adopt(assignment)
+        return answer_to_bytes(await home.desk.exchange(origin, letter))
+
+    async def tell(self, assignment: Assignment | None) -> Assignment:
+        """Go by this assignment unless a newer one is known; the one that is gone by."""
+        home = await self._home
+        if assignment is not None:
+            home.host.adopt(assignment)
+        return home.host.assignment
+
+    async def release(self, assignment: Assignment, shards: Collection[Shard]) -> None:
+        """Return when nothing runs in these shards any more."""
+        await (await self._home).host.release(assignment, shards)
+
+    async def retire(self, assignment: Assignment) -> None:
+        """End what has begun, then the process; the caller sees its end."""
+        home = await self._home
+        await home.host.retire(assignment)
+        await home.desk.emptied()
+        await home.close()
+        exit_actor()
+
+    async def status(self) -> ShardHostStatus:
+        """How it is."""
+        return (await self._home).status()
+
+    async def pid(self) -> int:
+        """This process's id."""
+        return os.getpid()

@@ -1,0 +1,135 @@
+"""The way to shard hosts and their keeper, by name, for everyone who has to reach them."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any, TypeVar
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+
+from cos_ray.cluster.names import SHARD_KEEPER, host_of_actor_name, shard_host_actor_name
+from cos_ray.cluster.parcels import answer_from_bytes, letter_to_bytes
+from cos_ray.cluster.shard_host_actor import HomeBuilder, ShardHostActor
+from cos_ray.domain.errors import EntityLost
+from cos_ray.domain.ids import Shard
+from cos_ray.domain.placement import Assignment, HostId
+from cos_ray.domain.status import ShardHostStatus
+from cos_ray.writeside.exchange import Answer, Letter
+
+_Answer = TypeVar("_Answer")
+
+CPUS_PER_HOST = 2
+"""CPUs of the cluster for each host, unless told otherwise: the others are for all else a command needs."""
+
+KEEPER_ANSWERS_WITHIN = 3.0
+"""Seconds after which the keeper counts as lost for whoever asks it."""
+
+
+class ShardHostActors:
+    """`Hosts` for those who send commands, and `Neighbours` for the hosts themselves."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._origin = uuid.uuid4().hex
+        self._handles: dict[str, ActorHandle[Any]] = {}
+
+    async def exchange(self, host: HostId, assignment: Assignment, letter: Letter) -> Answer:
+        """See `cos_ray.writeside.sharded_entities.Hosts`."""
+        parcel = letter_to_bytes(assignment, letter)
+        answer = await self._ask_host(host, lambda actor: actor.exchange.remote(self._origin, parcel))
+        return answer_from_bytes(answer)
+
+    async def assignment(self) -> Assignment:
+        """The newest assignment, by the keeper. Raises EntityLost."""
+        return await self._ask_keeper(lambda keeper: keeper.assignment.remote())
+
+    async def resize(self, seats: int | None) -> Assignment:
+        """Have so many hosts from now on, None: as many as suit the cluster. Raises EntityLost."""
+        return await self._ask_keeper(lambda keeper: keeper.resize.remote(seats))
+
+    async def release(self, host: HostId, assignment: Assignment, shards: Collection[Shard]) -> None:
+        """Return when the host no longer runs anything in these shards. Raises EntityLost."""
+        await self._ask_host(host, lambda actor: actor.release.remote(assignment, shards))
+
+    async def tell(self, host: HostId, assignment: Assignment | None) -> Assignment:
+        """Let it go by this assignment unless it knows a newer one; the one it goes by. Raises EntityLost."""
+        return await self._ask_host(host, lambda actor: actor.tell.remote(assignment))
+
+    async def status(self, host: HostId) -> ShardHostStatus:
+        """How the host is. Raises EntityLost."""
+        return await self._ask_host(host, lambda actor: actor.status.remote())
+
+    async def _ask_host(
+        self, host: HostId, call: Callable[[ActorHandle[Any]], Awaitable[_Answer]]
+    ) -> _Answer:
+        return await self._ask(shard_host_actor_name(host), call)
+
+    async def _ask_keeper(self, call: Callable[[ActorHandle[Any]], Awaitable[_Answer]]) -> _Answer:
+        try:
+            return await asyncio.wait_for(self._ask(SHARD_KEEPER, call), KEEPER_ANSWERS_WITHIN)
+        except asyncio.TimeoutError:
+            raise EntityLost("the keeper of the shard hosts does not answer") from None
+
+    async def _ask(self, name: str, call: Callable[[ActorHandle[Any]], Awaitable[_Answer]]) -> _Answer:
+        try:
+            handle = self._handles.get(name)
+            if handle is None:
+                # Ray asks its head node and blocks meanwhile: not in this loop.
+                handle = await asyncio.to_thread(ray.get_actor, name, namespace=self._namespace)
+                self._handles[name] = handle
+            return await call(handle)
+        except (RayError, ValueError) as error:
+            self._handles.pop(name, None)
+            raise EntityLost(_first_line(error)) from error
+
+
+class TendedShardHosts(ShardHostActors):
+    """`ports.ShardHosts`: what their keeper does with them."""
+
+    def __init__(self, namespace: str, build: HomeBuilder) -> None:
+        super().__init__(namespace)
+        self._build = build
+
+    async def names(self) -> Sequence[HostId]:
+        """See `ports.ShardHosts`."""
+        actors = await self._blocking(lambda: ray.util.list_named_actors(all_namespaces=True))
+        hosts = [host_of_actor_name(each["name"]) for each in actors if each["namespace"] == self._namespace]
+        return [host for host in hosts if host is not None]
+
+    async def seats(self) -> int:
+        """See `ports.ShardHosts`."""
+        cpus = await self._blocking(lambda: ray.cluster_resources().get("CPU", 1))
+        return max(1, int(cpus) // CPUS_PER_HOST)
+
+    async def start(self, host: HostId, assignment: Assignment) -> None:
+        """See `ports.ShardHosts`."""
+
+        def start() -> None:
+            ShardHostActor.options(  # type: ignore[attr-defined]
+                name=shard_host_actor_name(host),
+                namespace=self._namespace,
+                lifetime="detached",
+                get_if_exists=True,
+                scheduling_strategy="SPREAD",
+            ).remote(host, assignment, self._build)
+
+        await self._blocking(start)
+
+    async def retire(self, host: HostId) -> None:
+        """See `ports.ShardHosts`."""
+        assignment = await self.tell(host, None)
+        await self._ask_host(host, lambda actor: actor.retire.remote(assignment))
+
+    async def _blocking(self, call: Callable[[], _Answer]) -> _Answer:
+        try:
+            return await asyncio.to_thread(call)
+        except (RayError, ValueError) as error:
+            raise EntityLost(_first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

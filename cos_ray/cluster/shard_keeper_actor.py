@@ -1,0 +1,50 @@
+"""The keeper of the shard hosts, in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+
+from cos_ray.cluster.names import SHARD_KEEPER
+from cos_ray.domain.errors import StartFailed
+from cos_ray.domain.placement import Assignment
+from cos_ray.writeside.shard_keeper import ShardKeeper
+
+KeeperBuilder = Callable[[], ShardKeeper]
+
+STARTED_WITHIN = 60.0
+"""Seconds that the keeper may take to have all shard hosts started."""
+
+
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)
+class ShardKeeperActor:
+    """Hosts the `ShardKeeper`; the behaviour is in `cos_ray.writeside.shard_keeper`."""
+
+    def __init__(self, build: KeeperBuilder) -> None:
+        self._keeper = build()
+        # Begun here and not by a call: after a restart Ray runs the constructor only.
+        self._running = asyncio.get_running_loop().create_task(self._keeper.run())
+
+    async def assignment(self) -> Assignment:
+        """The newest, as soon as there is one."""
+        return await self._keeper.assignment()
+
+    async def resize(self, seats: int | None) -> Assignment:
+        """Have so many hosts from now on; None: as many as suit the cluster."""
+        return await self._keeper.resize(seats)
+
+
+def start_shard_keeper(namespace: str, build: KeeperBuilder) -> Assignment:
+    """Start the keeper and with it the shard hosts; who they are. Raises StartFailed."""
+    keeper: ActorHandle[Any] = ShardKeeperActor.options(  # type: ignore[attr-defined]
+        name=SHARD_KEEPER, namespace=namespace, lifetime="detached", get_if_exists=True
+    ).remote(build)
+    try:
+        assignment: Assignment = ray.get(keeper.assignment.remote(), timeout=STARTED_WITHIN)
+    except ray.exceptions.RayError as error:
+        raise StartFailed(f"the shard hosts cannot be started: {type(error).__name__}") from error
+    return assignment

@@ -1,0 +1,310 @@
+"""
+Commands to another process and replies from it, many in one call.
+
+A call costs the same whatever it carries. So the asking side keeps at most two calls out for each
+process it asks: one rests there until there are replies, the other brings what has come up
+meanwhile and relieves the first. A reply goes with whichever call is there when it is ready, so no
+command waits for a slower one that it travelled with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from cos_ray.domain.errors import EntityLost
+from cos_ray.domain.ids import CommandId, EntityId
+from cos_ray.domain.messages import Command, Reply, TryElsewhere
+from cos_ray.domain.placement import Assignment
+
+logger = logging.getLogger(__name__)
+
+CALLS_OUT = 2
+"""How many calls one side keeps out at once."""
+
+REST = 1.0
+"""Seconds after which a call returns even without replies: a sign of life."""
+
+SILENCE = 2.5
+"""Seconds without a call returning after which the other side is said to be silent."""
+
+LONGEST_LINGER = 0.004
+"""Seconds that commands and replies wait at most for company."""
+
+LINGER_SHARE = 0.08
+"""Of what a command takes, as things are, the part that may be spent on waiting for company."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The entity lives elsewhere; nothing was run."""
+
+    assignment: Assignment
+
+
+HostReply: TypeAlias = Reply | Moved
+Replies: TypeAlias = Sequence[tuple[CommandId, HostReply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """What one call brings."""
+
+    commands: Sequence[Command]
+    withdrawn: Sequence[tuple[EntityId, CommandId]] = ()
+    """Commands of earlier letters that no one waits for any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call returns with."""
+
+    desk: str
+    """Who answers: another desk knows nothing of the commands that this one was given."""
+    replies: Replies
+
+
+Call: TypeAlias = Callable[[Letter], Awaitable[Answer]]
+"""Takes a letter to the other side and returns what replies are ready. Raises EntityLost."""
+
+
+class Linger:
+    """How long to wait for company: a small part of what commands take lately, none when they are quick."""
+
+    __slots__ = ("_usual",)
+
+    def __init__(self) -> None:
+        self._usual = 0.0
+
+    def note(self, taken: float) -> None:
+        """A command took so many seconds."""
+        self._usual += (min(taken, 1.0) - self._usual) / 16
+
+    @property
+    def seconds(self) -> float:
+        """The time to wait."""
+        return min(LONGEST_LINGER, LINGER_SHARE * self._usual)
+
+
+class Line:
+    """The asking side: sends commands to one process and hands out its replies."""
+
+    def __init__(self, call: Call, tell_silence: Callable[[], None]) -> None:
+        self._call = call
+        self._tell_silence = tell_silence
+        self._waiting: dict[CommandId, asyncio.Future[HostReply]] = {}
+        self._desk = ""
+        # What the desk has been given, in which letter.
+        self._sent_in: dict[CommandId, int] = {}
+        self._letters = 0
+        self._outgoing: list[tuple[Command, float]] = []
+        self._withdrawn: list[tuple[EntityId, CommandId]] = []
+        self._calls: set[asyncio.Task[None]] = set()
+        self._is_sending = False
+        self._linger = Linger()
+
+    @property
+    def waiting(self) -> int:
+        """How many commands have not been answered."""
+        return len(self._waiting)
+
+    async def ask(self, command: Command) -> HostReply:
+        """Hand the command over and wait for the reply. Raises EntityLost."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[HostReply] = loop.create_future()
+        begun = loop.time()
+        self._waiting[command.command_id] = answer
+        self._outgoing.append((command, begun + command.budget))
+        self._send_soon()
+        try:
+            reply = await answer
+        except asyncio.CancelledError:
+            self._withdrawn.append((command.entity_id, command.command_id))
+            self._send_soon()
+            raise
+        finally:
+            if self._waiting.get(command.command_id) is answer:
+                del self._waiting[command.command_id]
+                self._sent_in.pop(command.command_id, None)
+        self._linger.note(loop.time() - begun)
+        return reply
+
+    def abandon(self, reason: str) -> None:
+        """The other side is given up: all that wait for it are told, by EntityLost."""
+        self._outgoing.clear()
+        self._lose(list(self._waiting), reason)
+
+    def _lose(self, command_ids: Iterable[CommandId], reason: str) -> None:
+        for command_id in command_ids:
+            answer = self._waiting.pop(command_id)
+            self._sent_in.pop(command_id, None)
+            if not answer.done():
+                answer.set_exception(EntityLost(reason))
+
+    def _send_soon(self) -> None:
+        if self._is_sending or len(self._calls) >= CALLS_OUT:
+            return
+        self._is_sending = True
+        loop = asyncio.get_running_loop()
+        # Alone it goes at once, with whatever else comes up in this turn of the loop.
+        loop.call_later(self._linger.seconds if self._calls else 0, self._send)
+
+    def _send(self) -> None:
+        self._is_sending = False
+        now = asyncio.get_running_loop().time()
+        # What was withdrawn meanwhile never leaves.
+        commands = [
+            replace(command, budget=until - now)
+            for command, until in self._outgoing
+            if command.command_id in self._waiting and until > now
+        ]
+        letter = Letter(commands, self._withdrawn)
+        self._outgoing, self._withdrawn = [], []
+        self._letters += 1
+        self._sent_in.update((command.command_id, self._letters) for command in commands)
+        call = asyncio.get_running_loop().create_task(self._exchange(letter, self._letters))
+        self._calls.add(call)
+        call.add_done_callback(self._returned)
+
+    async def _exchange(self, letter: Letter, number: int) -> None:
+        silence = asyncio.get_running_loop().call_later(SILENCE, self._tell_silence)
+        try:
+            response = await self._call(letter)
+        except EntityLost as error:
+            self.abandon(str(error))
+            return
+        except Exception as error:
+            # Not foreseen; whatever it is, those who wait must not wait for ever.
+            self.abandon(repr(error))
+            raise
+        finally:
+            silence.cancel()
+        if response.desk != self._desk:
+            # The process was lost between two calls, and has come up again.
+            self._desk = response.desk
+            earlier = [command_id for command_id, sent_in in self._sent_in.items() if sent_in < number]
+            self._lose(earlier, "the process was started anew")
+        for command_id, reply in response.replies:
+            answer = self._waiting.get(command_id)
+            if answer is not None and not answer.done():
+                answer.set_result(reply)
+
+    def _returned(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        if not call.cancelled() and (error := call.exception()) is not None:
+            logger.error("an exchange ended in an unforeseen error", exc_info=error)
+        # One call stays out as long as anything is to be heard.
+        if self._outgoing or self._withdrawn or (self._waiting and not self._calls):
+            self._send_soon()
+
+
+class Desk:
+    """The answering side: runs commands for any number of lines and gives each its replies."""
+
+    def __init__(
+        self,
+        process: Callable[[Command], Awaitable[HostReply]],
+        withdraw: Callable[[EntityId, CommandId], None],
+    ) -> None:
+        self._process = process
+        self._withdraw = withdraw
+        self._id = uuid.uuid4().hex
+        self._counters: dict[str, _Counter] = {}
+        self.commands = 0
+        """How many commands were taken so far."""
+
+    @property
+    def in_progress(self) -> int:
+        """How many commands are being run."""
+        return sum(counter.in_progress for counter in self._counters.values())
+
+    async def emptied(self) -> None:
+        """Return when every command has been answered and every reply fetched."""
+        while self._counters:  # noqa: ASYNC110 - once in a process's life
+            await asyncio.sleep(LONGEST_LINGER)
+
+    async def exchange(self, origin: str, letter: Letter) -> Answer:
+        """Take the commands in and return what replies there are, at the latest after `REST`."""
+        counter = self._counters.setdefault(origin, _Counter())
+        for entity_id, command_id in letter.withdrawn:
+            self._withdraw(entity_id, command_id)
+        self.commands += len(letter.commands)
+        for command in letter.commands:
+            counter.begin(command, self._process)
+        replies = await counter.replies()
+        if counter.is_empty and self._counters.get(origin) is counter:
+            del self._counters[origin]
+        return Answer(self._id, replies)
+
+
+class _Counter:
+    """One line's commands, as the answering side has them."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[None]] = set()
+        self._ready: list[tuple[CommandId, HostReply]] = []
+        self._resting: asyncio.Future[None] | None = None
+        self._is_waking = False
+        self._linger = Linger()
+
+    @property
+    def in_progress(self) -> int:
+        return len(self._running)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._running and not self._ready and self._resting is None
+
+    def begin(self, command: Command, process: Callable[[Command], Awaitable[HostReply]]) -> None:
+        run = asyncio.get_running_loop().create_task(self._run(command, process))
+        self._running.add(run)
+        run.add_done_callback(self._end)
+
+    async def replies(self) -> Replies:
+        """What is ready, as soon as anything is; but at once when another call comes to take over."""
+        loop = asyncio.get_running_loop()
+        self._relieve()
+        if not self._ready and self._running:
+            resting = self._resting = loop.create_future()
+            rest = loop.call_later(REST, self._relieve)
+            try:
+                await resting
+            finally:
+                rest.cancel()
+                if self._resting is resting:
+                    self._resting = None
+        ready, self._ready = self._ready, []
+        return ready
+
+    async def _run(self, command: Command, process: Callable[[Command], Awaitable[HostReply]]) -> None:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        try:
+            reply = await process(command)
+        except Exception:
+            logger.exception("a command ended in an unforeseen error")
+            # Sent again, it is looked up in the journal before it runs.
+            reply = TryElsewhere(maybe_stored=True)
+        self._linger.note(loop.time() - begun)
+        self._ready.append((command.command_id, reply))
+
+    def _end(self, run: asyncio.Task[None]) -> None:
+        self._running.discard(run)
+        if self._resting is None or self._is_waking:
+            return
+        self._is_waking = True
+        # The last one has no company to wait for.
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._linger.seconds if self._running else 0, self._wake)
+
+    def _wake(self) -> None:
+        self._is_waking = False
+        self._relieve()
+
+    def _relieve(self) -> None:
+        if self._resting is not None and not self._resting.done():
+            self._resting.set_result(None)

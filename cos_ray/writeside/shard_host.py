@@ -1,0 +1,113 @@
+"""
+One home of many entities: those of the shards that are assigned to it.
+
+When assignments change, the new home asks the old one to let go before it begins, so that both
+seldom meet at the journal; whoever sends a command to the old one is told where to go. That is a
+courtesy, for speed. Should an old home not hear of it, or come back from a long sleep, the journal
+decides as always.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from dataclasses import replace
+
+from cos_ray.domain.errors import OUT_OF_TIME, EntityLost
+from cos_ray.domain.ids import EntityId, Shard
+from cos_ray.domain.messages import Command, Refused
+from cos_ray.domain.placement import Assignment, HostId
+from cos_ray.domain.sharding import shard_of
+from cos_ray.ports import Clock, Neighbours
+from cos_ray.writeside.exchange import HostReply, Moved
+from cos_ray.writeside.live_entities import LiveEntities
+
+logger = logging.getLogger(__name__)
+
+RELEASED_WITHIN = 5.0
+"""Seconds that a former home may take to let go of a shard."""
+
+
+class ShardHost:
+    """Runs commands of its own shards, and hands shards over."""
+
+    def __init__(
+        self, host: HostId, assignment: Assignment, live: LiveEntities, neighbours: Neighbours, clock: Clock
+    ) -> None:
+        self.host = host
+        self._assignment = assignment
+        self._mine = assignment.shards_of(host)
+        self._live = live
+        self._neighbours = neighbours
+        self._clock = clock
+        # Shards that a former home has not let go of yet.
+        self._arriving: dict[Shard, asyncio.Task[None]] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    @property
+    def assignment(self) -> Assignment:
+        """What it goes by."""
+        return self._assignment
+
+    async def process(self, command: Command) -> HostReply:
+        """Run the command, or say where its entity lives."""
+        shard = shard_of(command.entity_id, self._assignment.shards)
+        arriving = self._arriving.get(shard)
+        if arriving is not None:
+            held_at = self._clock.monotonic()
+            _, still = await asyncio.wait([arriving], timeout=command.budget)
+            if still:
+                return Refused(OUT_OF_TIME)
+            command = replace(command, budget=command.budget - (self._clock.monotonic() - held_at))
+        if shard not in self._mine:
+            return Moved(self._assignment)
+        return await self._live.process(command)
+
+    def adopt(self, assignment: Assignment) -> None:
+        """Go by this assignment from now on, unless it is older than the one known."""
+        former = self._assignment
+        if assignment.epoch <= former.epoch:
+            return
+        before, self._assignment = self._mine, assignment
+        self._mine = assignment.shards_of(self.host)
+        if lost := before - self._mine:
+            self._keep(asyncio.get_running_loop().create_task(self._let_go(lost)))
+        gained: dict[HostId, set[Shard]] = {}
+        for shard in self._mine - before:
+            if (home := former.host_of(shard)) != self.host and home not in assignment.given_up:
+                gained.setdefault(home, set()).add(shard)
+        for home, shards in gained.items():
+            arrival = asyncio.get_running_loop().create_task(self._receive(home, assignment, shards))
+            self._arriving.update(dict.fromkeys(shards, arrival))
+
+    async def release(self, assignment: Assignment, shards: Collection[Shard]) -> None:
+        """Return when nothing runs in these shards any more; the assignment says whose they are now."""
+        self.adopt(assignment)
+        await self._let_go(frozenset(shards) - self._mine)
+
+    async def retire(self, assignment: Assignment) -> None:
+        """Return when nothing runs any more. The assignment has no place for this host."""
+        self.adopt(assignment)
+        await self._live.release(lambda _: True)
+
+    async def _let_go(self, shards: frozenset[Shard]) -> None:
+        def is_leaving(entity_id: EntityId) -> bool:
+            return shard_of(entity_id, self._assignment.shards) in shards
+
+        await self._live.release(is_leaving)
+
+    async def _receive(self, home: HostId, assignment: Assignment, shards: Collection[Shard]) -> None:
+        """Wait until the former home has let go, as long as it is any use."""
+        try:
+            await asyncio.wait_for(self._neighbours.release(home, assignment, shards), RELEASED_WITHIN)
+        except (EntityLost, asyncio.TimeoutError) as error:
+            logger.info("shards were taken without a word from their former home", extra={"home": home})
+            logger.debug("why", exc_info=error)
+        finally:
+            for shard in shards:
+                self._arriving.pop(shard, None)
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)

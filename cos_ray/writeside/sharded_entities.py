@@ -1,0 +1,120 @@
+"""
+Sharded placement, as those see it who send commands: each entity at the home of its shard.
+
+Where that is, is known from the last assignment heard of: a host that gets a command it is not home
+to answers with a newer one, and when a host is lost or silent its keeper is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Protocol
+
+from cos_ray.domain.errors import EntityLost, EntitySilent
+from cos_ray.domain.messages import Command, Reply
+from cos_ray.domain.placement import Assignment, HostId
+from cos_ray.domain.sharding import shard_of
+from cos_ray.writeside.exchange import Answer, Letter, Line, Moved
+
+logger = logging.getLogger(__name__)
+
+GRACE = 0.25
+"""Seconds that a host's own word on a late command may take to get here."""
+
+ASK_AGAIN = 0.02
+"""Seconds before a command goes out again that came back from a host which knows no newer assignment."""
+
+
+class Hosts(Protocol):
+    """The way to shard hosts and to their keeper. Raises EntityLost throughout."""
+
+    async def exchange(self, host: HostId, assignment: Assignment, letter: Letter) -> Answer:
+        """Bring the letter to the host, with the assignment that made it go there."""
+        ...
+
+    async def assignment(self) -> Assignment:
+        """The newest assignment, by the keeper."""
+        ...
+
+
+class ShardedEntities:
+    """An `Entities` over shard hosts."""
+
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
+        self._assignment: Assignment | None = None
+        self._lines: dict[HostId, Line] = {}
+        self._refreshing: asyncio.Task[Assignment] | None = None
+
+    async def ask(self, command: Command) -> Reply:
+        """Hand the command to its entity's host. Raises EntityLost and EntitySilent."""
+        try:
+            return await asyncio.wait_for(self._ask(command), command.budget + GRACE)
+        except asyncio.TimeoutError:
+            self._refresh()
+            raise EntitySilent(command.entity_id) from None
+
+    async def _ask(self, command: Command) -> Reply:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + command.budget
+        while True:
+            assignment = self._assignment
+            if assignment is None:
+                assignment = await asyncio.shield(self._refresh())
+            host = assignment.host_of(shard_of(command.entity_id, assignment.shards))
+            try:
+                reply = await self._line(host).ask(command)
+            except EntityLost:
+                self._refresh()
+                raise
+            if not isinstance(reply, Moved):
+                return reply
+            if reply.assignment.epoch <= assignment.epoch:
+                # The host has not heard of it yet; it was told with the command.
+                await asyncio.sleep(ASK_AGAIN)
+            self._learn(reply.assignment)
+            command = replace(command, budget=max(0.0, deadline - loop.time()))
+
+    def _line(self, host: HostId) -> Line:
+        line = self._lines.get(host)
+        if line is None:
+            line = self._lines[host] = Line(self._call_to(host), self._look_into_silence)
+        return line
+
+    def _call_to(self, host: HostId) -> Callable[[Letter], Awaitable[Answer]]:
+        async def call(letter: Letter) -> Answer:
+            if self._assignment is None:
+                raise EntityLost("where entities live is not known")
+            return await self._hosts.exchange(host, self._assignment, letter)
+
+        return call
+
+    def _look_into_silence(self) -> None:
+        self._refresh()
+
+    def _refresh(self) -> asyncio.Task[Assignment]:
+        """Ask the keeper; whoever needs it to know may wait."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.get_running_loop().create_task(self._ask_keeper())
+            # Not everyone waits for it.
+            self._refreshing.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return self._refreshing
+
+    async def _ask_keeper(self) -> Assignment:
+        assignment = await self._hosts.assignment()
+        self._learn(assignment)
+        return self._assignment or assignment
+
+    def _learn(self, assignment: Assignment) -> None:
+        if self._assignment is not None and assignment.epoch <= self._assignment.epoch:
+            return
+        self._assignment = assignment
+        for host in [host for host in self._lines if host in assignment.given_up]:
+            # Its seat has another holder. What it was given is looked up in the journal there.
+            self._lines.pop(host).abandon(f"shard host {host} was given up")
+        for host in [host for host, line in self._lines.items() if host not in assignment.hosts]:
+            if not self._lines[host].waiting:
+                del self._lines[host]

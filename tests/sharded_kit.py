@@ -1,0 +1,173 @@
+"""Sharded placement in one event loop, without Ray: hosts that can be killed, and frozen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import TypeVar
+
+from cos_ray.domain.errors import EntityLost
+from cos_ray.domain.ids import EntityId, Offset, Shard
+from cos_ray.domain.live_limits import LiveLimits
+from cos_ray.domain.messages import Append
+from cos_ray.domain.placement import Assignment, HostId
+from cos_ray.domain.sharding import shard_of
+from cos_ray.ports import Clock, WriteHandler
+from cos_ray.testing.journal import MemoryJournal
+from cos_ray.writeside.entity import Entity
+from cos_ray.writeside.exchange import Answer, Desk, Letter
+from cos_ray.writeside.live_entities import LiveEntities
+from cos_ray.writeside.publishing import PublishingJournal
+from cos_ray.writeside.shard_host import ShardHost
+from cos_ray.writeside.shard_keeper import ShardKeeper
+from cos_ray.writeside.sharded_entities import ShardedEntities
+from tests.journal_kit import SHARDS
+
+_Answer = TypeVar("_Answer")
+
+
+class Process:
+    """A shard host as a process: frozen, it answers nothing and appends nothing; killed, never again."""
+
+    def __init__(self, cluster: MemoryCluster, host: HostId, assignment: Assignment) -> None:
+        self.is_awake = asyncio.Event()
+        self.is_awake.set()
+        self.is_gone = asyncio.Event()
+        self.live = LiveEntities(self._activate, LiveLimits(), cluster.clock)
+        self.host = ShardHost(host, assignment, self.live, cluster, cluster.clock)
+        self.desk = Desk(self.host.process, self.live.withdraw)
+        self._cluster = cluster
+        self._journal = _JournalOfProcess(self, cluster.journal)
+
+    def _activate(self, entity_id: EntityId) -> Entity:
+        handler, clock = self._cluster.handler, self._cluster.clock
+        return Entity(entity_id, shard_of(entity_id, SHARDS), handler, self._journal, clock)
+
+    async def until_able(self) -> None:
+        """Return when the process runs, which a killed one never does again."""
+        await self.is_awake.wait()
+        if self.is_gone.is_set():
+            await asyncio.Event().wait()
+
+    async def ask(self, question: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Its answer. Raises EntityLost when it is gone, or goes before it has answered."""
+
+        async def answer() -> _Answer:
+            await self.is_awake.wait()
+            answer = await question()
+            await self.until_able()
+            return answer
+
+        asking = asyncio.ensure_future(answer())
+        going = asyncio.ensure_future(self.is_gone.wait())
+        try:
+            await asyncio.wait([asking, going], return_when=asyncio.FIRST_COMPLETED)
+            if self.is_gone.is_set():
+                raise EntityLost("killed")
+            return asking.result()
+        finally:
+            asking.cancel()
+            going.cancel()
+
+
+class _JournalOfProcess(PublishingJournal):
+    """The journal as one process has it."""
+
+    def __init__(self, process: Process, journal: MemoryJournal) -> None:
+        super().__init__(journal, self)
+        self._process = process
+
+    def appended(self, shards: Sequence[Shard]) -> None:
+        """No one is told."""
+
+    async def append(self, append: Append) -> Offset:
+        await self._process.until_able()
+        return await super().append(append)
+
+
+class MemoryCluster:
+    """`ports.ShardHosts` and `Neighbours`, over hosts in this loop."""
+
+    def __init__(self, journal: MemoryJournal, handler: WriteHandler, clock: Clock) -> None:
+        self.journal, self.handler, self.clock = journal, handler, clock
+        self.processes: dict[HostId, Process] = {}
+        self.fitting_seats = 2
+        self.keeper = ShardKeeper(self, SHARDS, None, clock)
+
+    def entities(self) -> ShardedEntities:
+        """The way of one more ingress replica."""
+        return ShardedEntities(_Replica(self))
+
+    def kill(self, host: HostId) -> None:
+        """Lose the process; another one comes up under its name, as it was at first (Ray does that)."""
+        process = self.processes[host]
+        process.is_gone.set()
+        self.processes[host] = Process(self, host, Assignment(0, SHARDS, process.host.assignment.hosts))
+
+    def thaw(self) -> None:
+        """Let every frozen host go on."""
+        for process in list(self.processes.values()):
+            process.is_awake.set()
+
+    # ports.ShardHosts
+
+    async def names(self) -> Sequence[HostId]:
+        return list(self.processes)
+
+    async def seats(self) -> int:
+        return self.fitting_seats
+
+    async def start(self, host: HostId, assignment: Assignment) -> None:
+        if host not in self.processes:
+            self.processes[host] = Process(self, host, assignment)
+
+    async def tell(self, host: HostId, assignment: Assignment | None) -> Assignment:
+        process = self.process(host)
+
+        async def tell() -> Assignment:
+            if assignment is not None:
+                process.host.adopt(assignment)
+            return process.host.assignment
+
+        return await process.ask(tell)
+
+    async def retire(self, host: HostId) -> None:
+        process = self.process(host)
+
+        async def retire() -> None:
+            await process.host.retire(process.host.assignment)
+            await process.desk.emptied()
+            self.processes.pop(host, None)
+
+        await process.ask(retire)
+
+    # Neighbours
+
+    async def release(self, host: HostId, assignment: Assignment, shards: Collection[Shard]) -> None:
+        process = self.process(host)
+        await process.ask(lambda: process.host.release(assignment, shards))
+
+    def process(self, host: HostId) -> Process:
+        """The process. Raises EntityLost."""
+        if host not in self.processes:
+            raise EntityLost(f"there is no {host}")
+        return self.processes[host]
+
+
+class _Replica:
+    """`Hosts`, as one ingress replica has them."""
+
+    def __init__(self, cluster: MemoryCluster) -> None:
+        self._cluster = cluster
+
+    async def exchange(self, host: HostId, assignment: Assignment, letter: Letter) -> Answer:
+        process = self._cluster.process(host)
+
+        async def exchange() -> Answer:
+            process.host.adopt(assignment)
+            return await process.desk.exchange(str(id(self)), letter)
+
+        return await process.ask(exchange)
+
+    async def assignment(self) -> Assignment:
+        return await self._cluster.keeper.assignment()

@@ -1,0 +1,192 @@
+"""Many commands in one call: who gets which reply, when, and what becomes of them when the line breaks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from itertools import count
+
+import pytest
+
+from cos_ray.domain.errors import Code, EntityLost, Status
+from cos_ray.domain.ids import CommandId, EntityId
+from cos_ray.domain.messages import Command, Packed, Refused, Reply, TryElsewhere
+from cos_ray.writeside.exchange import CALLS_OUT, Answer, Desk, HostReply, Letter, Line
+
+serials = count(1)
+
+
+def command(text: str = "", budget: float = 5.0) -> Command:
+    return Command(EntityId("a"), Packed(text.encode()), CommandId(f"c{next(serials)}"), budget)
+
+
+def reply_to(command: Command) -> Reply:
+    """A reply that is no other command's."""
+    return Refused(Status(Code.OK, command.command_id))
+
+
+class Host:
+    """The other side: a desk whose commands take as long as the test says, behind calls that are counted."""
+
+    def __init__(self) -> None:
+        self.gates: dict[bytes, asyncio.Event] = {}
+        self.begun: list[Command] = []
+        self.withdrawn: list[CommandId] = []
+        self.letters: list[Letter] = []
+        self.out = 0
+        self.most_out = 0
+        self.desk = Desk(self._process, lambda _, command_id: self.withdrawn.append(command_id))
+        self.fault: Exception | None = None
+
+    async def _process(self, command: Command) -> HostReply:
+        self.begun.append(command)
+        if (gate := self.gates.get(command.payload)) is not None:
+            await gate.wait()
+        if command.payload == b"breaks":
+            raise RuntimeError("a fault of ours")
+        return reply_to(command)
+
+    async def call(self, letter: Letter) -> Answer:
+        self.letters.append(letter)
+        self.out += 1
+        self.most_out = max(self.out, self.most_out)
+        try:
+            await asyncio.sleep(0)
+            if self.fault is not None:
+                raise self.fault
+            return await self.desk.exchange("line", letter)
+        finally:
+            self.out -= 1
+
+    def hold(self, text: str) -> asyncio.Event:
+        gate = self.gates[text.encode()] = asyncio.Event()
+        return gate
+
+
+@pytest.fixture
+def host() -> Host:
+    return Host()
+
+
+@pytest.fixture
+def line(host: Host) -> Line:
+    return Line(host.call, lambda: None)
+
+
+async def until(is_true: Callable[[], object]) -> None:
+    async def wait() -> None:
+        while not is_true():
+            await asyncio.sleep(0.001)
+
+    await asyncio.wait_for(wait(), 5)
+
+
+async def in_time(reply: Awaitable[HostReply]) -> HostReply:
+    return await asyncio.wait_for(reply, 5)
+
+
+async def test_every_command_gets_its_own_reply(line: Line) -> None:
+    commands = [command(str(number)) for number in range(500)]
+    replies = await asyncio.gather(*(in_time(line.ask(each)) for each in commands))
+    assert replies == [reply_to(each) for each in commands]
+    assert line.waiting == 0
+
+
+async def test_commands_that_come_together_travel_together(host: Host, line: Line) -> None:
+    await asyncio.gather(*(in_time(line.ask(command())) for _ in range(500)))
+    assert len(host.letters) < 20
+    assert host.most_out <= CALLS_OUT
+
+
+async def test_a_slow_command_holds_up_no_other(host: Host, line: Line) -> None:
+    gate = host.hold("slow")
+    slow = [asyncio.ensure_future(line.ask(command("slow"))) for _ in range(5)]
+    for _ in range(20):
+        await in_time(line.ask(command("quick")))
+    assert not any(each.done() for each in slow)
+    gate.set()
+    await asyncio.gather(*map(in_time, slow))
+
+
+async def test_a_lone_slow_command_is_answered_by_a_later_call_than_brought_it(
+    host: Host, line: Line
+) -> None:
+    gate = host.hold("slow")
+    slow = asyncio.ensure_future(line.ask(command("slow")))
+    await until(lambda: len(host.letters) >= 3)  # calls return without replies now and then
+    assert not slow.done()
+    gate.set()
+    await in_time(slow)
+
+
+async def test_a_lost_call_loses_all_that_wait_and_the_line_goes_on_after_it(host: Host, line: Line) -> None:
+    host.fault = EntityLost("the process is gone")
+    lost = await asyncio.gather(*(line.ask(command()) for _ in range(3)), return_exceptions=True)
+    assert [str(each) for each in lost] == ["the process is gone"] * 3
+    host.fault = None
+    assert await in_time(line.ask(again := command())) == reply_to(again)
+
+
+async def test_a_fault_of_ours_on_the_way_leaves_no_one_waiting(host: Host, line: Line) -> None:
+    host.fault = RuntimeError("unforeseen")
+    with pytest.raises(EntityLost, match="unforeseen"):
+        await in_time(line.ask(command()))
+
+
+async def test_a_command_that_breaks_the_host_is_to_be_looked_up(line: Line) -> None:
+    assert await in_time(line.ask(command("breaks"))) == TryElsewhere(maybe_stored=True)
+
+
+async def test_who_leaves_takes_the_command_back(host: Host, line: Line) -> None:
+    gate = host.hold("slow")
+    leaving = command("slow")
+    asking = asyncio.ensure_future(line.ask(leaving))
+    await until(lambda: host.begun)
+    asking.cancel()
+    await until(lambda: host.withdrawn == [leaving.command_id])
+    gate.set()
+    assert line.waiting == 0
+
+
+async def test_a_command_withdrawn_before_it_left_is_never_sent(host: Host, line: Line) -> None:
+    asking = asyncio.ensure_future(line.ask(command("early")))
+    await asyncio.sleep(0)
+    asking.cancel()
+    await in_time(line.ask(command("late")))
+    assert [each.payload for each in host.begun] == [b"late"]
+
+
+async def test_an_abandoned_line_tells_all_that_wait(host: Host, line: Line) -> None:
+    host.hold("slow")
+    asking = asyncio.ensure_future(line.ask(command("slow")))
+    await until(lambda: host.begun)
+    line.abandon("given up")
+    with pytest.raises(EntityLost, match="given up"):
+        await in_time(asking)
+
+
+async def test_the_time_spent_waiting_for_a_call_is_taken_off_the_budget(host: Host, line: Line) -> None:
+    for _ in range(3):
+        await in_time(line.ask(command(budget=5.0)))
+    assert all(each.budget <= 5.0 for each in host.begun)
+
+
+async def test_two_lines_at_one_desk_get_each_their_own(host: Host) -> None:
+    async def call_of(origin: str, letter: Letter) -> Answer:
+        return await host.desk.exchange(origin, letter)
+
+    lines = [Line(lambda letter, origin=origin: call_of(origin, letter), lambda: None) for origin in "ab"]  # type: ignore[misc]
+    commands = [[command() for _ in range(50)] for _ in lines]
+    replies = await asyncio.gather(
+        *(in_time(line.ask(each)) for line, mine in zip(lines, commands, strict=True) for each in mine)
+    )
+    assert replies == [reply_to(each) for mine in commands for each in mine]
+    assert host.desk.in_progress == 0
+    await asyncio.wait_for(host.desk.emptied(), 5)
+
+
+async def test_the_same_command_sent_twice_is_answered_twice(host: Host, line: Line) -> None:
+    first = command("again")
+    assert await in_time(line.ask(first)) == reply_to(first)
+    assert await in_time(line.ask(replace(first, maybe_stored=True))) == reply_to(first)
