@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 MOST = 4
 """Warm workers on one node, at most; each takes 60 MB, and one for each CPU is what Ray itself keeps."""
 
-KEPT_FOR = 3600
+KEPT_FOR = 60
 """Seconds that they are kept for certain; later, Ray keeps as many as the node has CPUs."""
 
 ANSWERS_WITHIN = 2.0

@@ -7,8 +7,6 @@ import random
 from collections import Counter
 from dataclasses import replace
 
-import pytest
-
 from cos_ray.domain.errors import Code
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.messages import Accepted, Refused
@@ -19,6 +17,8 @@ from tests.cluster.ledger import new_command
 from tests.journal_kit import until
 
 BOUND = 2
+PATIENT = 60.0
+"""Seconds: to wake an entity takes many of them on a busy machine."""
 MANY = [EntityId(f"many-{number}") for number in range(4)]
 A, B = EntityId("a"), EntityId("b")
 
@@ -58,22 +58,22 @@ async def test_with_more_entities_than_the_bound_nothing_is_lost_or_doubled(
 async def test_an_idle_entity_is_passivated_and_wakes_where_it_was(cluster: Cluster) -> None:
     within(cluster, idle_after=1.0)
     clients = cluster.clients()
-    await clients.process(new_command(A, 2))
+    await clients.process(new_command(A, 2, PATIENT))
 
     async def asleep() -> bool:
         return await awake(cluster) == []
 
-    await until(asleep)
-    assert (await clients.process(new_command(A, 1))).revision == 3
+    await until(asleep, PATIENT)
+    assert (await clients.process(new_command(A, 1, PATIENT))).revision == 3
     await cluster.judge(clients)
 
 
 async def test_while_there_is_no_room_commands_wait_and_are_then_turned_away(
-    cluster: Cluster, caplog: pytest.LogCaptureFixture
+    cluster: Cluster,
 ) -> None:
     within(cluster, most_per_node=1)
     clients = cluster.clients()
-    await clients.process(new_command(A))
+    await clients.process(new_command(A, 1, PATIENT))
     in_hand, go_on = asyncio.Event(), asyncio.Event()
 
     async def hold(command: str) -> None:
@@ -81,12 +81,14 @@ async def test_while_there_is_no_room_commands_wait_and_are_then_turned_away(
         await go_on.wait()
 
     cluster.handler.before = hold
-    busy = asyncio.ensure_future(clients.process(new_command(A, budget=30.0)))
-    await asyncio.wait_for(in_hand.wait(), 20)
+    busy = asyncio.ensure_future(clients.process(new_command(A, budget=PATIENT)))
+    await asyncio.wait_for(in_hand.wait(), PATIENT)
     reply = await cluster.router.process(new_command(B, budget=3.0))
     assert isinstance(reply, Refused)
     assert reply.status.code is Code.RESOURCE_EXHAUSTED
-    patient = [asyncio.ensure_future(cluster.router.process(new_command(B, budget=30.0))) for _ in range(3)]
+    patient = [
+        asyncio.ensure_future(cluster.router.process(new_command(B, budget=PATIENT))) for _ in range(3)
+    ]
     cluster.handler.before = None
     go_on.set()
     replies = await asyncio.gather(*patient)
