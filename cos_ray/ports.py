@@ -352,7 +352,8 @@ class Entities(Protocol):
         Hand the command to the entity, waking it if need be, and wait for the reply.
 
         Raises EntityLost when its process died or cannot be reached, with the command or
-        without, and EntitySilent when no reply came within the command's budget.
+        without, EntitySilent when no reply came within the command's budget, and NoRoom when
+        the entity could not be woken within it.
         """
         ...
 

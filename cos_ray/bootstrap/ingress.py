@@ -120,4 +120,6 @@ def entities_of(wiring: EntityWiring) -> Entities:
         return ShardedEntities(ShardHostActors(wiring.namespace))
     from cos_ray.bootstrap.entity import build_entity
 
-    return DedicatedEntities(wiring.namespace, seal(build_entity, wiring))
+    entities = DedicatedEntities(wiring.namespace, seal(build_entity, wiring), wiring.limits, wiring.logs)
+    entities.prepare()
+    return entities

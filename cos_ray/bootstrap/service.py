@@ -28,6 +28,7 @@ from cos_ray.config.settings import Placement, ServerProtocol, Settings
 from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.errors import StartFailed
 from cos_ray.domain.live_limits import LiveLimits
+from cos_ray.domain.passivation import ProcessLimits
 from cos_ray.domain.types import AcceptedTypes
 from cos_ray.postgres.database import Database, wait_until_reachable
 from cos_ray.postgres.embedded import EmbeddedPostgres
@@ -232,6 +233,9 @@ class _Launch:
             logs=logs,
             journal=journal,
             policy=_entity_policy(settings),
+            limits=ProcessLimits(
+                settings.entities.max_live_actors, settings.entities.idle_after.total_seconds()
+            ),
             is_sharded=settings.entities.placement is Placement.SHARDED,
         )
         if wiring.is_sharded:

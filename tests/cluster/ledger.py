@@ -204,4 +204,5 @@ class Clients:
         async def enough() -> bool:
             return self.done(entity_id) >= wanted
 
-        await until(enough)
+        # On a busy machine it takes seconds to start what was lost.
+        await until(enough, 60.0)

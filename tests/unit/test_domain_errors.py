@@ -32,6 +32,7 @@ SAMPLES: list[CosError] = [
             errors.DeliveryFailed,
             errors.EntityLost,
             errors.EntitySilent,
+            errors.NoRoom,
             errors.EventRefused,
             errors.JournalUnavailable,
             errors.MailboxFull,
