@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
@@ -14,11 +15,14 @@ from ray.exceptions import RayError
 from cos_ray.cluster.names import SHARD_KEEPER, host_of_actor_name, shard_host_actor_name
 from cos_ray.cluster.parcels import answer_from_bytes, letter_to_bytes
 from cos_ray.cluster.shard_host_actor import HomeBuilder, ShardHostActor
+from cos_ray.cluster.wire import Address, Wire, WireCut
 from cos_ray.domain.errors import EntityLost
 from cos_ray.domain.ids import Shard
 from cos_ray.domain.placement import Assignment, HostId
 from cos_ray.domain.status import ShardHostStatus
 from cos_ray.writeside.exchange import Answer, Letter
+
+logger = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
 
@@ -36,12 +40,19 @@ class ShardHostActors:
         self._namespace = namespace
         self._origin = uuid.uuid4().hex
         self._handles: dict[str, ActorHandle[Any]] = {}
+        self._wires: dict[HostId, asyncio.Task[Wire | None]] = {}
 
     async def exchange(self, host: HostId, assignment: Assignment, letter: Letter) -> Answer:
         """See `cos_ray.writeside.sharded_entities.Hosts`."""
         parcel = letter_to_bytes(assignment, letter)
-        answer = await self._ask_host(host, lambda actor: actor.exchange.remote(self._origin, parcel))
-        return answer_from_bytes(answer)
+        wire = await self._wire(host)
+        if wire is None:
+            answer = await self._ask_host(host, lambda actor: actor.exchange.remote(self._origin, parcel))
+            return answer_from_bytes(answer)
+        try:
+            return answer_from_bytes(await wire.ask("exchange", self._origin, parcel))
+        except WireCut as error:
+            raise EntityLost(_first_line(error)) from error
 
     async def assignment(self) -> Assignment:
         """The newest assignment, by the keeper. Raises EntityLost."""
@@ -62,6 +73,26 @@ class ShardHostActors:
     async def status(self, host: HostId) -> ShardHostStatus:
         """How the host is. Raises EntityLost."""
         return await self._ask_host(host, lambda actor: actor.status.remote())
+
+    async def _wire(self, host: HostId) -> Wire | None:
+        """The connection to a host; None if there cannot be one, and Ray has to carry what it is asked."""
+        laying = self._wires.get(host)
+        if laying is not None and laying.done() and _is_of_no_use(laying):
+            laying = None
+        if laying is None:
+            laying = self._wires[host] = asyncio.get_running_loop().create_task(self._lay_wire(host))
+        # Shielded: others wait for the same one.
+        return await asyncio.shield(laying)
+
+    async def _lay_wire(self, host: HostId) -> Wire | None:
+        address: Address = await self._ask_host(host, lambda actor: actor.door.remote())
+        try:
+            return await Wire.to(address)
+        except WireCut as error:
+            logger.warning(
+                "shard host is reached by Ray calls only, slowly", extra={"host": host, "reason": str(error)}
+            )
+            return None
 
     async def _ask_host(
         self, host: HostId, call: Callable[[ActorHandle[Any]], Awaitable[_Answer]]
@@ -129,6 +160,14 @@ class TendedShardHosts(ShardHostActors):
             return await asyncio.to_thread(call)
         except (RayError, ValueError) as error:
             raise EntityLost(_first_line(error)) from error
+
+
+def _is_of_no_use(laying: asyncio.Task[Wire | None]) -> bool:
+    """Whether a wire could not be laid, or has been cut."""
+    if laying.cancelled() or laying.exception() is not None:
+        return True
+    wire = laying.result()
+    return wire is not None and wire.is_cut
 
 
 def _first_line(error: Exception) -> str:
