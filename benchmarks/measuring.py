@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from time import perf_counter
+
+import psutil
 
 from benchmarks.contestants.base import Contestant
 from benchmarks.contestants.service import Service
@@ -38,6 +40,8 @@ class Reading:
     failures: dict[str, int]
     cpu: dict[str, float]
     """Microseconds for each command, by kind of process."""
+    others: float
+    """Cores that were busy meanwhile with something else: idle contestants, and what else runs here."""
 
 
 @dataclass(slots=True)
@@ -97,10 +101,11 @@ class Measuring:
     def _read(self, contestant: Contestant, point: Point, repetition: int) -> None:
         # What was asleep is awake when it counts.
         self.load.run(self._job(contestant, point, 0.5))
-        before = contestant.cpu()
+        before, busy_before, begun = contestant.cpu(), busy(), perf_counter()
         done = self.load.run(self._job(contestant, point, point.seconds))
-        used = contestant.cpu() - before
+        used = {kind: seconds - before[kind] for kind, seconds in contestant.cpu().items()}
         used[GENERATOR] = done["cpu"]
+        others = (busy() - busy_before - sum(used.values())) / (perf_counter() - begun)
         latencies = sorted(done["latencies"])
         commands = len(latencies)
         if not commands:
@@ -117,6 +122,7 @@ class Measuring:
                 commands,
                 done["failures"],
                 {kind: 1e6 * seconds / commands for kind, seconds in used.items()},
+                max(0.0, others),
             )
         )
         latest = self.readings[-1]
@@ -163,6 +169,13 @@ def _takes_part(contestant: Contestant, point: Point) -> bool:
     return True
 
 
+def busy() -> float:
+    """Seconds of CPU this machine has spent on anything."""
+    times = psutil.cpu_times()
+    # What guests use is counted among the user's already.
+    return float(times.user + times.nice + times.system + times.irq + times.softirq + times.steal)
+
+
 def total(cpu: dict[str, float]) -> float:
     """Of the contestant, without what drives it."""
-    return sum(Counter(cpu).values()) - cpu.get(GENERATOR, 0.0)
+    return sum(cpu.values()) - cpu.get(GENERATOR, 0.0)
