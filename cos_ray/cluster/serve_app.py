@@ -19,10 +19,16 @@ from ray import serve
 from ray.serve.config import HTTPOptions, gRPCOptions
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, LoggingConfig
 
+from cos_ray.cluster.replicas import drain
 from cos_ray.domain.errors import StartFailed
 
 DELETED_WITHIN = 30.0
 """Seconds in which an application's requests and replicas have to end; then they are left to Serve."""
+
+TARGET_ONGOING_REQUESTS = 100
+"""Requests in hand of each replica from which on Serve adds another: most of them only wait."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,9 @@ class IngressOptions:
     http_port: int
     servicer_functions: Sequence[str]
     replicas: int = 1
+    """How many replicas there are, or the fewest of them."""
+    most_replicas: int | None = None
+    """The most, if Serve is to add some under load."""
     max_ongoing_requests: int = 10_000
     """How many requests a replica has in hand at once; most of them wait for a handler."""
 
@@ -54,7 +63,8 @@ def start_ingress(ingress_class: type, build: Callable[[], Awaitable[Any]], opti
     logging_config = LoggingConfig(enable_access_log=False, log_level="WARNING")
     serve.start(
         grpc_options=gRPCOptions(
-            port=options.grpc_port, grpc_servicer_functions=list(options.servicer_functions)
+            port=options.grpc_port,
+            grpc_servicer_functions=list(options.servicer_functions),
         ),
         http_options=HTTPOptions(host=options.host, port=options.http_port),
         logging_config=logging_config,
@@ -62,7 +72,7 @@ def start_ingress(ingress_class: type, build: Callable[[], Awaitable[Any]], opti
     deployment = serve.deployment(
         serve.ingress()(ingress_class),
         name="Ingress",
-        num_replicas=options.replicas,
+        **_number_of_replicas(options),
         max_ongoing_requests=options.max_ongoing_requests,
         graceful_shutdown_wait_loop_s=0.1,
         graceful_shutdown_timeout_s=8,
@@ -75,8 +85,23 @@ def start_ingress(ingress_class: type, build: Callable[[], Awaitable[Any]], opti
         time.sleep(_POLLING)
 
 
+def _number_of_replicas(options: IngressOptions) -> dict[str, Any]:
+    if options.most_replicas is None:
+        return {"num_replicas": options.replicas}
+    scaling = {
+        "min_replicas": options.replicas,
+        "max_replicas": options.most_replicas,
+        "target_ongoing_requests": TARGET_ONGOING_REQUESTS,
+    }
+    return {"autoscaling_config": scaling}
+
+
 def stop_ingress(application: str) -> None:
-    """Let requests in progress end, then stop the application and Serve."""
+    """End streams, let requests in progress end, then stop the application and Serve."""
+    try:
+        drain(application)
+    except Exception as error:  # noqa: BLE001 - it may not have come up at all; then there is none
+        logger.info("the ingress could not be drained", extra={"reason": str(error)})
     serve.delete(application, _blocking=False)
     deadline = time.monotonic() + DELETED_WITHIN
     while _status_of(application) is not None and time.monotonic() < deadline:

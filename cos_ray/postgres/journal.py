@@ -7,12 +7,12 @@ it, `lookups` and `connections` read, `snapshots` saves states behind everyone's
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 from google.protobuf.message import DecodeError
 
-from cos_ray.domain.errors import JournalUnavailable
+from cos_ray.domain.errors import JournalUnavailable, UnreadableEvent
 from cos_ray.domain.ids import (
     CommandId,
     EntityId,
@@ -27,12 +27,15 @@ from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remem
 from cos_ray.domain.retention import Retention
 from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.database import Database
+from cos_ray.postgres.erasure import PostgresErasure
 from cos_ray.postgres.group_commit import BatchLimits, GroupCommit
 from cos_ray.postgres.key_expiry import KeyExpiry
 from cos_ray.postgres.lookups import NewestLookups
+from cos_ray.postgres.past import PostgresPast
 from cos_ray.postgres.rows import LARGEST_APPEND, encode
 from cos_ray.postgres.snapshots import Snapshots
 from cos_ray.postgres.statements import statement
+from cos_ray.postgres.tail import PostgresTail
 from cos_ray.postgres.writer import KEY_TTL, SETTLE_WITHIN, Writer
 from cos_ray.protocol.codec import envelope_from_bytes
 
@@ -80,6 +83,12 @@ class PostgresJournal:
             database, at_least=database.pool_min_size, at_most=readers, session=_WALKS
         )
         self._lookups = NewestLookups(self._connections)
+        self.tail = PostgresTail(self._connections)
+        """The journal as subscriptions see it."""
+        self.past = PostgresPast(self._connections)
+        """What was when, and which entities there are."""
+        self.eraser = PostgresErasure(self._connections)
+        """Removes what erased entities were."""
         self._key_expiry = KeyExpiry(self._connections) if deletes_expired_keys else None
         self._snapshots = Snapshots(retention, self._connections) if retention is not None else None
 
@@ -150,7 +159,7 @@ class PostgresJournal:
         """
         See `EventSource.after`. Rows that Chief of State marked as deleted are left out.
 
-        What cannot be read is not stepped over: the answer ends before it, or JournalUnavailable is
+        What cannot be read is not stepped over: the answer ends before it, or UnreadableEvent is
         raised if it comes first.
         """
         found: list[JournaledEvent] = []
@@ -165,15 +174,22 @@ class PostgresJournal:
                     envelope = _envelope(
                         f"the entity at offset {ordering}", Revision(sequence_number), payload
                     )
-                except JournalUnavailable:
+                except JournalUnavailable as error:
                     if found:
                         return found
-                    raise
+                    raise UnreadableEvent(str(error), Offset(ordering)) from error
                 found.append(JournaledEvent(Offset(ordering), envelope))
             if len(rows) < wanted:
                 break
             offset = Offset(rows[-1][0])
         return found
+
+    async def stirring(self, offsets: Mapping[Shard, Offset]) -> Collection[Shard]:
+        """See `EventSource.stirring`."""
+        shards = sorted(offsets)
+        tags, reached = [str(shard) for shard in shards], [offsets[shard] for shard in shards]
+        rows = await self._connections.run(statement("stirring"), {"tags": tags, "offsets": reached})
+        return {Shard(int(tag)) for (tag,) in rows}
 
     async def history(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[EventEnvelope]:
         """See `History.history`."""

@@ -32,13 +32,18 @@ SAMPLES: list[CosError] = [
             errors.DeliveryFailed,
             errors.EntityLost,
             errors.EntitySilent,
+            errors.NoRoom,
             errors.EventRefused,
             errors.JournalUnavailable,
             errors.MailboxFull,
             errors.OutOfTime,
             errors.OutcomeUnknown,
+            errors.ReplicasSilent,
             errors.StartFailed,
             errors.Withdrawn,
+            errors.ReadSideUnavailable,
+            errors.UnknownReadSide,
+            errors.WrongShard,
         )
     ),
 ]
