@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,6 +85,8 @@ def _cpu(readings: Readings, file: Path) -> Path:
     by_name = {name: cpu_by_kind(readings, name) for name in names}
     kinds = dict.fromkeys(kind for cpu in by_name.values() for kind in cpu)
     _, axes = plt.subplots(figsize=(9, 5))
+    # More kinds than the usual ten colours.
+    axes.set_prop_cycle(color=plt.colormaps["tab20"].colors)
     bottoms = [0.0] * len(names)
     for kind in kinds:
         heights = [by_name[name].get(kind, 0.0) for name in names]
@@ -96,11 +99,12 @@ def _cpu(readings: Readings, file: Path) -> Path:
 
 
 def _wrapped(names: Sequence[str]) -> list[str]:
-    return [name.replace(", ", ",\n").replace(": ", ":\n").replace(" doing", "\ndoing") for name in names]
+    return [textwrap.fill(name, 17) for name in names]
 
 
 def _saved(axes: Axes, file: Path) -> Path:
-    axes.legend(fontsize="small")
+    # Beside the plot: there is no corner that is free in all of them.
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
     axes.grid(visible=True, axis="y", alpha=0.3)
     axes.tick_params(labelsize="small")
     axes.figure.savefig(file, bbox_inches="tight", metadata={"Date": None})

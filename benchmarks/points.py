@@ -23,7 +23,7 @@ class Point:
     """Whether each account is touched once, by opening it."""
     share_of_standard: float | None = None
     """A fixed rate instead of a number in flight: this share of what the contestant does at the most."""
-    seconds: float = 3.0
+    seconds: float = 2.5
     repetitions: int = 3
 
     @property

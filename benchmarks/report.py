@@ -55,6 +55,10 @@ class Readings:
         pairs = zip(self.of(*one), self.of(*other), strict=False)
         return [pick(mine) / pick(theirs) for mine, theirs in pairs]
 
+    def others(self) -> float:
+        """Cores that something else used, the median."""
+        return statistics.median([reading.others for reading in self._readings] or [0.0])
+
     def failures(self) -> dict[str, int]:
         """How many requests failed, by contestant."""
         failed: dict[str, int] = {}
@@ -136,11 +140,13 @@ def targets(restate: str) -> list[Target]:
 def summary(readings: Readings, restate: str, took: float) -> str:
     """The part for the README: when and where, the targets, and the standard point."""
     today = datetime.now(timezone.utc).date()
+    others = readings.others()
     return "\n\n".join(
         [
             f"Measured on {today} in {took / 60:.0f} minutes on {machine()}; load generator, service, "
             "handler and database all on it. Medians of the repetitions, with the least and the greatest; "
-            "the contestants' repetitions took turns. `uv run python -m benchmarks` measures anew.",
+            f"the contestants' repetitions took turns. Meanwhile {others:.1f} cores were busy with something "
+            "else. `uv run python -m benchmarks` measures anew.",
             _targets(readings, restate),
             "1,000 entities (dedicated: 40), 64 commands in flight:",
             _standard(readings),

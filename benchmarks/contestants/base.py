@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -50,9 +50,9 @@ class Contestant(abc.ABC):
         """End everything."""
         self.running.close()
 
-    def cpu(self) -> Counter[str]:
+    def cpu(self) -> dict[str, float]:
         """Seconds of CPU so far, by kind of process."""
-        spent: Counter[str] = Counter()
+        spent: dict[str, float] = defaultdict(float)
         for kind, process in self.processes():
             try:
                 times = process.cpu_times()
