@@ -10,8 +10,9 @@ import pytest
 
 from cos_ray.cli.child_process import ChildProcess
 from cos_ray.samples.bank.client import Bank, BankError, Statement
+from cos_ray.samples.bank.read_handler import Balance, read_balances
 from tests.handler_kit import BANK_CLASS
-from tests.running_service import BANK, RunningService, plain_environment, serve_and_fail
+from tests.running_service import BANK, RunningService, eventually, plain_environment, serve_and_fail
 
 
 @pytest.fixture
@@ -29,9 +30,16 @@ def http_handler() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
-def python_handler() -> dict[str, str]:
-    """The bank inside the service: the settings that say so."""
-    return {"COS_WRITE_SIDE_HANDLER": BANK_CLASS}
+def python_handler(tmp_path: Path) -> dict[str, str]:
+    """The bank inside the service, its table of balances too, in two processes."""
+    return {
+        "COS_WRITE_SIDE_HANDLER": BANK_CLASS,
+        "COS_READ_SIDE_ENABLED": "true",
+        "COS_READ_SIDE_ACTORS": "2",
+        "COS_READ_SIDE_CONFIG__HANDLER__balances": f"{BANK}.python_read_handler:Balances",
+        "COS_READ_SIDE_CONFIG__FAILURE_POLICY__balances": "PARK",
+        "BANK_BALANCES": str(tmp_path / "balances.db"),
+    }
 
 
 @pytest.mark.parametrize("kind", ["http_handler", "python_handler"])
@@ -47,9 +55,24 @@ async def test_the_bank_is_served(kind: str, request: pytest.FixtureRequest, tmp
                 await bank.withdraw("ada", 50_00)
             assert no.value.code is grpc.StatusCode.INVALID_ARGUMENT
             assert (await bank.account("ada")).revision == 3
+        if kind == "python_handler":
+            ada = Balance("ada", "Ada", 20_01, True, 3)
+            eventually(lambda: read_balances(tmp_path / "balances.db") == [ada])
         assert service.stop() == 0
     finally:
         service.end()
+
+
+def test_a_read_handler_that_does_not_fit_stops_the_start_with_a_line() -> None:
+    failed = serve_and_fail(
+        {
+            "COS_WRITE_SIDE_HANDLER": BANK_CLASS,
+            "COS_READ_SIDE_ENABLED": "true",
+            "COS_READ_SIDE_CONFIG__HANDLER__x": BANK_CLASS,
+        }
+    )
+    assert failed.returncode == 2
+    assert failed.stderr == f"readside x: the handler: {BANK_CLASS} has no method handle\n"
 
 
 def test_a_class_that_cannot_be_imported_stops_the_start_with_a_line() -> None:
