@@ -12,7 +12,9 @@ from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
 from cos_ray.domain.decisions import Decision
+from cos_ray.domain.erasure import Erasure
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, Owner, ReadSideId, Revision, Shard
+from cos_ray.domain.listing import Listing
 from cos_ray.domain.messages import (
     Append,
     Command,
@@ -27,6 +29,7 @@ from cos_ray.domain.messages import (
 )
 from cos_ray.domain.placement import Assignment, HostId
 from cos_ray.domain.read_sides import DeadLetter, Lag, Obeyed, Order
+from cos_ray.domain.watermark import JournalHead, UnreadableEvent
 
 
 class Clock(Protocol):
@@ -133,6 +136,62 @@ class History(Protocol):
         The event that brought the entity to this revision, with the state it then had.
 
         None if it has not come so far, or the event is deleted for good. Raises JournalUnavailable.
+        """
+        ...
+
+
+class EntityPast(Protocol):
+    """What was when, and which entities there are. All of it raises JournalUnavailable."""
+
+    async def at_time(self, entity_id: EntityId, moment: datetime) -> EventEnvelope | None:
+        """The entity's newest event that is not dated later."""
+        ...
+
+    async def entities(self, prefix: str, after: str, limit: int) -> Listing:
+        """Entities whose ids begin so, after the place named, in the order of their ids' UTF-8 bytes."""
+        ...
+
+    async def offset_at(self, moment: datetime) -> Offset | None:
+        """About where the events begin that were stored since then; None if there are none."""
+        ...
+
+    async def changed(self, prefix: str, since: datetime, after: Offset, limit: int) -> Listing:
+        """Entities with an event stored since then, whose newest lies after the offset, in their order."""
+        ...
+
+
+class Eraser(Protocol):
+    """Removes what is kept of an entity that has come to its last event. All raises JournalUnavailable."""
+
+    async def erasure_of(self, entity_id: EntityId) -> Erasure | None:
+        """What is on record; None if nobody has asked for it."""
+        ...
+
+    async def remove(self, entity_id: EntityId, reason: str, caller: str | None) -> Erasure:
+        """Put it on record, and remove all that its events said. May be repeated."""
+        ...
+
+
+class JournalTail(Protocol):
+    """The journal as one sequence of events over all shards, in the order of their offsets."""
+
+    async def head(self) -> JournalHead:
+        """Where the journal ends, and who is writing at it. Raises JournalUnavailable."""
+        ...
+
+    async def between(
+        self, after: Offset, up_to: Offset, limit: int
+    ) -> Sequence[JournaledEvent | UnreadableEvent]:
+        """Events after the one offset and up to the other, in order. Raises JournalUnavailable."""
+        ...
+
+    async def of_entity(
+        self, entity_id: EntityId, first: Revision, up_to: Offset, limit: int
+    ) -> Sequence[JournaledEvent | UnreadableEvent]:
+        """
+        An entity's events from one sequence number on, up to an offset, in order.
+
+        Raises JournalUnavailable.
         """
         ...
 
@@ -297,7 +356,8 @@ class Entities(Protocol):
         Hand the command to the entity, waking it if need be, and wait for the reply.
 
         Raises EntityLost when its process died or cannot be reached, with the command or
-        without, and EntitySilent when no reply came within the command's budget.
+        without, EntitySilent when no reply came within the command's budget, and NoRoom when
+        the entity could not be woken within it.
         """
         ...
 
@@ -339,4 +399,12 @@ class Publisher(Protocol):
 
     def appended(self, shards: Sequence[Shard]) -> None:
         """Events were stored in these shards. Returns at once, never raises."""
+        ...
+
+
+class Replicas(Protocol):
+    """The processes that serve clients, this one among them."""
+
+    async def end_subscription(self, kind: str, subscription_id: str) -> None:
+        """Have all of them end the subscriptions of this id. Raises ReplicasSilent if one may not have."""
         ...

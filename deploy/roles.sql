@@ -48,6 +48,8 @@ begin
             -- Kept up to date while the service runs, and no part of the truth.
             when found.name in ('state_snapshot', 'read_side_offsets', 'read_sides')
                 then 'select, insert, update, delete'
+            -- The record of what was erased; the rest of it is written by a function.
+            when found.name = 'cos_erased_entities' then 'select, insert'
             -- What cos_ray keeps beside the journal.
             when found.kind = 'r' and found.name like 'cos\_%' then 'select, insert, update, delete'
             when found.kind = 'S' and found.name like 'cos\_%' then 'usage'
@@ -60,7 +62,7 @@ begin
         end if;
     end loop;
 
-    -- Our functions. cos_delete_events runs with the owner's rights, within rules of its own.
+    -- Our functions. cos_delete_events and those of erasure run with the owner's rights, within rules of its own.
     for found in
         select p.oid::regprocedure as signature
         from pg_proc p

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cos_ray.bootstrap.doors import Doors
+from cos_ray.bootstrap.garbage import collect_seldom
 from cos_ray.bootstrap.journal import build_journal
 from cos_ray.bootstrap.wiring import EntityWiring
 from cos_ray.cluster.entities import DedicatedEntities
+from cos_ray.cluster.layer import check_cluster
 from cos_ray.cluster.read_sides import ReadSideActors
+from cos_ray.cluster.replicas import ServeReplicas
 from cos_ray.cluster.sealed import seal
 from cos_ray.domain.ids import ReadSideId
-from cos_ray.ingress.service import IngressPolicy
-from cos_ray.ports import Entities, EntityGateway
+from cos_ray.ingress.guard import AdmissionPolicy
+from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.ingress.policy import IngressPolicy
+from cos_ray.ingress.readiness import Check
+from cos_ray.ports import Entities, EntityGateway, EntityPast, Eraser, History, Replicas
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
+from cos_ray.protocol.any_form import AnyForms
 from cos_ray.readside.desk import ReadSideDesk
+from cos_ray.subscriptions.subscriptions import Subscriptions
 from cos_ray.system_clock import SystemClock
 from cos_ray.writeside.router import Router
 from cos_ray.writeside.sharded_entities import ShardedEntities
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +43,73 @@ class IngressParts:
     journal: PostgresJournal
     read_sides: ReadSideDesk
     read_side_stores: PostgresReadSideStores
+    subscriptions: Subscriptions | None
+    replicas: Replicas | None
+    admission: AdmissionPolicy
+    http: HttpPolicy
+    any_forms: AnyForms
+    checks: Mapping[str, Check]
+    eraser: Eraser | None
+
+    @property
+    def history(self) -> History:
+        """Entities' events."""
+        return self.journal
+
+    @property
+    def past(self) -> EntityPast:
+        """What was when."""
+        return self.journal.past
 
     async def close(self) -> None:
         """Let go of connections."""
+        if self.subscriptions is not None:
+            self.subscriptions.close()
         await self.read_side_stores.close()
         await self.journal.close()
 
 
 async def build_ingress(
-    wiring: EntityWiring, database: Database, policy: IngressPolicy, read_sides: Sequence[ReadSideId]
+    wiring: EntityWiring,
+    database: Database,
+    policy: IngressPolicy,
+    doors: Doors,
+    read_sides: Sequence[ReadSideId],
 ) -> IngressParts:
     """A router to the entities, a journal of the replica's own for questions, and the read sides' desk."""
     journal = await build_journal(wiring.logs, database)
     stores = PostgresReadSideStores(database)
     await stores.open()
     processes = ReadSideActors(wiring.namespace, wiring.journal.read_side_actors)
-    desk = ReadSideDesk(
-        read_sides, wiring.shards, stores.controls, stores.offsets, stores.letters, stores.places, processes
+    collect_seldom()
+    clock = SystemClock()
+    any_forms = AnyForms(doors.descriptor_sets)
+    if unknown := any_forms.publish():
+        logger.warning("reflection shows other protos of these names", extra={"files": unknown})
+    return IngressParts(
+        gateway=Router(entities_of(wiring), journal, clock),
+        policy=policy,
+        journal=journal,
+        read_sides=ReadSideDesk(
+            read_sides,
+            wiring.shards,
+            stores.controls,
+            stores.offsets,
+            stores.letters,
+            stores.places,
+            processes,
+        ),
+        read_side_stores=stores,
+        subscriptions=Subscriptions(journal.tail, clock, doors.subscriptions)
+        if doors.subscriptions
+        else None,
+        replicas=ServeReplicas(wiring.namespace) if doors.subscriptions else None,
+        admission=doors.admission,
+        http=doors.http,
+        any_forms=any_forms,
+        checks={"database": journal.check, "entities": check_cluster},
+        eraser=journal.eraser if doors.erasure else None,
     )
-    return IngressParts(Router(entities_of(wiring), journal, SystemClock()), policy, journal, desk, stores)
 
 
 def entities_of(wiring: EntityWiring) -> Entities:
@@ -60,4 +120,6 @@ def entities_of(wiring: EntityWiring) -> Entities:
         return ShardedEntities(ShardHostActors(wiring.namespace))
     from cos_ray.bootstrap.entity import build_entity
 
-    return DedicatedEntities(wiring.namespace, seal(build_entity, wiring))
+    entities = DedicatedEntities(wiring.namespace, seal(build_entity, wiring), wiring.limits, wiring.logs)
+    entities.prepare()
+    return entities

@@ -6,7 +6,10 @@ The service as a whole: start everything in order, stop it in reverse.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import tempfile
+import threading
 from collections.abc import MutableMapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
@@ -21,10 +24,11 @@ from cos_ray.bootstrap.stopping import BoundedStop, StopSignals
 from cos_ray.bootstrap.targets import breaker_policy, read_target, write_target
 from cos_ray.cluster.environment import ray_environment
 from cos_ray.config.read_sides import ReadSideConfig
-from cos_ray.config.settings import Placement, Settings
+from cos_ray.config.settings import Placement, ServerProtocol, Settings
 from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.errors import StartFailed
 from cos_ray.domain.live_limits import LiveLimits
+from cos_ray.domain.passivation import ProcessLimits
 from cos_ray.domain.types import AcceptedTypes
 from cos_ray.postgres.database import Database, wait_until_reachable
 from cos_ray.postgres.embedded import EmbeddedPostgres
@@ -68,24 +72,31 @@ def serve(
     logs: LogSettings,
     progress: Progress,
     environment: MutableMapping[str, str],
-) -> int:
+) -> bool:
     """
-    Run the service until SIGTERM or Ctrl-C; the exit status.
+    Run the service until SIGTERM or Ctrl-C; whether it was ended by one of them.
 
+    If not, the Ray cluster that was started here is lost. All of it has been cleared away then, and
+    the service is to be started again, in a process that knows nothing of the lost one.
     `environment` is this process's own, to which Ray's variables are added. Raises StartFailed.
     """
+    was_told = True
     with StopSignals() as signals, ExitStack() as running:
         launch = _Launch(settings, read_sides, logs, progress, running, signals)
         try:
             progress.ready(launch.start(environment))
-            signals.wait()
+            was_told = signals.wait(launch.cluster_parts.is_lost)
         except KeyboardInterrupt:
             pass  # told to stop while starting: what runs by now is stopped below
-        signals.ignore()
+        if was_told:
+            signals.ignore()
+        else:
+            progress.note("Ray is lost: everything is started again, from the journal")
         with progress.step("Draining and stopping"):
             running.close()
-    launch.cluster_parts.leave_if_stuck()
-    return 0
+    if was_told:
+        launch.cluster_parts.leave_if_stuck()
+    return was_told
 
 
 class _Launch:
@@ -118,6 +129,7 @@ class _Launch:
         preloaded = module_of(write_target(self._settings))
         ports = self._running.enter_context(reserved_block())
         environment.update(ray_environment(environment, directory, ports, preloaded))
+        _import_meanwhile("cos_ray.cluster.serve_app", "cos_ray.bootstrap.ingress")
         database = self._start_database()
         with self._progress.step("Preparing the journal's tables"):
             migrate(database)
@@ -129,7 +141,7 @@ class _Launch:
             wait_until_healthy(service.address, service.port)
         return [
             f"gRPC {reachable(service.address)}:{service.port}",
-            f"HTTP {reachable(service.address)}:{service.http_port} (/ready, /alive)",
+            f"HTTP {reachable(service.address)}:{service.http_port} ({_http_paths(service.protocol)})",
             f"journal {database}",
             f"Ray dashboard {cluster.dashboard or 'not running'}",
         ]
@@ -186,6 +198,7 @@ class _Launch:
         ensure_free(service.address, service.http_port, "COS_HTTP_PORT")
 
     def _start_parts(self, database: Database, shards: int, cluster: RayCluster) -> None:
+        from cos_ray.bootstrap.doors import doors_of
         from cos_ray.bootstrap.ingress import build_ingress
         from cos_ray.bootstrap.journal import build_node_journal
         from cos_ray.bootstrap.read_side import ReadSideWiring, build_manager
@@ -194,7 +207,8 @@ class _Launch:
         from cos_ray.cluster.read_side_actor import start_read_side
         from cos_ray.cluster.sealed import seal
         from cos_ray.cluster.serve_app import IngressOptions, start_ingress, stop_ingress
-        from cos_ray.ingress.service import SERVICER_FUNCTIONS, Ingress, IngressPolicy
+        from cos_ray.ingress.policy import IngressPolicy
+        from cos_ray.ingress.service import SERVICER_FUNCTIONS, Ingress
 
         settings, logs = self._settings, self._logs
         active = [config for config in self._read_sides if config.enabled]
@@ -219,6 +233,9 @@ class _Launch:
             logs=logs,
             journal=journal,
             policy=_entity_policy(settings),
+            limits=ProcessLimits(
+                settings.entities.max_live_actors, settings.entities.idle_after.total_seconds()
+            ),
             is_sharded=settings.entities.placement is Placement.SHARDED,
         )
         if wiring.is_sharded:
@@ -244,12 +261,15 @@ class _Launch:
             grpc_port=settings.service.port,
             http_port=settings.service.http_port,
             servicer_functions=SERVICER_FUNCTIONS,
+            replicas=settings.service.replicas,
+            most_replicas=settings.service.most_replicas,
             # Serve's own bound has to come after ours, for it has no word for the client.
             max_ongoing_requests=2 * settings.calls.commands_at_once,
         )
         with self._progress.step("Starting the ingress on Ray Serve"):
             self.cluster_parts.callback(stop_ingress, cluster.namespace)
-            start_ingress(Ingress, seal(build_ingress, wiring, database, policy, read_side_ids), options)
+            ingress = seal(build_ingress, wiring, database, policy, doors_of(settings), read_side_ids)
+            start_ingress(Ingress, ingress, options)
 
     def _start_shard_hosts(self, wiring: EntityWiring) -> None:
         from cos_ray.bootstrap.shard_host import KeeperWiring, build_shard_host, build_shard_keeper
@@ -264,6 +284,25 @@ class _Launch:
         keeper = KeeperWiring(wiring.namespace, wiring.shards, entities.shard_actors, build_host, self._logs)
         with self._progress.step("Starting the shard hosts"):
             start_shard_keeper(wiring.namespace, seal(build_shard_keeper, keeper))
+
+
+def _import_meanwhile(*modules: str) -> None:
+    """
+    Begin to import what takes seconds, while this thread waits for Postgres and for Ray's processes.
+
+    Whoever imports them later waits for what is left of it, and meets the error if there is one.
+    """
+
+    def import_all() -> None:
+        for module in modules:
+            with contextlib.suppress(Exception):
+                importlib.import_module(module)
+
+    threading.Thread(target=import_all, name="imports", daemon=True).start()
+
+
+def _http_paths(protocol: ServerProtocol) -> str:
+    return "/ready, /alive" if protocol is ServerProtocol.GRPC else "/v1, /openapi.json, /ready, /alive"
 
 
 def _entity_policy(settings: Settings) -> EntityPolicy:

@@ -6,6 +6,7 @@ import asyncio
 import os
 from dataclasses import dataclass
 
+from cos_ray.bootstrap.garbage import collect_seldom
 from cos_ray.bootstrap.handlers import build_write_handler
 from cos_ray.bootstrap.wiring import EntityWiring
 from cos_ray.cluster.journal_actor import OwnedJournal
@@ -87,6 +88,7 @@ async def build_shard_host(
         shard = shard_of(entity_id, wiring.shards)
         return Entity(entity_id, shard, handler, journal, clock, wiring.policy)
 
+    collect_seldom()
     live = LiveEntities(activate, limits, clock)
     neighbours = ShardHostActors(wiring.namespace)
     return OwnedShardHost(ShardHost(host, assignment, live, neighbours, clock), live, own_journal)

@@ -8,7 +8,9 @@ checked, 2 the configuration is wrong (or the command was mistyped).
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -84,7 +86,8 @@ def serve() -> None:
     `cos-ray config show` lists them all. The service is ready when its gRPC health check answers
     SERVING; SIGTERM or Ctrl-C ends it, commands under way first.
     """
-    configuration = _checked(os.environ, MISCONFIGURED)
+    environment = dict(os.environ)
+    configuration = _checked(environment, MISCONFIGURED)
     # Only now: Ray takes seconds to import, and a wrong variable is to be told at once.
     from cos_ray.bootstrap.service import serve as start
     from cos_ray.cli.progress import Progress
@@ -95,12 +98,15 @@ def serve() -> None:
     logs.apply()
     configuration.log_notices()
     try:
-        status = start(settings, configuration.read_sides, logs, Progress(), os.environ)
+        was_told_to_end = start(settings, configuration.read_sides, logs, Progress(), os.environ)
     except ConfigurationError as error:
         _fail(error, MISCONFIGURED)
     except StartFailed as error:
         _fail(error, FAILED)
-    raise typer.Exit(status)
+    if not was_told_to_end:
+        sys.stdout.flush()
+        # The same process, as whoever watches it sees it, with nothing left of Ray in it.
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)  # noqa: S606
 
 
 @app.command()
@@ -114,6 +120,27 @@ def demo() -> None:
     from cos_ray.cli.demo import run
 
     raise typer.Exit(run())
+
+
+@app.command()
+def protoset(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write; - for standard output.")],
+) -> None:
+    """
+    Write the service's protos, compiled, with all they import.
+
+    For clients that do not use reflection: `grpcurl -protoset FILE ...`, gateways, code generators.
+    """
+    from cos_ray.protocol.protoset import protoset as compiled
+
+    if str(output) == "-":
+        sys.stdout.buffer.write(compiled())
+        return
+    try:
+        output.write_bytes(compiled())
+    except OSError as error:
+        typer.echo(f"{output} cannot be written: {error.strerror}", err=True)
+        raise typer.Exit(FAILED) from None
 
 
 @config.command()

@@ -62,6 +62,7 @@ def checked(environment: Mapping[str, str]) -> Configuration:
     read_sides = _collecting(wrong, lambda: read_sides_from(told))
     if settings is not None:
         wrong += unsupported(settings) + contradictions(settings, told) + _faults_of_handlers(settings)
+        wrong += _faults_of_doors(settings)
     if read_sides is not None:
         wrong += _faults_of_read_handlers(read_sides)
     if settings is None or read_sides is None or wrong:
@@ -82,6 +83,15 @@ def _faults_of_handlers(settings: Settings) -> list[str]:
         assert isinstance(target, PythonTarget)
         faults += [fault] if (fault := fault_of(target)) else []
     return faults
+
+
+def _faults_of_doors(settings: Settings) -> list[str]:
+    """What is wrong with the files that the ingress needs."""
+    if not settings.service.descriptor_sets and settings.admission.auth_file is None:
+        return []  # what it takes to look at them takes time to import
+    from cos_ray.bootstrap.doors import faults_of_doors
+
+    return list(faults_of_doors(settings))
 
 
 def _faults_of_read_handlers(read_sides: Sequence[ReadSideConfig]) -> list[str]:

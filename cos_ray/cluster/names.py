@@ -8,6 +8,12 @@ from cos_ray.domain.placement import HostId
 LAUNCHER = "launcher"
 """The name of the actor that is there as long as a service's launcher is."""
 
+KEEPER = "entity-keeper"
+"""The name of the actor that decides which entities have processes."""
+
+ENTITY = "entity:"
+"""How the names of entities' own actors begin."""
+
 
 def namespace_of(service: str) -> str:
     """The Ray namespace of a service's actors."""
@@ -16,7 +22,7 @@ def namespace_of(service: str) -> str:
 
 def entity_actor_name(entity_id: EntityId) -> str:
     """The name of an entity's own actor."""
-    return f"entity:{entity_id}"
+    return f"{ENTITY}{entity_id}"
 
 
 def journal_actor_name(node_id: str) -> str:

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 from cos_ray.config.complaints import complaint
 from cos_ray.config.environment import CONFIG
-from cos_ray.config.settings import ServerProtocol, Settings, WriteSide, groups
+from cos_ray.config.settings import Settings, WriteSide, groups
 
 IGNORED = {"COS_DEPLOYMENT_MODE", "COS_REPLICA_COUNT", "POD_IP", "COS_KUBERNETES_APP_LABEL"}
 """CoS's variables for forming a cluster, which Ray does here."""
@@ -71,16 +71,8 @@ def contradictions(settings: Settings, told: Mapping[str, str]) -> list[str]:
 
 def unsupported(settings: Settings) -> list[str]:
     """A line for each setting that asks for something this release cannot do."""
-    service, retention = settings.service, settings.retention
+    retention = settings.retention
     asked = [
-        (service.protocol is not ServerProtocol.GRPC, "COS_SERVER_PROTOCOL", service.protocol.value, "grpc"),
-        (
-            bool(service.descriptor_sets),
-            "COS_DESCRIPTOR_SETS",
-            ",".join(map(str, service.descriptor_sets)),
-            "leaving it out",
-        ),
-        (settings.subscriptions.enabled, "COS_SUBSCRIPTION_ENABLED", "true", "false"),
         (
             retention.encryption_class is not None,
             "COS_ENCRYPTION_CLASS",

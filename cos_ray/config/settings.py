@@ -131,6 +131,10 @@ class Service(Group):
     """The address to listen on for HTTP; unset: that of COS_ADDRESS. Ray Serve has one for both."""
     http_port: Port = Field(9001, alias="COS_HTTP_PORT")
     """The port for HTTP: `/ready` and `/alive` always, the API if COS_SERVER_PROTOCOL says so."""
+    replicas: Annotated[int, Field(ge=1, le=1000)] = Field(1, alias="COS_INGRESS_REPLICAS")
+    """How many processes take requests in; with COS_INGRESS_MAX_REPLICAS, the fewest."""
+    most_replicas: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, alias="COS_INGRESS_MAX_REPLICAS")
+    """Up to how many they become under load, by Ray Serve's autoscaling; unset: their number is fixed."""
     protocol: ServerProtocol = Field(ServerProtocol.GRPC, alias="COS_SERVER_PROTOCOL")
     """By which protocols clients may send commands."""
     data_dir: Folder | None = Field(None, alias="COS_DATA_DIR")
@@ -142,6 +146,9 @@ class Service(Group):
 
     @model_validator(mode="after")
     def _addresses_fit(self) -> Self:
+        if self.most_replicas is not None and self.most_replicas < self.replicas:
+            allowed = f"a whole number from COS_INGRESS_REPLICAS ({self.replicas})"
+            raise ValueError(complaint("COS_INGRESS_MAX_REPLICAS", str(self.most_replicas), allowed))
         if self.port == self.http_port:
             raise ValueError(complaint("COS_HTTP_PORT", str(self.http_port), "another port than COS_PORT"))
         if self.http_address not in (None, self.address):
@@ -340,6 +347,37 @@ class Subscriptions(Group):
 
     enabled: Flag = Field(False, alias="COS_SUBSCRIPTION_ENABLED")
     """Whether clients may subscribe to events."""
+    streams: Annotated[int, Field(ge=1, le=100_000)] = Field(5_000, alias="COS_MAX_SUBSCRIPTIONS")
+    """How many subscriptions one ingress process serves; the next are answered RESOURCE_EXHAUSTED."""
+    streams_per_client: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        1_000, alias="COS_MAX_SUBSCRIPTIONS_PER_CLIENT"
+    )
+    """How many of them one client may have, as far as clients can be told apart."""
+    waiting_events: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        1_000, alias="COS_SUBSCRIPTION_WAITING_EVENTS"
+    )
+    """How many events may wait for a client that is slow to take them, before its stream is ended."""
+
+
+class Admission(Group):
+    """What clients may ask for, and who they must be."""
+
+    request_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = Field(
+        32 * 1024 * 1024, alias="COS_MAX_REQUEST_BYTES"
+    )
+    """The largest request, in bytes; beyond it: RESOURCE_EXHAUSTED."""
+    metadata_bytes: Annotated[int, Field(ge=1024, le=1024 * 1024)] = Field(
+        16 * 1024, alias="COS_MAX_METADATA_BYTES"
+    )
+    """The largest metadata of a request, or its HTTP headers, in bytes; beyond it: RESOURCE_EXHAUSTED."""
+    requests_per_second: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        None, alias="COS_MAX_REQUESTS_PER_SECOND"
+    )
+    """How many requests one client may send to one ingress process; unset: as many as it likes."""
+    auth_file: File | None = Field(None, alias="COS_AUTH_FILE")
+    """Who may call what, by bearer tokens and JSON Web Tokens; unset: anybody may call anything."""
+    erasure_enabled: Flag = Field(False, alias="COS_ERASURE_ENABLED")
+    """Whether entities may be erased for good, by EraseEntity."""
 
 
 class Logs(Group):
@@ -369,6 +407,7 @@ class Settings(Group):
     retention: Retention = Retention()
     read_sides: ReadSides = ReadSides()
     subscriptions: Subscriptions = Subscriptions()
+    admission: Admission = Admission()
     logs: Logs = Logs()
     telemetry: Telemetry = Telemetry()
 

@@ -48,6 +48,9 @@ OUT_OF_TIME = Status(Code.DEADLINE_EXCEEDED, "the command ran out of time")
 OUTCOME_UNKNOWN = Status(Code.ABORTED, "command outcome unknown: its events may or may not be stored")
 """For a command that was cut off while its events were on their way into the journal."""
 
+NO_ROOM = Status(Code.RESOURCE_EXHAUSTED, "too many entities are in use: there was no room to wake this one")
+"""For a command whose entity could not be woken within its time; nothing was stored."""
+
 
 class CosError(Exception):
     """Something this service foresees. Arguments are positional, so that it survives pickling."""
@@ -136,6 +139,10 @@ class EntitySilent(CosError):
     """An entity did not answer within the command's time."""
 
 
+class ReplicasSilent(CosError):
+    """Not all processes that serve clients have confirmed what they were told."""
+
+
 class UnknownReadSide(CosError):
     """No read side of this name is configured and enabled."""
 
@@ -167,6 +174,10 @@ class UnreadableEvent(JournalUnavailable):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class NoRoom(CosError):
+    """An entity could not be woken within a command's time: others take up all the room there is."""
 
 
 class HistoryGap(CosError):

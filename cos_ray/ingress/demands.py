@@ -40,7 +40,7 @@ def demands_of(metadata: Iterable[tuple[str, str | bytes]]) -> Demands | Status:
     given_key, revision = found.get(IDEMPOTENCY_KEY), found.get(EXPECTED_REVISION)
     if given_key is not None and (fault := fault_of_idempotency_key(given_key)):
         return _wrong(fault)
-    if revision is not None and not _is_whole_number(revision):
+    if revision is not None and not is_whole_number(revision):
         return _wrong(f"{EXPECTED_REVISION} is {revision!r}; allowed: a whole number from 0")
     return Demands(
         None if given_key is None else IdempotencyKey(given_key),
@@ -48,7 +48,8 @@ def demands_of(metadata: Iterable[tuple[str, str | bytes]]) -> Demands | Status:
     )
 
 
-def _is_whole_number(text: str) -> bool:
+def is_whole_number(text: str) -> bool:
+    """Whether it is a number from 0, of no more digits than a journal's."""
     return text.isascii() and text.isdigit() and len(text.lstrip("0")) <= _DIGITS
 
 

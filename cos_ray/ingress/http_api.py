@@ -1,22 +1,160 @@
-"""What HTTP clients call: whether the service lives, and whether it is ready."""
+"""
+What HTTP clients call. Each route makes a gRPC request of its own, and calls the method of it.
+
+So whatever holds for a method (who may call it, how often, what is refused) holds here as well.
+"""
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any as Anything
+from typing import Protocol, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from cos_ray import __version__
+from cos_ray.domain.errors import Code, Status
+from cos_ray.ingress.http_commands import command_routes
+from cos_ray.ingress.http_context import BadHeader, HttpContext, metadata_of
+from cos_ray.ingress.http_errors import HttpError, bad_request, error_response
+from cos_ray.ingress.http_forms import Forms
+from cos_ray.ingress.http_history import history_routes
+from cos_ray.ingress.http_models import ERRORS, StatusShown
+from cos_ray.ingress.http_streams import stream_routes
+from cos_ray.ingress.raw_path import RawPaths
+from cos_ray.ingress.readiness import Readiness
+from cos_ray.protocol.any_form import AnyForms
+
+LARGEST_BODY = 32 * 1024 * 1024
 
 
-def build_http_api() -> FastAPI:
-    """The routes, built in the replica that answers them."""
-    api = FastAPI(title="cos_ray", docs_url=None, redoc_url=None, openapi_url=None)
+@dataclass(frozen=True, slots=True)
+class HttpPolicy:
+    """What is answered over HTTP, and what is taken in."""
 
-    @api.get("/alive")
-    async def alive() -> dict[str, str]:
+    api: bool = False
+    """Whether the API answers; `/ready` and `/alive` always do."""
+    largest_body: int = LARGEST_BODY
+    """In bytes."""
+    watched_headers: frozenset[str] = frozenset()
+    """Those that matter to somebody, in lower case."""
+
+
+def build_http_api(methods: Anything, readiness: Readiness, policy: HttpPolicy, forms: AnyForms) -> FastAPI:
+    """The routes, built in the replica that answers them; `methods` has the gRPC methods."""
+    api = FastAPI(
+        title="cos_ray",
+        version=__version__,
+        description="Commands, states and events of entities.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if policy.api else None,
+        responses=ERRORS,
+        redirect_slashes=False,
+    )
+    api.add_middleware(RawPaths)
+    _add_error_handlers(api)
+
+    @api.get("/alive", tags=["health"])
+    async def alive() -> StatusShown:
         """Whether this process runs."""
-        return {"status": "alive"}
+        return StatusShown(status="alive")
 
-    @api.get("/ready")
-    async def ready() -> dict[str, str]:
-        """Whether commands are taken."""
-        return {"status": "ready"}
+    @api.get("/ready", tags=["health"])
+    async def ready() -> StatusShown:
+        """Whether commands are taken: with the database, the entities and the ingress at work."""
+        faults = await readiness.faults()
+        if faults:
+            raise HttpError(Status(Code.UNAVAILABLE, f"not ready: {', '.join(faults)}"))
+        return StatusShown(status="ready")
 
+    if policy.api:
+        door = Door(methods, policy, forms)
+        for add_routes in (command_routes, history_routes, stream_routes):
+            add_routes(api, door)
     return api
+
+
+_Reply = TypeVar("_Reply")
+
+
+class Method(Protocol):
+    """A gRPC method with one reply."""
+
+    def __call__(self, request: Anything, grpc_context: Anything) -> Awaitable[Anything]:
+        """Call it."""
+        ...
+
+
+class Door:
+    """What all routes need."""
+
+    def __init__(self, methods: Anything, policy: HttpPolicy, forms: AnyForms) -> None:
+        self.methods = methods
+        self.any_forms = forms
+        self.largest_body = policy.largest_body
+        self._watched = policy.watched_headers
+
+    def context(self, request: Request, more: Sequence[tuple[str, str]] = ()) -> HttpContext:
+        """The request's headers as metadata, and `more` that stands elsewhere. Raises HttpError."""
+        try:
+            metadata = metadata_of(request.headers.raw, self._watched)
+        except BadHeader as error:
+            raise bad_request(str(error)) from None
+        return HttpContext([*metadata, *more])
+
+    def forms(self, request: Request) -> Forms:
+        """How the client wants an `Any` to look. Raises HttpError."""
+        wanted = request.query_params.get("any", "base64")
+        if wanted not in ("base64", "json"):
+            raise bad_request(f"any is {wanted[:100]!r}; allowed: base64 or json")
+        return Forms(self.any_forms, readable=wanted == "json")
+
+    async def call(self, name: str, build: Callable[[], Anything], context: HttpContext) -> Anything:
+        """The reply of a method. Raises HttpError with the status it ended with."""
+        reply = await getattr(self.methods, name)(self.message(build), context)
+        if context.status is not None:
+            raise HttpError(context.status)
+        return reply
+
+    def stream(
+        self, name: str, build: Callable[[], Anything], context: HttpContext
+    ) -> AsyncGenerator[Anything, None]:
+        """The messages of a method. Raises HttpError."""
+        messages: AsyncGenerator[Anything, None] = getattr(self.methods, name)(self.message(build), context)
+        return messages
+
+    def message(self, build: Callable[[], _Reply]) -> _Reply:
+        """A gRPC request. Raises HttpError when a text in it is no Unicode."""
+        try:
+            return build()
+        except (ValueError, TypeError):
+            raise bad_request("a text in the request is not valid Unicode, or no text") from None
+
+
+def _add_error_handlers(api: FastAPI) -> None:
+    async def http_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HttpError)
+        return error_response(error)
+
+    async def unknown_path(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 405:
+            response = error_response(
+                HttpError(Status(Code.UNIMPLEMENTED, f"this path does not take {request.method}"), 405)
+            )
+            response.headers.update(error.headers or {})
+            return response
+        if error.status_code == 404:
+            return error_response(HttpError(Status(Code.NOT_FOUND, "there is no such path")))
+        return error_response(HttpError(Status(Code.INVALID_ARGUMENT, "bad request"), error.status_code))
+
+    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
+        return error_response(HttpError(Status(Code.INTERNAL, "the service failed; its log says why")))
+
+    api.add_exception_handler(HttpError, http_error)
+    api.add_exception_handler(HTTPException, unknown_path)
+    api.add_exception_handler(Exception, unforeseen)

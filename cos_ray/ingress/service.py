@@ -11,84 +11,76 @@ import itertools
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Protocol
 
 from fastapi import FastAPI
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from typing_extensions import assert_never
 
+from cos_ray.domain.erasure import ERASE
 from cos_ray.domain.errors import Code, JournalUnavailable, Status
 from cos_ray.domain.ids import CommandId, EntityId, ReadSideId, fault_of_entity_id
 from cos_ray.domain.messages import Accepted, Command, EntityState, Refused, TryElsewhere
 from cos_ray.ingress.demands import demands_of
+from cos_ray.ingress.erasure_methods import ErasureMethods, ErasureParts
+from cos_ray.ingress.guard import AdmissionPolicy, Guard, guarded
 from cos_ray.ingress.headers import select_headers
-from cos_ray.ingress.http_api import build_http_api
+from cos_ray.ingress.history_methods import HistoryMethods, HistoryParts
+from cos_ray.ingress.http_api import HttpPolicy, build_http_api
+from cos_ray.ingress.policy import IngressPolicy
 from cos_ray.ingress.read_side_methods import (
     READ_SIDE_SERVICER_FUNCTIONS,
     READ_SIDE_SERVICES,
     ReadSideMethods,
 )
-from cos_ray.ingress.status import ReplyContext, refuse, refused_stream
+from cos_ray.ingress.readiness import Check, Readiness
+from cos_ray.ingress.status import FAILED, ReplyContext, refuse, refused_stream
+from cos_ray.ingress.subscription_methods import SubscriptionMethods, SubscriptionParts
 from cos_ray.ingress.waiting import PENDING, awaited_read_side, is_pending
 from cos_ray.ports import EntityGateway
+from cos_ray.protocol.any_form import AnyForms
 from cos_ray.protocol.codec import pack, state_fields
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     GetStateRequest,
     GetStateResponse,
     ProcessCommandRequest,
     ProcessCommandResponse,
-    SubscribeAllRequest,
-    SubscribeAllResponse,
-    SubscribeRequest,
-    SubscribeResponse,
-    UnsubscribeAllRequest,
-    UnsubscribeAllResponse,
-    UnsubscribeRequest,
-    UnsubscribeResponse,
 )
 from cos_ray.readside.desk import ReadSideDesk
+from cos_ray.system_clock import SystemClock
 
 logger = logging.getLogger(__name__)
 
-SERVICES = ("chief_of_state.v1.ChiefOfStateService", *READ_SIDE_SERVICES, "grpc.health.v1.Health")
+SERVICES = (
+    "chief_of_state.v1.ChiefOfStateService",
+    "cos_ray.v1.HistoryService",
+    "cos_ray.v1.ErasureService",
+    *READ_SIDE_SERVICES,
+    "grpc.health.v1.Health",
+)
 """The gRPC services answered here."""
 
 SERVICER_FUNCTIONS = (
     "cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc.add_ChiefOfStateServiceServicer_to_server",
+    "cos_ray.protocol.pb.cos_ray.v1.history_pb2_grpc.add_HistoryServiceServicer_to_server",
+    "cos_ray.protocol.pb.cos_ray.v1.erasure_pb2_grpc.add_ErasureServiceServicer_to_server",
     "grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server",
     *READ_SIDE_SERVICER_FUNCTIONS,
 )
 """Where Serve finds the services' registration, importable on every node."""
 
-_NO_SUBSCRIPTIONS = Status(
-    Code.UNIMPLEMENTED, "Subscription is not enabled; configure subscription to use streaming"
-)
 
-_FAILED = Status(Code.INTERNAL, "the service failed; its log says why")
-"""For a fault of ours: what is raised through Serve would show the client a stack trace."""
-
-
-@dataclass(frozen=True, slots=True)
-class IngressPolicy:
-    """What every command gets on its way in."""
-
-    command_timeout: float
-    """Seconds for a command, everything included."""
-    propagated_headers: tuple[str, ...] = ()
-    """Metadata keys that the write handler's HandleCommand is to see."""
-    persisted_headers: tuple[str, ...] = ()
-    """Metadata keys that are stored with each event."""
-    commands_at_once: int = 5_000
-    """How many commands one replica has in hand; the next are turned away."""
-
-
-class Parts(Protocol):
+class Parts(SubscriptionParts, HistoryParts, ErasureParts, Protocol):
     """What the ingress is put together from, in the process it runs in."""
 
     gateway: EntityGateway
     policy: IngressPolicy
+    admission: AdmissionPolicy
+    http: HttpPolicy
+    any_forms: AnyForms
+    checks: Mapping[str, Check]
+    """By which each part that commands need says that it is well."""
     read_sides: ReadSideDesk
 
     async def close(self) -> None:
@@ -96,12 +88,15 @@ class Parts(Protocol):
         ...
 
 
-class Ingress(ReadSideMethods):
+@guarded(SERVICES)
+class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMethods):
     """Answers clients; one instance in each Serve replica."""
 
     async def __init__(self, build: Callable[[], Awaitable[Parts]]) -> None:  # type: ignore[misc]
         # Serve awaits an async constructor; whatever `build` opens belongs to the replica's loop.
-        self._parts = await build()
+        self._parts: Parts = await build()
+        self._guard = Guard(self._parts.admission, SystemClock())
+        self._readiness = Readiness(self._parts.checks, SystemClock())
         self._origin = uuid.uuid4().hex
         self._serial = itertools.count(1)
         self._in_hand = 0
@@ -116,7 +111,7 @@ class Ingress(ReadSideMethods):
                 return ProcessCommandResponse(**state_fields(outcome))
         except Exception:
             logger.exception("a request ended in an unforeseen error")
-            outcome = _FAILED
+            outcome = FAILED
         refuse(grpc_context, outcome)
         return ProcessCommandResponse()
 
@@ -128,43 +123,17 @@ class Ingress(ReadSideMethods):
                 return GetStateResponse(**state_fields(outcome))
         except Exception:
             logger.exception("a request ended in an unforeseen error")
-            outcome = _FAILED
+            outcome = FAILED
         refuse(grpc_context, outcome)
         return GetStateResponse()
 
-    async def Subscribe(
-        self, request: SubscribeRequest, grpc_context: ReplyContext
-    ) -> AsyncIterator[SubscribeResponse]:
-        """Streams are not part of this release."""
-        raise refused_stream(grpc_context, _NO_SUBSCRIPTIONS)
-        yield
-
-    async def SubscribeAll(
-        self, request: SubscribeAllRequest, grpc_context: ReplyContext
-    ) -> AsyncIterator[SubscribeAllResponse]:
-        """Streams are not part of this release."""
-        raise refused_stream(grpc_context, _NO_SUBSCRIPTIONS)
-        yield
-
-    async def Unsubscribe(
-        self, request: UnsubscribeRequest, grpc_context: ReplyContext
-    ) -> UnsubscribeResponse:
-        """Streams are not part of this release."""
-        refuse(grpc_context, _NO_SUBSCRIPTIONS)
-        return UnsubscribeResponse()
-
-    async def UnsubscribeAll(
-        self, request: UnsubscribeAllRequest, grpc_context: ReplyContext
-    ) -> UnsubscribeAllResponse:
-        """Streams are not part of this release."""
-        refuse(grpc_context, _NO_SUBSCRIPTIONS)
-        return UnsubscribeAllResponse()
-
     async def Check(self, request: HealthCheckRequest, grpc_context: ReplyContext) -> HealthCheckResponse:
-        """grpc.health.v1: SERVING for "" and each service here, NOT_FOUND for others."""
+        """grpc.health.v1, for "" and each service here: SERVING while commands would be taken."""
         if request.service and request.service not in SERVICES:
             refuse(grpc_context, Status(Code.NOT_FOUND, f"unknown service {request.service}"))
             return HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN)
+        if await self._readiness.faults():
+            return HealthCheckResponse(status=HealthCheckResponse.NOT_SERVING)
         return HealthCheckResponse(status=HealthCheckResponse.SERVING)
 
     async def Watch(
@@ -174,9 +143,14 @@ class Ingress(ReadSideMethods):
         raise refused_stream(grpc_context, Status(Code.UNIMPLEMENTED, "use Check"))
         yield
 
+    async def drain(self) -> None:
+        """End all streams, for this process is about to stop; called before it does, not by clients."""
+        self._readiness.drain()
+        await super().drain()
+
     def __serve_build_asgi_app__(self) -> FastAPI:
         """What Serve calls, once the constructor is through, for the HTTP side."""
-        return build_http_api()
+        return build_http_api(self, self._readiness, self._parts.http, self._parts.any_forms)
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -207,6 +181,8 @@ class Ingress(ReadSideMethods):
         reply = await self._parts.gateway.process(command)
         match reply:
             case Accepted(state):
+                if self._parts.subscriptions is not None:
+                    self._parts.subscriptions.poke()
                 if awaited is not None:
                     left = deadline - time.monotonic()
                     if await is_pending(self._parts.read_sides, awaited, state, left):
@@ -233,6 +209,9 @@ class Ingress(ReadSideMethods):
         fault = fault_of_entity_id(request.entity_id)
         if fault is not None:
             return Status(Code.INVALID_ARGUMENT, fault)
+        payload = pack(request.command)
+        if payload == ERASE:
+            return Status(Code.INVALID_ARGUMENT, "entities are erased by EraseEntity")
         metadata = context.invocation_metadata()
         demands = demands_of(metadata)
         if isinstance(demands, Status):
@@ -240,7 +219,7 @@ class Ingress(ReadSideMethods):
         policy = self._parts.policy
         return Command(
             entity_id=EntityId(request.entity_id),
-            payload=pack(request.command),
+            payload=payload,
             command_id=CommandId(f"{self._origin}-{next(self._serial)}"),
             budget=policy.command_timeout,
             propagated=select_headers(metadata, policy.propagated_headers),

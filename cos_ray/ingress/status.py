@@ -6,9 +6,13 @@ from typing import Protocol
 
 import grpc
 
-from cos_ray.domain.errors import Status
+from cos_ray.domain.errors import Code, Status
 
 _GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+FAILED = Status(Code.INTERNAL, "the service failed; its log says why")
+"""For a fault of ours: what is raised through Serve would show the client a stack trace."""
 
 
 class ReplyContext(Protocol):

@@ -65,6 +65,7 @@ def import_files(database: Database, paths: Sequence[Path], on_progress: Told) -
                         on_progress(rows, rows / total)
                 if rows:
                     connection.execute(statement("import_end"))
+                    connection.execute(statement("import_entities"))
             connection.execute("analyze event_journal, event_tag")
     except psycopg.Error as error:
         raise ArchiveFault(f"the journal of {database} cannot be filled: {one_line(error)}") from error

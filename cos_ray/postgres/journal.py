@@ -27,12 +27,15 @@ from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remem
 from cos_ray.domain.retention import Retention
 from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.database import Database
+from cos_ray.postgres.erasure import PostgresErasure
 from cos_ray.postgres.group_commit import BatchLimits, GroupCommit
 from cos_ray.postgres.key_expiry import KeyExpiry
 from cos_ray.postgres.lookups import NewestLookups
+from cos_ray.postgres.past import PostgresPast
 from cos_ray.postgres.rows import LARGEST_APPEND, encode
 from cos_ray.postgres.snapshots import Snapshots
 from cos_ray.postgres.statements import statement
+from cos_ray.postgres.tail import PostgresTail
 from cos_ray.postgres.writer import KEY_TTL, SETTLE_WITHIN, Writer
 from cos_ray.protocol.codec import envelope_from_bytes
 
@@ -80,6 +83,12 @@ class PostgresJournal:
             database, at_least=database.pool_min_size, at_most=readers, session=_WALKS
         )
         self._lookups = NewestLookups(self._connections)
+        self.tail = PostgresTail(self._connections)
+        """The journal as subscriptions see it."""
+        self.past = PostgresPast(self._connections)
+        """What was when, and which entities there are."""
+        self.eraser = PostgresErasure(self._connections)
+        """Removes what erased entities were."""
         self._key_expiry = KeyExpiry(self._connections) if deletes_expired_keys else None
         self._snapshots = Snapshots(retention, self._connections) if retention is not None else None
 

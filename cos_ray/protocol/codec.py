@@ -44,7 +44,7 @@ def meta_to_pb(meta: Meta) -> MetaData:
     """A MetaData message; an absent date stays absent."""
     message = MetaData(entity_id=meta.entity_id, revision_number=meta.revision)
     if meta.date is not None:
-        message.revision_date.CopyFrom(_timestamp(meta.date))
+        message.revision_date.CopyFrom(date_to_pb(meta.date))
     for header in meta.headers:
         message.headers.append(_header_to_pb(header))
     for key, value in meta.data:
@@ -57,7 +57,7 @@ def meta_from_pb(message: MetaData) -> Meta:
     return Meta(
         entity_id=EntityId(message.entity_id),
         revision=Revision(message.revision_number),
-        date=_datetime(message.revision_date) if message.HasField("revision_date") else None,
+        date=date_from_pb(message.revision_date) if message.HasField("revision_date") else None,
         headers=_headers_from_pb(message),
         data=tuple((key, pack(message.data[key])) for key in sorted(message.data)) if message.data else (),
     )
@@ -95,6 +95,23 @@ def state_fields(state: EntityState) -> StateFields:
     return StateFields(state=unpack(state.state), meta=meta_to_pb(state.meta))
 
 
+class EventFields(TypedDict):
+    """How every stream and page shows an event."""
+
+    event: Any
+    resulting_state: Any
+    meta: MetaData
+
+
+def event_fields(envelope: EventEnvelope) -> EventFields:
+    """The fields of a message that shows this event."""
+    return EventFields(
+        event=unpack(envelope.event),
+        resulting_state=unpack(envelope.resulting_state),
+        meta=meta_to_pb(envelope.meta),
+    )
+
+
 def _header_to_pb(header: Header) -> PbHeader:
     if isinstance(header.value, bytes):
         return PbHeader(key=header.key, bytes_value=header.value)
@@ -108,10 +125,12 @@ def _headers_from_pb(message: MetaData) -> Headers:
     )
 
 
-def _timestamp(date: datetime) -> Timestamp:
+def date_to_pb(date: datetime) -> Timestamp:
+    """A Timestamp message."""
     microseconds = (date - _EPOCH) // _MICROSECOND
     return Timestamp(seconds=microseconds // 1_000_000, nanos=microseconds % 1_000_000 * 1000)
 
 
-def _datetime(message: Timestamp) -> datetime:
+def date_from_pb(message: Timestamp) -> datetime:
+    """The domain's date, to the microsecond. Raises OverflowError for one that it cannot hold."""
     return _EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)

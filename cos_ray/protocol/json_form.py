@@ -8,7 +8,7 @@ its bytes.
 from __future__ import annotations
 
 import base64
-from datetime import timezone
+from datetime import datetime, timezone
 from typing import TypeAlias
 
 from google.protobuf.message import DecodeError
@@ -25,13 +25,16 @@ def meta_to_json(meta: Meta) -> dict[str, Json]:
         {
             "entity_id": meta.entity_id,
             "revision_number": meta.revision,
-            "revision_date": meta.date.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
-            if meta.date
-            else None,
+            "revision_date": date_to_json(meta.date) if meta.date else None,
             "data": {key: any_to_json(value) for key, value in meta.data},
             "headers": [_header_to_json(header) for header in meta.headers],
         }
     )
+
+
+def date_to_json(date: datetime) -> str:
+    """A date and time, in UTC."""
+    return date.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
 
 
 def any_to_json(packed: Packed) -> str:

@@ -28,6 +28,7 @@ from cos_ray.domain.ids import (
     fault_of_entity_id,
 )
 from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remembered
+from cos_ray.domain.watermark import JournalHead
 
 _LOOKS_BACK = 5_000
 
@@ -65,6 +66,8 @@ class MemoryJournal:
         self._keys: dict[EntityId, dict[IdempotencyKey, Revision]] = {}
         self._last_offset = 0
         self._shards: dict[Shard, asyncio.Lock] = {}
+        self._writing: dict[Shard, int] = {}
+        self._writes = 0
         self._faults: deque[Fault] = deque()
         self.reachable = True
         """While False, every call raises JournalUnavailable."""
@@ -118,8 +121,13 @@ class MemoryJournal:
         async with self._only_writer_of(append.shard):
             self._refuse_conflict(append)
             rows = self._allocate(append)
-            yield rows[-1].offset
-            self._show(rows)
+            self._writes += 1
+            self._writing[append.shard] = self._writes
+            try:
+                yield rows[-1].offset
+                self._show(rows)
+            finally:
+                del self._writing[append.shard]
 
     async def newest(self, entity_id: EntityId) -> EventEnvelope | None:
         """See `Journal.newest`."""
@@ -173,6 +181,28 @@ class MemoryJournal:
             (one for one in await self.history(entity_id, revision, 1) if one.sequence_number == revision),
             None,
         )
+
+    async def head(self) -> JournalHead:
+        """See `JournalTail.head`."""
+        await self._be_asked()
+        newest = self._rows[-1].offset if self._rows else Offset(0)
+        return JournalHead(newest, {shard: str(write) for shard, write in self._writing.items()})
+
+    async def between(self, after: Offset, up_to: Offset, limit: int) -> Sequence[JournaledEvent]:
+        """See `JournalTail.between`."""
+        await self._be_asked()
+        rows = self._rows[bisect_right(self._rows, after, key=_offset_of) :]
+        found = (row for row in rows if row.offset <= up_to and not row.deleted)
+        return [JournaledEvent(row.offset, row.envelope) for row in islice(found, limit)]
+
+    async def of_entity(
+        self, entity_id: EntityId, first: Revision, up_to: Offset, limit: int
+    ) -> Sequence[JournaledEvent]:
+        """See `JournalTail.of_entity`."""
+        await self._be_asked()
+        rows = (row for row in self._of_entity.get(entity_id, ()) if row.envelope.sequence_number >= first)
+        found = (row for row in rows if row.offset <= up_to and not row.deleted)
+        return [JournaledEvent(row.offset, row.envelope) for row in islice(found, limit)]
 
     async def _be_asked(self) -> None:
         # A real journal lets others run meanwhile.

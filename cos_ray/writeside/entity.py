@@ -17,7 +17,9 @@ from typing_extensions import assert_never
 
 from cos_ray.domain.decisions import NoChange, Persist
 from cos_ray.domain.entity_policy import EntityPolicy
+from cos_ray.domain.erasure import ERASE, ERASED, IS_ERASED, is_erased
 from cos_ray.domain.errors import (
+    Code,
     EventRefused,
     HandlerFailed,
     JournalUnavailable,
@@ -53,6 +55,7 @@ from cos_ray.ports import Clock, Journal, WriteHandler
 from cos_ray.writeside.known_keys import MOST_READ, KnownKeys
 from cos_ray.writeside.mailbox import Mailbox
 from cos_ray.writeside.refusals import no_longer_there, status_of
+from cos_ray.writeside.time_limit import time_limit
 
 logger = logging.getLogger(__name__)
 
@@ -177,6 +180,10 @@ class Entity:
 
     async def _run_on(self, state: EntityState, command: Command, deadline: float) -> Reply:
         """Let the handler decide, and store what it decides."""
+        if is_erased(state):
+            return Refused(IS_ERASED)
+        if command.payload == ERASE:
+            return await self._erase(state, command, deadline)
         fault = fault_of_revision(command.expected_revision, state.meta.revision)
         if fault is not None:
             return Refused(fault)
@@ -191,6 +198,14 @@ class Entity:
                 return Accepted(await self._append(envelopes, state, command, deadline))
             case unreachable:
                 assert_never(unreachable)
+
+    async def _erase(self, state: EntityState, command: Command, deadline: float) -> Reply:
+        """Come to the last event, without asking a handler."""
+        if not state.exists:
+            return Refused(Status(Code.NOT_FOUND, "the entity has no events"))
+        meta = next_meta(state, self._clock.now(), ())
+        last = EventEnvelope(ERASED, ERASED, meta, next_sequence_number(state))
+        return Accepted(await self._append((last,), state, command, deadline))
 
     async def _reply_to_key(self, key: IdempotencyKey, deadline: float, look_up: bool) -> Reply | None:
         """What a command with this key was answered with; None if there was none."""
@@ -278,7 +293,8 @@ class Entity:
         if command.key is not None:
             self._keys.add(command.key)
         try:
-            await asyncio.wait_for(self._journal.append(append), time_left)
+            async with time_limit(time_left):
+                await self._journal.append(append)
         except asyncio.TimeoutError:
             raise OutcomeUnknown from None
         # In the journal: only from here on may anyone see it.
@@ -292,7 +308,8 @@ class Entity:
     async def _in_time(self, question: Awaitable[_Answer], deadline: float) -> _Answer:
         """The journal's answer to a question that costs nothing to give up. Raises OutOfTime."""
         try:
-            return await asyncio.wait_for(question, max(0.0, deadline - self._clock.monotonic()))
+            async with time_limit(max(0.0, deadline - self._clock.monotonic())):
+                return await question
         except asyncio.TimeoutError:
             raise OutOfTime from None
 

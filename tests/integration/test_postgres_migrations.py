@@ -66,6 +66,8 @@ state_snapshot snapshot_ser_manifest character varying(255) NO -
 """
 
 INDEXES = {
+    "cos_entities_pkey": "btree (entity_id)",
+    "cos_erased_entities_pkey": "btree (entity_id)",
     "cos_event_tag_by_tag": "btree (tag, event_id)",
     "cos_migrations_pkey": "btree (version_number)",
     "cos_dead_letters_by_place": "btree (read_side, ordering)",
@@ -99,7 +101,7 @@ def columns(database: Database) -> str:
         " left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum"
         " join pg_namespace n on n.oid = c.relnamespace"
         " where n.nspname = current_schema() and c.relkind = 'r'"
-        " and (c.relname = 'cos_migrations' or c.relname !~ '^cos_') order by 1, 2",
+        " and (c.relname = 'cos_migrations' or c.relname not like 'cos#_%' escape '#') order by 1, 2",
     )
     return "\n".join(" ".join(row) for row in rows)
 

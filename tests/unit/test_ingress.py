@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.any_pb2 import Any
+from google.protobuf.any_pb2 import Any as PbAny
 
 from cos_ray.domain.errors import Code, JournalUnavailable, Status
 from cos_ray.domain.evolution import unborn
@@ -23,7 +24,11 @@ from cos_ray.domain.messages import (
     Refused,
     Reply,
 )
+from cos_ray.ingress.guard import AdmissionPolicy
+from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.ingress.readiness import Check
 from cos_ray.ingress.service import Ingress, IngressPolicy
+from cos_ray.protocol.any_form import AnyForms
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     GetStateRequest,
     GetStateResponse,
@@ -31,6 +36,8 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     ProcessCommandResponse,
 )
 from cos_ray.readside.desk import ReadSideDesk
+from cos_ray.subscriptions.subscriptions import Subscriptions
+from cos_ray.testing.journal import MemoryJournal
 from tests.read_side_kit import desk_of
 
 A = EntityId("a")
@@ -87,14 +94,23 @@ class Gateway:
 class Parts:
     gateway: Gateway
     policy: IngressPolicy
-    read_sides: ReadSideDesk
+    subscriptions: Subscriptions | None = None
+    replicas: object = None
+    history: MemoryJournal = field(default_factory=MemoryJournal)
+    past: object = None
+    eraser: object = None
+    admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
+    http: HttpPolicy = field(default_factory=HttpPolicy)
+    any_forms: AnyForms = field(default_factory=AnyForms)
+    checks: dict[str, Check] = field(default_factory=dict)
+    read_sides: ReadSideDesk = field(default_factory=lambda: desk_of([]))
 
     async def close(self) -> None: ...
 
 
-async def ingress(gateway: Gateway, policy: IngressPolicy | None = None) -> Ingress:
+async def ingress(gateway: Gateway, policy: IngressPolicy | None = None, **parts: Any) -> Ingress:
     async def build() -> Parts:
-        return Parts(gateway, policy or IngressPolicy(command_timeout=5.0), desk_of([]))
+        return Parts(gateway, policy or IngressPolicy(command_timeout=5.0), **parts)
 
     # Its constructor is async: Serve awaits it.
     one = Ingress.__new__(Ingress)
@@ -103,7 +119,7 @@ async def ingress(gateway: Gateway, policy: IngressPolicy | None = None) -> Ingr
 
 
 def request(entity_id: str = "a") -> ProcessCommandRequest:
-    return ProcessCommandRequest(entity_id=entity_id, command=Any(type_url="t/C", value=b"c"))
+    return ProcessCommandRequest(entity_id=entity_id, command=PbAny(type_url="t/C", value=b"c"))
 
 
 async def processed(

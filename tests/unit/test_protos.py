@@ -8,7 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from google.protobuf import descriptor_pool
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+
+from cos_ray.protocol.any_form import AnyForms
+from cos_ray.protocol.protoset import protoset
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTOS = ROOT / "protos"
@@ -54,7 +58,7 @@ def test_the_generated_code_is_current() -> None:
 def test_an_application_s_own_generated_copy_lives_in_the_same_process(tmp_path: Path) -> None:
     copy = tmp_path / "generated"
     copy.mkdir()
-    files = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto"))
+    files = sorted(str(path.relative_to(PROTOS)) for path in (PROTOS / "chief_of_state").rglob("*.proto"))
     outputs = [f"--python_out={copy}", f"--grpc_python_out={copy}"]
     subprocess.run([sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", *outputs, *files], check=True)
     program = """
@@ -76,3 +80,24 @@ assert Ours.FromString(Theirs(entity_id="a").SerializeToString()).entity_id == "
             env={"PYTHONPATH": f"{copy}:{ROOT}"},
         )
         assert ran.returncode == 0, ran.stderr
+
+
+def test_the_protoset_is_complete_and_in_order() -> None:
+    files = FileDescriptorSet.FromString(protoset()).file
+    seen: set[str] = set()
+    for file in files:
+        assert seen.issuperset(file.dependency), file.name
+        seen.add(file.name)
+    sources = {str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto")}
+    assert seen >= sources
+    AnyForms([protoset()])
+
+
+def test_reflection_learns_an_application_s_types() -> None:
+    file = FileDescriptorProto(name="only/here.proto", package="only.here")
+    file.message_type.add(name="Told")
+    forms = AnyForms([FileDescriptorSet(file=[file]).SerializeToString()])
+    assert forms.publish() == []
+    assert descriptor_pool.Default().FindMessageTypeByName("only.here.Told")
+    file.message_type.add(name="Another")
+    assert AnyForms([FileDescriptorSet(file=[file]).SerializeToString()]).publish() == ["only/here.proto"]

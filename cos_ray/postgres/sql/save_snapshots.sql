@@ -4,6 +4,7 @@ with asked as materialized (
     select entity_id, sequence_number, payload
     from unnest(%(entity_ids)s::text[], %(sequence_numbers)s::bigint[], %(payloads)b::bytea[])
         as a (entity_id, sequence_number, payload)
+    where not exists (select from cos_erased_entities e where e.entity_id = a.entity_id)
 ),
 saved as (
     insert into state_snapshot

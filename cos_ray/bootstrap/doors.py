@@ -1,0 +1,96 @@
+"""What the ingress lets in, and how it answers: settings in the ingress's own terms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cos_ray.config.access_file import read_access_file
+from cos_ray.config.complaints import complaint
+from cos_ray.config.settings import ServerProtocol, Settings
+from cos_ray.domain.errors import ConfigurationError
+from cos_ray.ingress.guard import AdmissionPolicy
+from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.protocol.any_form import AnyForms
+from cos_ray.subscriptions.listener import Bounds
+from cos_ray.subscriptions.subscriptions import SubscriptionPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What an ingress replica must know beside the way to entities; light to pickle."""
+
+    subscriptions: SubscriptionPolicy | None = None
+    """None: switched off."""
+    http: HttpPolicy = field(default_factory=HttpPolicy)
+    descriptor_sets: tuple[bytes, ...] = ()
+    """The application's compiled protos."""
+    erasure: bool = False
+    """Whether entities may be erased."""
+    admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
+
+
+def doors_of(settings: Settings) -> Doors:
+    """The doors that the settings ask for; `faults_of_doors` has to have found nothing."""
+    service, write_side = settings.service, settings.write_side
+    watched = {*write_side.propagated_headers, *write_side.persisted_headers}
+    return Doors(
+        subscriptions=_subscriptions(settings),
+        http=HttpPolicy(
+            api=service.protocol is not ServerProtocol.GRPC,
+            largest_body=settings.admission.request_bytes,
+            watched_headers=frozenset(name.lower() for name in watched),
+        ),
+        descriptor_sets=tuple(path.read_bytes() for path in service.descriptor_sets),
+        erasure=settings.admission.erasure_enabled,
+        admission=_admission(settings),
+    )
+
+
+def faults_of_doors(settings: Settings) -> Sequence[str]:
+    """A line for each file that cannot be used."""
+    lines = _faults_of_descriptor_sets(settings)
+    try:
+        _admission(settings)
+    except ConfigurationError as error:
+        lines.append(str(error))
+    return lines
+
+
+def _admission(settings: Settings) -> AdmissionPolicy:
+    wanted = settings.admission
+    return AdmissionPolicy(
+        grpc=settings.service.protocol is not ServerProtocol.HTTP,
+        request_bytes=wanted.request_bytes,
+        metadata_bytes=wanted.metadata_bytes,
+        requests_per_second=wanted.requests_per_second,
+        access=None if wanted.auth_file is None else read_access_file(wanted.auth_file),
+    )
+
+
+def _faults_of_descriptor_sets(settings: Settings) -> list[str]:
+    sets, lines = [], []
+    for path in settings.service.descriptor_sets:
+        try:
+            sets.append(path.read_bytes())
+        except OSError as error:
+            reason = f"a file that can be read ({error.strerror})"
+            lines.append(complaint("COS_DESCRIPTOR_SETS", str(path), reason))
+    try:
+        AnyForms(sets)
+    except ValueError as error:
+        told = ",".join(map(str, settings.service.descriptor_sets))
+        allowed = f"files of `protoc --descriptor_set_out --include_imports` (one {error})"
+        lines.append(complaint("COS_DESCRIPTOR_SETS", told, allowed))
+    return lines
+
+
+def _subscriptions(settings: Settings) -> SubscriptionPolicy | None:
+    wanted = settings.subscriptions
+    if not wanted.enabled:
+        return None
+    return SubscriptionPolicy(
+        streams=wanted.streams,
+        streams_per_client=wanted.streams_per_client,
+        bounds=Bounds(events=wanted.waiting_events),
+    )

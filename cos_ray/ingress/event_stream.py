@@ -1,0 +1,83 @@
+"""A subscription as server-sent events, for browsers and curl."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any as Anything
+
+from fastapi.responses import StreamingResponse
+
+from cos_ray.domain.errors import Code, Status
+from cos_ray.ingress.http_context import HttpContext
+from cos_ray.ingress.http_errors import HttpError, error_body
+from cos_ray.ingress.status import StreamRefused
+
+HEARTBEAT = 15.0
+"""Seconds after which a comment is sent in a silent stream: who has gone is noticed, no proxy gives up."""
+
+SUBSCRIPTION_ID = "x-cos-subscription-id"
+
+Shown = Callable[[Anything], tuple[str, Anything]]
+"""Of a message its id, for Last-Event-ID, and its JSON."""
+
+
+async def event_stream(
+    messages: AsyncGenerator[Anything, None], context: HttpContext, subscription_id: str, shown: Shown
+) -> StreamingResponse:
+    """The response, once the stream is let in. Raises HttpError if it is not."""
+    first = asyncio.ensure_future(anext(messages))
+    opened = asyncio.ensure_future(context.opened.wait())
+    try:
+        await asyncio.wait({first, opened}, return_when=asyncio.FIRST_COMPLETED)
+        if first.done() and isinstance(first.exception(), StreamRefused):
+            raise HttpError(context.status or Status(Code.UNKNOWN))
+    except BaseException:
+        first.cancel()
+        raise
+    finally:
+        opened.cancel()
+    return StreamingResponse(
+        _lines(messages, first, context, shown),
+        media_type="text/event-stream",
+        headers={"cache-control": "no-store", SUBSCRIPTION_ID: subscription_id},
+    )
+
+
+async def _lines(
+    messages: AsyncGenerator[Anything, None],
+    coming: asyncio.Future[Anything],
+    context: HttpContext,
+    shown: Shown,
+) -> AsyncIterator[bytes]:
+    try:
+        # The headers are on their way only with the first bytes.
+        yield b": open\n\n"
+        while True:
+            await asyncio.wait({coming}, timeout=HEARTBEAT)
+            if not coming.done():
+                yield b": still here\n\n"
+                continue
+            try:
+                id_, form = shown(coming.result())
+            except StopAsyncIteration:
+                yield b"event: end\ndata: {}\n\n"
+                return
+            except StreamRefused:
+                status = context.status or Status(Code.UNKNOWN)
+                yield f"event: error\ndata: {json.dumps(error_body(status))}\n\n".encode()
+                return
+            head = f"id: {id_}\n" if id_ else ""
+            yield f"{head}data: {json.dumps(form)}\n\n".encode()
+            coming = asyncio.ensure_future(anext(messages))
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+        await messages.aclose()
+
+
+def new_subscription_id() -> str:
+    """For who brings none."""
+    return str(uuid.uuid4())

@@ -1,0 +1,31 @@
+"""Paths as they were sent: what is percent-encoded in a segment belongs to it, a slash included."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, unquote
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cos_ray.ingress.http_errors import bad_request
+
+
+class RawPaths:
+    """Has the application look at the path before it is decoded; `decoded` then decodes its parts."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "http":
+            raw = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
+            scope = {**scope, "path": raw.partition(b"?")[0].decode("latin-1")}
+        await self._app(scope, receive, send)
+
+
+def decoded(segment: str) -> str:
+    """A part of such a path. Raises HttpError (400) if it is no UTF-8."""
+    try:
+        return unquote(segment, errors="strict")
+    except UnicodeDecodeError:
+        raise bad_request("the path is no UTF-8") from None

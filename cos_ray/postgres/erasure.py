@@ -1,0 +1,71 @@
+"""Removes what an erased entity's events said, and keeps the record of it."""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+
+from cos_ray.domain.erasure import ERASED, Erasure
+from cos_ray.domain.errors import JournalUnavailable
+from cos_ray.domain.ids import EntityId, Revision
+from cos_ray.domain.messages import EventEnvelope, Meta
+from cos_ray.postgres.connections import Connections
+from cos_ray.postgres.statements import statement
+from cos_ray.protocol.codec import envelope_from_bytes, envelope_to_bytes
+
+_PAGE = 500
+"""How many events are redacted in one statement."""
+
+
+class PostgresErasure:
+    """
+    `Eraser` on connections of whoever opens and closes them.
+
+    Every step may be repeated; one that was interrupted is taken up by asking again.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    async def erasure_of(self, entity_id: EntityId) -> Erasure | None:
+        """See `Eraser.erasure_of`."""
+        rows = await self._connections.run(statement("erasure_of"), {"entity_id": entity_id})
+        return Erasure(rows[0][0], rows[0][1] or 0) if rows else None
+
+    async def remove(self, entity_id: EntityId, reason: str, caller: str | None) -> Erasure:
+        """See `Eraser.remove`."""
+        parameters = {"entity_id": entity_id, "reason": reason, "caller": caller}
+        await self._connections.run(statement("record_erasure"), parameters)
+        first = Revision(1)
+        while True:
+            page = {"entity_id": entity_id, "first": first, "limit": _PAGE}
+            rows = await self._connections.run(statement("history"), page)
+            if not rows:
+                break
+            await self._redact(entity_id, dict(rows))
+            first = Revision(rows[-1][0] + 1)
+        rows = await self._connections.run(statement("finish_erasure"), {"entity_id": entity_id})
+        if not rows:
+            raise JournalUnavailable("the record of an erasure has disappeared")
+        return Erasure(rows[0][0], rows[0][1])
+
+    async def _redact(self, entity_id: EntityId, payloads: dict[int, bytes]) -> None:
+        redacted = {number: _redacted(entity_id, number, payload) for number, payload in payloads.items()}
+        changed = {number: payload for number, payload in redacted.items() if payload != payloads[number]}
+        if changed:
+            parameters = {
+                "entity_id": entity_id,
+                "sequence_numbers": list(changed),
+                "payloads": list(changed.values()),
+            }
+            await self._connections.run(statement("redact"), parameters)
+
+
+def _redacted(entity_id: EntityId, number: int, payload: bytes) -> bytes:
+    """That there was an event, which one, and when; nothing of what it was."""
+    sequence_number = Revision(number)
+    try:
+        meta = envelope_from_bytes(sequence_number, payload).meta
+    except DecodeError:
+        meta = Meta(entity_id, sequence_number)
+    bare = Meta(entity_id, meta.revision, meta.date)
+    return envelope_to_bytes(EventEnvelope(ERASED, ERASED, bare, sequence_number))

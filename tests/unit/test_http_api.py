@@ -1,0 +1,417 @@
+"""What HTTP clients send and see."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from google.protobuf import descriptor_pb2
+from google.protobuf.any import pack
+
+from cos_ray.domain.errors import Code, Status
+from cos_ray.domain.evolution import unborn
+from cos_ray.domain.ids import EntityId, Revision
+from cos_ray.domain.messages import Accepted, EntityState, Header, Meta, Packed, Refused
+from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.ingress.http_errors import HTTP_STATUS
+from cos_ray.ingress.service import Ingress, IngressPolicy
+from cos_ray.protocol.any_form import AnyForms
+from cos_ray.samples.bank.pb.bank.v1 import bank_pb2
+from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import Account, OpenAccount
+from cos_ray.subscriptions.subscriptions import Kind, Subscriptions
+from cos_ray.system_clock import SystemClock
+from cos_ray.testing.journal import MemoryJournal
+from tests.journal_kit import DATE, append_of, until
+from tests.unit.test_ingress import Gateway, ingress
+
+BANK = descriptor_pb2.FileDescriptorSet(
+    file=[descriptor_pb2.FileDescriptorProto.FromString(bank_pb2.DESCRIPTOR.serialized_pb)]
+).SerializeToString()
+
+ADA = EntityState(
+    Packed(pack(Account(owner="Ada", balance=5)).SerializeToString()),
+    Meta(EntityId("a/b"), Revision(2), DATE, (Header("x-user", "ada"),)),
+    Revision(2),
+)
+
+
+@dataclass
+class World:
+    """An ingress over fakes, and a client of its HTTP side."""
+
+    client: httpx.AsyncClient
+    gateway: Gateway
+    journal: MemoryJournal
+    subscriptions: Subscriptions
+    one: Ingress
+    broken: set[str] = field(default_factory=set)
+
+
+async def world_of(policy: HttpPolicy) -> World:
+    gateway, journal = Gateway(Accepted(ADA)), MemoryJournal()
+    subscriptions = Subscriptions(journal, SystemClock())
+    broken: set[str] = set()
+
+    async def database() -> None:
+        if "database" in broken:
+            raise OSError
+
+    one = await ingress(
+        gateway,
+        IngressPolicy(5.0, persisted_headers=("x-user", "raw-bin")),
+        subscriptions=subscriptions,
+        history=journal,
+        http=policy,
+        any_forms=AnyForms([BANK]),
+        checks={"database": database},
+    )
+    transport = httpx.ASGITransport(one.__serve_build_asgi_app__(), raise_app_exceptions=False)
+    client = httpx.AsyncClient(transport=transport, base_url="http://cos")
+    return World(client, gateway, journal, subscriptions, one, broken)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    watched = frozenset({"x-user", "raw-bin"})
+    world = await world_of(HttpPolicy(api=True, largest_body=10_000, watched_headers=watched))
+    yield world
+    world.subscriptions.close()
+    await world.client.aclose()
+
+
+def command(**fields: Any) -> dict[str, Any]:
+    return {"command": base64.b64encode(pack(OpenAccount(**fields)).SerializeToString()).decode()}
+
+
+async def test_a_command_is_run_and_its_state_answered(world: World) -> None:
+    reply = await world.client.post("/v1/commands/a%2Fb/process", json=command(owner="Ada"))
+    assert reply.status_code == 200
+    assert reply.json() == {
+        "state": base64.b64encode(ADA.state).decode(),
+        "meta": {
+            "entity_id": "a/b",
+            "revision_number": 2,
+            "revision_date": "2026-01-02T03:04:05.678901Z",
+            "headers": [{"key": "x-user", "string_value": "ada"}],
+        },
+    }
+    (sent,) = world.gateway.commands
+    assert sent.entity_id == "a/b"
+    assert sent.payload == pack(OpenAccount(owner="Ada")).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("path", "entity_id"),
+    [("a%2Fb", "a/b"), ("a%252Fb", "a%2Fb"), ("%2E%2E", ".."), ("%C3%A9%20%3F", "é ?"), ("a+b", "a+b")],
+)
+async def test_what_a_path_says_in_one_segment_is_the_id(world: World, path: str, entity_id: str) -> None:
+    await world.client.post(f"/v1/commands/{path}/process")
+    assert [sent.entity_id for sent in world.gateway.commands] == [entity_id]
+
+
+async def test_the_path_wins_and_a_command_may_be_missing(world: World) -> None:
+    reply = await world.client.post("/v1/commands/a/process", json={"entity_id": "b"})
+    assert reply.status_code == 200
+    (sent,) = world.gateway.commands
+    assert (sent.entity_id, sent.payload) == ("a", b"")
+
+
+async def test_a_known_type_may_be_given_and_asked_for_as_json(world: World) -> None:
+    body = {"command": {"@type": "type.googleapis.com/bank.v1.OpenAccount", "owner": "Ada"}}
+    reply = await world.client.post("/v1/commands/a/process?any=json", json=body)
+    assert reply.json()["state"] == {
+        "@type": "type.googleapis.com/bank.v1.Account",
+        "owner": "Ada",
+        "balance": "5",
+    }
+    assert world.gateway.commands[0].payload == pack(OpenAccount(owner="Ada")).SerializeToString()
+
+
+async def test_what_is_of_no_known_type_stays_base64(world: World) -> None:
+    await world.journal.append(append_of("a", 0))
+    reply = await world.client.get("/v1/entities/a/events?any=json")
+    assert isinstance(reply.json()["events"][0]["event"], str)
+
+
+DEEP = '{"command":' + "[" * 100_000 + "]" * 100_000 + "}"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "text"),
+    [
+        ("{", 400, "the body is no JSON"),
+        ("[]", 400, "the body is no JSON object"),
+        ('{"comand": ""}', 400, "unknown field 'comand'"),
+        ('{"command": "%%%"}', 400, "command is no base64"),
+        ('{"command": "////"}', 400, "command is no google.protobuf.Any"),
+        ('{"command": 5}', 400, "command is no text"),
+        ('{"command": {}}', 400, "without @type"),
+        ('{"command": {"@type": "t/nobody.Knows"}}', 400, "no message of that @type"),
+        ('{"command": {"@type": "t/bank.v1.OpenAccount", "own": 1}}', 400, "no message of that @type"),
+        (
+            '{"command": {"@type": "t/bank.v1.OpenAccount", "owner": "\\ud800"}}',
+            400,
+            "no message of that @type",
+        ),
+        ('{"command": ' + "9" * 5_000 + "}", 400, "no JSON"),
+        (b"\xff\xfe", 400, "no JSON"),
+        (DEEP[:9_000], 400, "nested too deeply|no JSON"),
+        ("x" * 10_001, 413, "larger than 10000 bytes"),
+    ],
+)
+async def test_a_body_that_makes_no_sense_is_refused_in_one_line(
+    world: World, body: str | bytes, status: int, text: str
+) -> None:
+    reply = await world.client.post("/v1/commands/a/process", content=body)
+    assert reply.status_code == status
+    assert any(part in reply.json()["error"] for part in text.split("|"))
+    assert world.gateway.commands == []
+
+
+async def test_a_body_without_a_length_is_bounded_too(world: World) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(1_000_000):
+            yield b"x" * 1_000
+
+    reply = await world.client.post("/v1/commands/a/process", content=endless())
+    assert reply.status_code == 413
+
+
+@pytest.mark.parametrize("code", [code for code in Code if code is not Code.OK])
+async def test_each_refusal_has_its_status_its_code_and_its_details(world: World, code: Code) -> None:
+    trailers = (("x-cos-actual-revision", "5"),)
+    world.gateway.answer = Refused(Status(code, "why", b"details", trailers))
+    reply = await world.client.post("/v1/commands/a/process")
+    assert reply.status_code == HTTP_STATUS[code]
+    details = base64.b64encode(b"details").decode()
+    assert reply.json() == {"error": f"{code.name}: why", "details": details}
+    assert reply.headers["x-cos-actual-revision"] == "5"
+
+
+async def test_a_fault_of_ours_tells_nothing(world: World) -> None:
+    world.gateway.answer = ValueError("secret")
+    reply = await world.client.post("/v1/commands/a/process")
+    assert (reply.status_code, reply.json()) == (
+        500,
+        {"error": "INTERNAL: the service failed; its log says why"},
+    )
+
+
+async def test_request_headers_count_as_metadata(world: World) -> None:
+    headers = {
+        "X-User": "ada",
+        "Raw-Bin": "/wA",
+        "X-Cos-Idempotency-Key": "k",
+        "x-cos-expected-revision": "3",
+    }
+    await world.client.post("/v1/commands/a/process", headers=headers)
+    (sent,) = world.gateway.commands
+    assert sent.persisted == (Header("x-user", "ada"), Header("raw-bin", b"\xff\x00"))
+    assert (sent.key, sent.expected_revision) == ("k", 3)
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ((b"x-user", b"\xff"), 400),
+        ((b"raw-bin", b"%%"), 400),
+        ((b"x-cos-idempotency-key", "é".encode()), 400),
+        ((b"x-cos-expected-revision", b"one"), 400),
+        ((b"x-nobody-cares", b"\xff"), 200),
+        ((b"nobody-cares-bin", b"%%"), 200),
+    ],
+)
+async def test_a_header_that_matters_must_be_one_that_metadata_can_hold(
+    world: World, header: tuple[bytes, bytes], status: int
+) -> None:
+    reply = await world.client.post("/v1/commands/a/process", headers=[header])
+    assert reply.status_code == status
+
+
+async def test_a_state_is_answered_and_an_entity_without_events_is_not_found(world: World) -> None:
+    world.gateway.answer = ADA
+    assert (await world.client.get("/v1/entities/a/state")).json()["meta"]["revision_number"] == 2
+    world.gateway.answer = unborn(EntityId("a"))
+    reply = await world.client.get("/v1/entities/a/state")
+    assert (reply.status_code, reply.json()) == (404, {"error": "NOT_FOUND: "})
+
+
+async def test_the_past_is_answered_in_pages(world: World) -> None:
+    await world.journal.append(append_of("a", 0, events=5))
+    first = (await world.client.get("/v1/entities/a/events?from=2&page_size=2")).json()
+    assert [event["meta"]["revision_number"] for event in first["events"]] == [2, 3]
+    last = (await world.client.get(f"/v1/entities/a/events?from={first['next_revision']}&to=5")).json()
+    assert [event["meta"]["revision_number"] for event in last["events"]] == [4, 5]
+    assert "next_revision" not in last
+    assert (await world.client.get("/v1/entities/a/state?revision=3")).json()["meta"]["revision_number"] == 3
+    assert (await world.client.get("/v1/entities/a/state?revision=9")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/entities/a/state?revision=x",
+        "/v1/entities/a/state?revision=0",
+        "/v1/entities/a/state?revision=1&at=2026-01-01",
+        "/v1/entities/a/state?at=noon",
+        "/v1/entities/a/state?any=xml",
+        "/v1/entities/%FF/state",
+        "/v1/entities/a%00/state",
+        f"/v1/entities/{'x' * 256}/state",
+        "/v1/entities/a/events?from=5000000000",
+        "/v1/entities/a/events?page_size=1001",
+        "/v1/entities?updated_since=x",
+        "/v1/entities/a/events/stream?from_revision=x",
+        "/v1/events/stream?from_offset=-1",
+    ],
+)
+async def test_a_question_that_makes_no_sense_is_a_bad_request(world: World, path: str) -> None:
+    reply = await world.client.get(path)
+    assert reply.status_code == 400, reply.text
+    assert reply.json()["error"].startswith("INVALID_ARGUMENT: ")
+
+
+async def test_an_unknown_path_or_method_is_said_in_the_same_form(world: World) -> None:
+    assert (await world.client.get("/v2")).json() == {"error": "NOT_FOUND: there is no such path"}
+    reply = await world.client.delete("/v1/commands/a/process")
+    assert (reply.status_code, reply.json()) == (
+        405,
+        {"error": "UNIMPLEMENTED: this path does not take DELETE"},
+    )
+
+
+async def test_with_grpc_alone_only_health_answers_over_http() -> None:
+    world = await world_of(HttpPolicy())
+    assert (await world.client.get("/alive")).json() == {"status": "alive"}
+    for path in ("/v1/entities/a/state", "/openapi.json", "/docs"):
+        assert (await world.client.get(path)).status_code == 404
+
+
+async def test_ready_names_what_does_not_work(world: World) -> None:
+    world.broken.add("database")
+    reply = await world.client.get("/ready")
+    assert (reply.status_code, reply.json()) == (503, {"error": "UNAVAILABLE: not ready: database"})
+    assert (await world.client.get("/alive")).status_code == 200
+
+
+async def test_a_process_that_drains_is_not_ready(world: World) -> None:
+    assert (await world.client.get("/ready")).status_code == 200
+    await world.one.drain()
+    assert (await world.client.get("/ready")).status_code == 503
+
+
+class Reader:
+    """Reads server-sent events from the application itself, as they come."""
+
+    def __init__(self, world: World, path: str, **headers: str) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.text = ""
+        self._gone = asyncio.Event()
+        self._asked = False
+        path, _, query = path.partition("?")
+        scope = {
+            "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "root_path": "",
+            "query_string": query.encode(), "http_version": "1.1", "scheme": "http",
+            "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
+        }  # fmt: skip
+        app = world.one.__serve_build_asgi_app__()
+        self.task = asyncio.ensure_future(app(scope, self._receive, self._send))
+
+    @property
+    def events(self) -> list[dict[str, str]]:
+        blocks = [block for block in self.text.split("\n\n") if block and not block.startswith(":")]
+        return [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks]  # type: ignore[misc]
+
+    @property
+    def revisions(self) -> list[int]:
+        return [json.loads(event["data"])["meta"]["revision_number"] for event in self.events]
+
+    def leave(self) -> None:
+        self._gone.set()
+
+    async def _receive(self) -> dict[str, Any]:
+        if not self._asked:
+            self._asked = True
+            return {"type": "http.request"}
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+        else:
+            self.text += message.get("body", b"").decode()
+
+
+async def test_an_entitys_events_stream_and_a_client_goes_on_after_the_last_one(world: World) -> None:
+    await world.journal.append(append_of("a", 0, events=2))
+    reader = Reader(world, "/v1/entities/a/events/stream?from_revision=1&subscription_id=s")
+
+    async def came(wanted: list[int], one: Reader) -> None:
+        async def all_came() -> bool:
+            return one.revisions == wanted
+
+        await until(all_came)
+
+    await came([1, 2], reader)
+    assert reader.headers["x-cos-subscription-id"] == "s"
+    assert reader.headers["content-type"].startswith("text/event-stream")
+    assert [event["id"] for event in reader.events] == ["1", "2"]
+    reader.leave()
+    await reader.task
+    assert len(world.subscriptions) == 0
+    again = Reader(world, "/v1/entities/a/events/stream", last_event_id="2")
+    await world.journal.append(append_of("a", 2))
+    await came([3], again)
+    world.subscriptions.drain()
+    await again.task
+    assert again.events[-1]["event"] == "error"
+    assert json.loads(again.events[-1]["data"])["error"].startswith("UNAVAILABLE: ")
+
+
+async def test_all_events_stream_with_their_offsets_and_end_when_told(world: World) -> None:
+    reader = Reader(world, "/v1/events/stream?from_offset=0&subscription_id=s")
+    await world.journal.append(append_of("a", 0))
+    await world.journal.append(append_of("b", 0))
+
+    async def both_came() -> bool:
+        return len(reader.events) == 2
+
+    await until(both_came)
+    assert [event["id"] for event in reader.events] == ["1", "2"]
+    assert "data" not in json.loads(reader.events[0]["data"])["meta"]
+    assert world.subscriptions.end(Kind.ALL, "s")
+    await reader.task
+    assert reader.events[-1] == {"event": "end", "data": "{}"}
+
+
+async def test_a_silent_stream_is_open_at_once(world: World) -> None:
+    reader = Reader(world, "/v1/events/stream")
+
+    async def is_open() -> bool:
+        return reader.status == 200 and reader.text.startswith(": open")
+
+    await until(is_open)
+    reader.leave()
+    await reader.task
+
+
+def test_descriptor_sets_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no descriptor set"):
+        AnyForms([b"\xff"])
+    with pytest.raises(ValueError, match="holds no protos"):
+        AnyForms([b""])
+    lacking = descriptor_pb2.FileDescriptorSet(
+        file=[descriptor_pb2.FileDescriptorProto(name="a.proto", dependency=["b.proto"])]
+    )
+    with pytest.raises(ValueError, match=r"lacks b\.proto"):
+        AnyForms([lacking.SerializeToString()])

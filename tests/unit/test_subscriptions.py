@@ -1,0 +1,272 @@
+"""What those who listen hear: everything, once, in order, or the word that it is over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from cos_ray.domain.errors import Code
+from cos_ray.domain.ids import EntityId, Offset, Revision
+from cos_ray.domain.messages import Append, JournaledEvent
+from cos_ray.subscriptions.listener import Bounds, SubscriptionEnded
+from cos_ray.subscriptions.subscriptions import Kind, SubscriptionPolicy, Subscriptions, Wanted
+from cos_ray.testing.clock import ManualClock
+from cos_ray.testing.journal import MemoryJournal
+from tests.journal_kit import append_of
+
+A, B = EntityId("a"), EntityId("b")
+
+
+@dataclass
+class Client:
+    """Takes events as they come, until it is over."""
+
+    task: asyncio.Task[None]
+    events: list[JournaledEvent] = field(default_factory=list)
+    end: SubscriptionEnded | None = None
+    is_over: bool = False
+    may_take: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def heard(self) -> list[tuple[str, int]]:
+        return [(e.envelope.meta.entity_id, e.envelope.meta.revision) for e in self.events]
+
+
+class World:
+    """A journal, a clock and subscriptions to it."""
+
+    def __init__(self, policy: SubscriptionPolicy | None = None) -> None:
+        self.journal, self.clock = MemoryJournal(), ManualClock()
+        self.subscriptions = Subscriptions(self.journal, self.clock, policy)
+
+    async def listen(self, wanted: Wanted, *, slow: bool = False) -> Client:
+        client = Client(task=asyncio.ensure_future(asyncio.sleep(0)))
+        if not slow:
+            client.may_take.set()
+
+        async def take() -> None:
+            try:
+                async for event in self.subscriptions.events(wanted):
+                    client.events.append(event)
+                    await client.may_take.wait()
+            except SubscriptionEnded as end:
+                client.end = end
+            client.is_over = True
+
+        client.task = asyncio.ensure_future(take())
+        await self.pass_time()
+        return client
+
+    async def store(self, *appends: Append) -> None:
+        for append in appends:
+            await self.journal.append(append)
+        await self.pass_time()
+
+    async def pass_time(self, seconds: float = 0.2) -> None:
+        await self.clock.pass_time(seconds)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    yield world
+    world.subscriptions.close()
+
+
+def of_a(**more: object) -> Wanted:
+    return Wanted("s", A, **more)  # type: ignore[arg-type]
+
+
+async def test_one_hears_of_the_entity_one_listens_to_and_of_all_its_events(world: World) -> None:
+    await world.store(append_of("a", 0))
+    client = await world.listen(of_a())
+    await world.store(append_of("a", 1, events=3), append_of("b", 0), append_of("a", 4))
+    assert client.heard == [("a", 2), ("a", 3), ("a", 4), ("a", 5)]
+
+
+async def test_who_listens_to_all_hears_in_the_order_of_offsets_however_late_one_is_committed(
+    world: World,
+) -> None:
+    client = await world.listen(Wanted("s"))
+    async with world.journal.committing_late(append_of("a", 0)):
+        await world.store(append_of("b", 0))
+        assert client.heard == []
+    await world.pass_time()
+    assert client.heard == [("a", 1), ("b", 1)]
+    assert [e.offset for e in client.events] == sorted(e.offset for e in client.events)
+
+
+async def test_a_poke_is_heard_at_once(world: World) -> None:
+    client = await world.listen(of_a())
+    await world.journal.append(append_of("a", 0))
+    world.subscriptions.poke()
+    await world.pass_time(0.001)
+    assert client.heard == [("a", 1)]
+
+
+@pytest.mark.parametrize(("first", "heard"), [(0, [1, 2, 3, 4]), (1, [1, 2, 3, 4]), (3, [3, 4]), (4, [4])])
+async def test_from_a_revision_on_it_comes_from_the_journal_and_then_live(
+    world: World, first: int, heard: list[int]
+) -> None:
+    await world.store(append_of("a", 0, events=3))
+    client = await world.listen(of_a(first_revision=Revision(first)))
+    await world.store(append_of("a", 3))
+    assert client.heard == [("a", revision) for revision in heard]
+
+
+async def test_a_revision_to_come_is_waited_for(world: World) -> None:
+    client = await world.listen(of_a(first_revision=Revision(3)))
+    await world.store(append_of("a", 0, events=2))
+    assert client.heard == []
+    await world.store(append_of("a", 2))
+    assert client.heard == [("a", 3)]
+
+
+async def test_from_an_offset_on_that_one_is_not_repeated(world: World) -> None:
+    await world.store(append_of("a", 0), append_of("b", 0))
+    client = await world.listen(Wanted("s", after=Offset(1)))
+    await world.store(append_of("a", 1))
+    assert [event.offset for event in client.events] == [2, 3]
+    future = await world.listen(Wanted("s", after=Offset(4)))
+    await world.store(append_of("a", 2), append_of("a", 3))
+    assert [event.offset for event in future.events] == [5]
+
+
+async def test_long_histories_come_whole_while_more_is_stored(world: World) -> None:
+    await world.store(append_of("a", 0, events=900))
+    everything, entity = await asyncio.gather(
+        world.listen(Wanted("s", after=Offset(0)), slow=True),
+        world.listen(of_a(first_revision=Revision(1)), slow=True),
+    )
+    for revision in range(900, 950):
+        await world.store(append_of("a", revision))
+        everything.may_take.set()
+        entity.may_take.set()
+    await world.pass_time()
+    for client in (everything, entity):
+        assert [event.offset for event in client.events] == list(range(1, 951))
+
+
+async def test_who_is_too_slow_is_told_so_and_can_come_back() -> None:
+    world = World(SubscriptionPolicy(bounds=Bounds(events=3)))
+    slow = await world.listen(of_a(), slow=True)
+    quick = await world.listen(of_a())
+    for revision in range(6):
+        await world.store(append_of("a", revision))
+    assert [revision for _, revision in quick.heard] == [1, 2, 3, 4, 5, 6]
+    slow.may_take.set()
+    await world.pass_time()
+    assert slow.end is not None
+    assert slow.end.status.code is Code.RESOURCE_EXHAUSTED
+    next_revision = Revision(len(slow.events) + 1)
+    again = await world.listen(of_a(first_revision=next_revision))
+    assert [*slow.heard, *again.heard] == quick.heard
+
+
+async def test_what_waits_is_bounded_in_bytes_too_but_one_event_of_any_size_comes() -> None:
+    world = World(SubscriptionPolicy(bounds=Bounds(size=100)))
+    client = await world.listen(of_a())
+    await world.store(append_of("a", 0, padding=1_000))
+    assert client.heard == [("a", 1)]
+    slow = await world.listen(of_a(), slow=True)
+    for revision in range(1, 5):
+        await world.store(append_of("a", revision))
+    slow.may_take.set()
+    await world.pass_time()
+    assert slow.end is not None
+
+
+async def test_in_the_past_a_slow_client_is_no_trouble() -> None:
+    world = World(SubscriptionPolicy(bounds=Bounds(events=2)))
+    await world.store(append_of("a", 0, events=5))
+    slow = await world.listen(of_a(first_revision=Revision(1)), slow=True)
+    await world.store(append_of("a", 5, events=500))
+    slow.may_take.set()
+    await world.pass_time()
+    assert [revision for _, revision in slow.heard] == list(range(1, 506))
+
+
+async def test_ended_by_its_id_it_is_complete_and_others_go_on(world: World) -> None:
+    one, other, of_all = [
+        await world.listen(wanted) for wanted in (Wanted("x", A), Wanted("y", A), Wanted("x"))
+    ]
+    assert world.subscriptions.end(Kind.ENTITY, "x")
+    assert not world.subscriptions.end(Kind.ENTITY, "nobody")
+    await world.store(append_of("a", 0))
+    assert (one.is_over, one.end, one.heard) == (True, None, [])
+    assert other.heard == of_all.heard == [("a", 1)]
+
+
+async def test_ended_while_it_reads_the_past_it_is_complete_too(world: World) -> None:
+    await world.store(append_of("a", 0, events=500))
+    client = await world.listen(of_a(first_revision=Revision(1)), slow=True)
+    world.subscriptions.end(Kind.ENTITY, "s")
+    client.may_take.set()
+    await world.pass_time()
+    assert client.is_over
+    assert client.end is None
+    assert len(client.events) < 500
+
+
+async def test_draining_ends_all_and_lets_no_one_in(world: World) -> None:
+    client = await world.listen(of_a())
+    world.subscriptions.drain()
+    late = await world.listen(of_a())
+    for one in (client, late):
+        assert one.end is not None
+        assert one.end.status.code is Code.UNAVAILABLE
+
+
+async def test_an_outage_is_a_pause(world: World) -> None:
+    client = await world.listen(of_a())
+    await world.store(append_of("a", 0))
+    world.journal.reachable = False
+    await world.pass_time(60)
+    world.journal.reachable = True
+    await world.store(append_of("a", 1))
+    await world.pass_time(5)
+    assert client.heard == [("a", 1), ("a", 2)]
+
+
+async def test_without_a_journal_nobody_waits_for_ever(world: World) -> None:
+    world.journal.reachable = False
+    client = await world.listen(of_a())
+    await world.pass_time(30)
+    assert client.end is not None
+    assert client.end.status.code is Code.UNAVAILABLE
+    assert len(world.subscriptions) == 0
+
+
+async def test_deleted_events_asked_for_by_number_are_named_missing(world: World) -> None:
+    await world.store(append_of("a", 0, events=5))
+    world.journal.mark_deleted(A, Revision(3))
+    client = await world.listen(of_a(first_revision=Revision(2)))
+    assert client.end is not None
+    assert client.end.status.code is Code.OUT_OF_RANGE
+    assert "revision 4" in client.end.status.message
+    oldest = await world.listen(of_a(first_revision=Revision(0)))
+    assert oldest.heard == [("a", 4), ("a", 5)]
+
+
+async def test_streams_are_bounded_in_all_and_for_each_client() -> None:
+    world = World(SubscriptionPolicy(streams=3, streams_per_client=2))
+    mine = [await world.listen(Wanted(str(n), A, client="me")) for n in range(3)]
+    assert [client.is_over for client in mine] == [False, False, True]
+    others = [await world.listen(Wanted(str(n), A, client="you")) for n in range(2)]
+    assert [client.is_over for client in others] == [False, True]
+    mine[0].task.cancel()
+    await world.pass_time()
+    assert not (await world.listen(Wanted("again", A, client="me"))).is_over
+
+
+async def test_when_the_last_one_leaves_nothing_is_read_any_more(world: World) -> None:
+    for _ in range(50):
+        client = await world.listen(of_a())
+        client.task.cancel()
+        await world.pass_time(0.001)
+    assert len(world.subscriptions) == 0
+    await world.pass_time()
+    assert world.clock.sleepers == 0
