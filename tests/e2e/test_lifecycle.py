@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import urllib.request
+from pathlib import Path
 
 import grpc
 import grpc.aio
