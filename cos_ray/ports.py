@@ -265,6 +265,10 @@ class DeadLetters(Protocol):
         """The entities that have dead letters."""
         ...
 
+    async def counts(self, read_side: ReadSideId) -> Mapping[Shard, int]:
+        """How many dead letters there are, in the shards that have any."""
+        ...
+
     async def letters(
         self, read_side: ReadSideId, entity_id: EntityId | None, limit: int
     ) -> Sequence[DeadLetter]:

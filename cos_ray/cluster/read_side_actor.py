@@ -18,7 +18,8 @@ from cos_ray.readside.manager import Manager
 ManagerBuilder = Callable[[], Manager]
 
 
-@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)
+# Many may wait for an event at once, and must not keep an operator's order from getting through.
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=20_000)
 class ReadSideActor:
     """Hosts one read side's share of shards; the behaviour is in `cos_ray.readside`."""
 

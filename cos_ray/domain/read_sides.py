@@ -167,6 +167,8 @@ class Behind:
 
     status: ShardStatus
     lag: Lag
+    dead_letters: int = 0
+    """How many events are set aside."""
 
 
 @dataclass(frozen=True, slots=True)

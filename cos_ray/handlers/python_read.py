@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from cos_ray.domain.errors import ConfigurationError, DeliveryFailed
+from cos_ray.domain.errors import Code, ConfigurationError, DeliveryFailed
 from cos_ray.domain.ids import ReadSideId, Shard
 from cos_ray.domain.messages import Delivered, DeliveryMeta, EventEnvelope
 from cos_ray.handlers.python_application import Method, Reader, load_reader
@@ -75,7 +75,8 @@ class PythonReadHandler:
             raise
         if not done:
             answer.cancel()
-            raise DeliveryFailed(f"{method.name} did not return within {self._timeout:g} s")
+            text = f"{method.name} did not return within {self._timeout:g} s"
+            raise DeliveryFailed(text, Code.DEADLINE_EXCEEDED)
         reason = "CancelledError" if answer.cancelled() else answer.result()
         if reason is not None:
             raise DeliveryFailed(reason)

@@ -73,7 +73,7 @@ def _shard_to_pb(behind: Behind, now: datetime) -> pb.ShardStatus:
         deliveries=status.deliveries,
         failures=status.failures,
         skipped=status.skipped,
-        dead_letters=status.parked,
+        dead_letters=behind.dead_letters,
         last_error=_error_to_pb(status.last_error) if status.last_error else None,
     )
 

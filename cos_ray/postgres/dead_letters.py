@@ -52,6 +52,11 @@ class PostgresDeadLetters:
             found[Shard(shard)].add(EntityId(entity_id))
         return found
 
+    async def counts(self, read_side: ReadSideId) -> Mapping[Shard, int]:
+        """See `DeadLetters.counts`."""
+        rows = await self._connections.run(statement("count_dead_letters"), {"read_side": read_side})
+        return {Shard(shard): count for shard, count in rows}
+
     async def letters(
         self, read_side: ReadSideId, entity_id: EntityId | None, limit: int
     ) -> Sequence[DeadLetter]:

@@ -62,7 +62,7 @@ class Claims:
         except Exception as error:
             surprise = None if isinstance(error, JournalUnavailable) else error
             facts = {"read_side": settings.read_side, "reason": str(error)}
-            logger.info("claims not renewed", extra=facts, exc_info=surprise)
+            logger.debug("claims not renewed", extra=facts, exc_info=surprise)
             self._renews_at = now + 1.0
             return None
         # Counted from before it was asked: it may have taken long.

@@ -19,10 +19,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from cos_ray.domain.errors import Code, DeliveryFailed
 from cos_ray.domain.failure_policy import LastResort
 from cos_ray.domain.ids import EntityId, Offset, Shard
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.ports import BatchReadHandler, Clock, ReadHandler
+from cos_ray.readside.pace import Pace
 from cos_ray.readside.parking import Parking
 from cos_ray.readside.projection import Projection, Settled
 from cos_ray.readside.settings import ReadSideSettings
@@ -83,6 +85,7 @@ class Delivery:
         """Entities whose events wait until their earlier ones have been put before them."""
         self._tie_break = itertools.count()
         self._running = Tasks(self.start)
+        self._pace = Pace(settings.concurrency)
         self._is_closed = False
 
     def offer(self, projection: Projection, event: JournaledEvent) -> None:
@@ -183,7 +186,7 @@ class Delivery:
 
     def start(self) -> None:
         """Begin what may begin."""
-        while self._ready and len(self._running) < self._settings.concurrency and not self._is_closed:
+        while self._ready and len(self._running) < self._pace.limit and not self._is_closed:
             if not self._may_begin():
                 return
             parcel = self._next()
@@ -269,9 +272,13 @@ class Delivery:
                 raise
             # Nobody here cancelled it: a client library does so when it loses its connection.
             return "cancelled"
+        except DeliveryFailed as error:
+            if error.code is Code.DEADLINE_EXCEEDED:
+                self._pace.timed_out(self._clock.monotonic())
+            return error.reason
         except Exception as error:  # noqa: BLE001 - no fault of a handler may end its deliveries
-            name = type(error).__name__
-            return str(error) if name == "DeliveryFailed" else f"{name}: {error}"
+            return f"{type(error).__name__}: {error}"
+        self._pace.confirmed()
         self._settle_if_current(parcel, Settled.DELIVERED)
         return None
 

@@ -150,10 +150,11 @@ class ReadSideDesk:
         return await self._processes.handled(self.known(read_side), shard, entity_id, revision, timeout)
 
     async def _status(self, read_side: ReadSideId) -> ReadSideStatus:
-        answers, stored, paused = await asyncio.gather(
+        answers, stored, paused, letters = await asyncio.gather(
             self._tell(read_side, Report()),
             self._offsets.load(read_side),
             self._controls.paused(read_side),
+            self._letters.counts(read_side),
         )
         found = {status.shard: status for answer in answers for status in answer.shards}
         for shard in self._shards:
@@ -161,7 +162,9 @@ class ReadSideDesk:
                 state = ShardState.PAUSED if shard in paused else ShardState.UNKNOWN
                 found[shard] = ShardStatus(shard, state, stored.get(shard) or Offset(0))
         lags = await self._places.lags({shard: status.offset for shard, status in found.items()})
-        behind = [Behind(found[shard], lags.get(shard, Lag())) for shard in self._shards]
+        behind = [
+            Behind(found[shard], lags.get(shard, Lag()), letters.get(shard, 0)) for shard in self._shards
+        ]
         return ReadSideStatus(read_side, tuple(behind))
 
     async def _tell(self, read_side: ReadSideId, order: Order) -> Sequence[Obeyed]:

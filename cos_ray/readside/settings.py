@@ -22,8 +22,8 @@ class ReadSideSettings:
     """Whether it runs, rather than waits to be resumed, when it is seen for the first time."""
     policy: DeliveryPolicy = _FOR_EVER
     """What follows when an event is not confirmed."""
-    concurrency: int = 64
-    """How many deliveries may be under way at once, over all shards."""
+    concurrency: int = 256
+    """How many deliveries may be under way at once, over all shards; fewer while they time out."""
     batch: int = 200
     """How many events one read of one shard asks for."""
     look_ahead: int = 1000

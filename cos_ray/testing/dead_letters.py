@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
 
@@ -38,6 +38,11 @@ class MemoryDeadLetters:
         for (entity_id, _), letter in self.kept[read_side].items():
             found[letter.shard].add(entity_id)
         return found
+
+    async def counts(self, read_side: ReadSideId) -> Mapping[Shard, int]:
+        """See `DeadLetters.counts`."""
+        await self._be_asked()
+        return Counter(letter.shard for letter in self.kept[read_side].values())
 
     async def letters(
         self, read_side: ReadSideId, entity_id: EntityId | None, limit: int

@@ -111,6 +111,8 @@ class TestLetters:
         await stores.letters.park(A, S1, event("b", 1, 3), "", 0)
         found = await stores.letters.entities(A)
         assert {shard: set(entities) for shard, entities in found.items()} == {0: {"a"}, 1: {"b"}}
+        assert dict(await stores.letters.counts(A)) == {0: 2, 1: 1}
+        assert dict(await stores.letters.counts(B)) == {}
 
     async def test_one_is_dropped_or_all_of_an_entity(self, stores: AnyReadSides) -> None:
         for revision in (1, 2, 3):

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import urllib.request
+from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -23,6 +24,7 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import GetStateRequest, P
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
 from cos_ray.samples.bank.client import Bank, BankError, Statement
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import OpenAccount
+from cos_ray.samples.bank.read_handler import Balance, read_balances
 from tests.handler_kit import BANK_CLASS
 from tests.running_service import (
     BANK,
@@ -69,13 +71,18 @@ async def test_however_it_is_stopped_every_state_is_kept_and_no_process_left(
     assert own_service.left_behind() == []
 
 
-async def test_without_the_fast_ingress_and_with_a_handler_inside_the_same_requests_are_served(
-    own_service: RunningService,
+async def test_without_the_fast_ingress_and_with_handlers_inside_the_same_requests_are_served(
+    own_service: RunningService, tmp_path: Path
 ) -> None:
+    balances = tmp_path / "inside.db"
     own_service.environment |= {
         "RAY_SERVE_ENABLE_HA_PROXY": "0",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0",
         "COS_WRITE_SIDE_HANDLER": BANK_CLASS,
+        "COS_READ_SIDE_ACTORS": "2",
+        "COS_READ_SIDE_CONFIG__HANDLER__inside": f"{BANK}.python_read_handler:Balances",
+        "COS_READ_SIDE_CONFIG__FAILURE_POLICY__inside": "PARK",
+        "BANK_BALANCES": str(balances),
     }
     del own_service.environment["COS_WRITE_SIDE_HOST"], own_service.environment["COS_WRITE_SIDE_PORT"]
     own_service.start()
@@ -84,6 +91,7 @@ async def test_without_the_fast_ingress_and_with_a_handler_inside_the_same_reque
     async with grpc.aio.insecure_channel(own_service.address) as channel:
         bank = Bank(channel)
         await serves_the_bank(bank)
+    eventually(lambda: read_balances(balances) == [Balance("ada", "Ada", 20_01, True, 3)])
     assert own_service.stop() == 0
     assert own_service.left_behind() == []
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import pytest
 
+from cos_ray.domain.errors import Code, DeliveryFailed
 from cos_ray.domain.ids import Offset, Owner, ReadSideId, Shard
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.domain.read_sides import ShardState
@@ -94,6 +95,28 @@ class TestDelivery:
             gate.set()
             await world.clock.until(world.all_confirmed)
         assert world.handler.most_at_once == 6
+
+    async def test_a_handler_that_runs_out_of_time_is_sent_fewer_and_later_more_again(self, world):
+        world.handler.fail(error=DeliveryFailed("too slow", Code.DEADLINE_EXCEEDED))
+        for entity in range(300):
+            world.source.add(entity % 2, f"e{entity}")
+        async with world.running(concurrency=100):
+            await world.clock.advance(30)
+            world.handler.heal()
+            gate = world.handler.hang()
+            world.handler.under_way = world.handler.most_at_once = 0
+            await world.clock.advance(40)
+            assert world.handler.under_way < 10
+            gate.set()
+            await world.clock.until(world.all_confirmed)
+            world.handler.most_at_once = 0
+            gate = world.handler.hang()
+            for entity in range(200):
+                world.source.add(entity % 2, f"f{entity}")
+            await world.clock.advance(5)
+            assert 20 < world.handler.under_way <= 100
+            gate.set()
+            await world.clock.until(world.all_confirmed)
 
     async def test_one_entitys_next_event_waits_for_its_predecessor(self, world):
         gate = world.handler.hang("a", 1)

@@ -75,6 +75,7 @@ class ReadSideServiceServicer(object):
 
     def ReplayReadSide(self, request, context):
         """Delivers events again: since a time, after an offset, or of certain entities. Never skips any.
+        The first two are stored; of entities is not, and is to be asked for again if a process dies over it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
