@@ -240,7 +240,7 @@ async def test_unless_it_is_enabled_it_is_unimplemented_and_no_client_can_ask_th
 
 
 def test_the_texts_are_those_of_the_protos() -> None:
-    for message, packed in ((EraseEntityRequest(), ERASE), (EntityErased(), ERASED)):
+    for message, expected in ((EraseEntityRequest(), ERASE), (EntityErased(), ERASED)):
         wrapped = PbAny()
         wrapped.Pack(message)
-        assert wrapped.SerializeToString() == packed
+        assert wrapped.SerializeToString() == expected
