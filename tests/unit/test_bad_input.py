@@ -8,11 +8,13 @@ from datetime import datetime, timezone
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 import schemathesis
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.any_pb2 import Any as PbAny
 from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
@@ -49,7 +51,8 @@ class Answers:
     async def state(self, entity_id: EntityId) -> EntityState:
         return unborn(entity_id)
 
-    async def at_time(self, entity_id: EntityId, moment: datetime) -> None: ...
+    async def at_time(self, entity_id: EntityId, moment: datetime) -> None:
+        assert moment.tzinfo is not None
 
     async def entities(self, prefix: str, after: str, limit: int) -> Listing:
         return Listing((), None)
@@ -64,6 +67,9 @@ class Answers:
         return Erasure(datetime(2026, 1, 1, tzinfo=timezone.utc), 1)
 
 
+FORMS = AnyForms([BANK])
+
+
 async def made() -> Ingress:
     answers, journal = Answers(), MemoryJournal()
     return await ingress(
@@ -74,7 +80,7 @@ async def made() -> Ingress:
         history=journal,
         subscriptions=Subscriptions(journal, ManualClock()),
         http=HttpPolicy(api=True, largest_body=100_000, watched_headers=frozenset({"x-user", "raw-bin"})),
-        any_forms=AnyForms([BANK]),
+        any_forms=FORMS,
     )
 
 
@@ -150,12 +156,12 @@ FORESEEN = {
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 @given(data=st.data(), metadata=METADATA)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_bytes_that_are_a_message_and_any_metadata_have_a_foreseen_end(
     method: Any, data: st.DataObject, metadata: list[tuple[str, str | bytes]]
 ) -> None:
     message = message_factory.GetMessageClass(method.input_type)
-    body = data.draw(st.one_of(st.binary(max_size=200), bodies(message)))
+    body = data.draw(st.one_of(bodies(message), bodies(message), st.binary(max_size=200)))
     try:
         request = message.FromString(body)
     except DecodeError:
@@ -163,18 +169,37 @@ def test_any_bytes_that_are_a_message_and_any_metadata_have_a_foreseen_end(
     assert asyncio.run(end_of(method, request, metadata)) in FORESEEN
 
 
+TIMES = st.builds(Timestamp, seconds=st.integers(-(2**62), 2**62), nanos=st.integers(-(2**31), 2**31 - 1))
+
+
 def bodies(message: Any) -> st.SearchStrategy[bytes]:
-    """Messages with any values in their plain fields."""
-    kinds = {"string": st.text(max_size=300), "int": st.integers(0, 2**32 - 1)}
-    fields = {
-        field.name: kinds["string"] if field.type == field.TYPE_STRING else kinds["int"]
-        for field in message.DESCRIPTOR.fields
-        if not field.is_repeated and field.type in (field.TYPE_STRING, field.TYPE_UINT32)
-        if field.containing_oneof is None
-    }
+    """Messages with any values in their fields."""
+    fields = {}
+    for field in message.DESCRIPTOR.fields:
+        if field.type == field.TYPE_STRING:
+            text = st.one_of(st.sampled_from(["a", "7"]), st.text(max_size=300))
+            fields[field.name] = st.lists(text, max_size=3) if field.is_repeated else text
+        elif field.type == field.TYPE_UINT32:
+            fields[field.name] = st.integers(0, 2**32 - 1)
+        elif field.type == field.TYPE_MESSAGE and field.message_type.name == "Timestamp":
+            fields[field.name] = TIMES
     return st.fixed_dictionaries({}, optional=fields).map(
         lambda values: message(**values).SerializeToString()
     )
+
+
+@given(st.binary(min_size=1, max_size=30), st.sampled_from(["state", "events", "events?from=1", ""]))
+@settings(deadline=None)
+def test_any_bytes_in_a_path_are_an_id_or_refused(id_: bytes, rest: str) -> None:
+    path = "/v1/entities/" + "".join(f"%{byte:02X}" for byte in id_) + f"/{rest}"
+    status = asyncio.run(status_of(path))
+    assert status in (200, 400, 404)
+
+
+async def status_of(path: str) -> int:
+    transport = httpx.ASGITransport(API, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://cos") as client:
+        return (await client.get(path)).status_code
 
 
 async def end_of(
