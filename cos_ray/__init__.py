@@ -7,12 +7,13 @@ postgres), protocol, the flows (writeside, readside, subscriptions), config and 
 ports, domain.
 
 What an application's own Python handler needs is here: `Rejected` and `Code` to refuse a command,
-`CommandMeta`, `Meta` and `Header` to annotate what it is told. Importing it costs next to nothing.
+`CommandMeta`, `Meta` and `Header` to annotate what it is told; `DeliveryMeta` and `Delivered` for
+read handlers. Importing it costs next to nothing.
 """
 
 from cos_ray.domain.errors import Code, Rejected
-from cos_ray.domain.messages import CommandMeta, Header, Meta
+from cos_ray.domain.messages import CommandMeta, Delivered, DeliveryMeta, Header, Meta
 
-__all__ = ["Code", "CommandMeta", "Header", "Meta", "Rejected", "__version__"]
+__all__ = ["Code", "CommandMeta", "Delivered", "DeliveryMeta", "Header", "Meta", "Rejected", "__version__"]
 
 __version__ = "0.1.0"

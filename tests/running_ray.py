@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -19,7 +18,7 @@ from cos_ray.bootstrap.listening import free_port
 from cos_ray.bootstrap.port_block import reserved_block
 from cos_ray.cli.child_process import ChildProcess
 from cos_ray.cluster.environment import ray_environment
-from tests.running_service import describe, family_of, plain_environment
+from tests.running_service import describe, dying_with_us, family_of, plain_environment
 
 
 class RayHead:
@@ -57,10 +56,8 @@ class RayHead:
     def start(self) -> None:
         """Start it, and return when it takes drivers."""
         options = [f"--{name}={value}" for name, value in self._options.items()]
-        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
-        # However this process ends.
-        dying_with_us = ["cos_ray.cluster.dies_with_parent", *ray, "--disable-usage-stats", *options]
-        self._process = ChildProcess(dying_with_us, self._environment)
+        ray = ["-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
+        self._process = ChildProcess([*dying_with_us(), *ray, *options], self._environment)
         self._process.wait_for(lambda line: "Ray runtime started" in line, 60)
 
     @property

@@ -23,10 +23,15 @@ BANK = "cos_ray.samples.bank"
 
 
 def plain_environment() -> dict[str, str]:
-    """This process's environment without what would configure the service or Ray."""
-    return {
-        name: value for name, value in os.environ.items() if not name.startswith(("COS_", "RAY_", "OTEL_"))
-    }
+    """This process's environment without what would configure the service or Ray, or slow its start down."""
+    # Without bytecode, each of a service's processes would compile all of cos_ray anew.
+    unwanted = ("COS_", "RAY_", "OTEL_", "PYTHONDONTWRITEBYTECODE")
+    return {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+
+
+def dying_with_us() -> list[str]:
+    """What stands between `python -m` and a Python process's arguments, to end it with this one."""
+    return ["cos_ray.cluster.dies_with_parent", sys.executable]
 
 
 class RunningService:
@@ -72,7 +77,8 @@ class RunningService:
     def start(self) -> None:
         """Start it and return when it says that it is ready."""
         self.output = []
-        self._process = ChildProcess(["cos_ray", "serve"], self.environment)
+        # However this process ends, also by a signal that no fixture outlives.
+        self._process = ChildProcess([*dying_with_us(), "-m", "cos_ray", "serve"], self.environment)
         self.output.append(
             self._process.wait_for(lambda line: line.startswith("Ray dashboard "), 90, self.output.append)
         )
@@ -101,7 +107,7 @@ class RunningService:
 
     def end(self) -> None:
         """Make sure that nothing of it runs any more, whatever became of the test."""
-        if self._process is not None:
+        if self._process is not None and psutil.pid_exists(self.pid):
             self.stop()
         for process in self._family.values():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -123,10 +129,8 @@ class BankHandlers:
     def __init__(self, directory: Path) -> None:
         self.balances = directory / "balances.sqlite"
         self._processes = [
-            ChildProcess([BANK, "write-handler", "--port", "0"], plain_environment()),
-            ChildProcess(
-                [BANK, "read-handler", "--port", "0", "--database", str(self.balances)], plain_environment()
-            ),
+            ChildProcess([*dying_with_us(), "-m", BANK, *arguments, "--port", "0"], plain_environment())
+            for arguments in (["write-handler"], ["read-handler", "--database", str(self.balances)])
         ]
         ports = [
             process.wait_for(lambda line: " listening on " in line, 30).rsplit(":", 1)[1]

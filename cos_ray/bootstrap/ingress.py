@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cos_ray.bootstrap.doors import Doors
+from cos_ray.bootstrap.garbage import collect_seldom
 from cos_ray.bootstrap.journal import build_journal
 from cos_ray.bootstrap.wiring import EntityWiring
 from cos_ray.cluster.entities import DedicatedEntities
 from cos_ray.cluster.layer import check_cluster
+from cos_ray.cluster.read_sides import ReadSideActors
 from cos_ray.cluster.replicas import ServeReplicas
 from cos_ray.cluster.sealed import seal
+from cos_ray.domain.ids import ReadSideId
 from cos_ray.ingress.guard import AdmissionPolicy
 from cos_ray.ingress.http_api import HttpPolicy
 from cos_ray.ingress.policy import IngressPolicy
@@ -20,7 +23,9 @@ from cos_ray.ingress.readiness import Check
 from cos_ray.ports import Entities, EntityGateway, EntityPast, Eraser, History, Replicas
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
+from cos_ray.postgres.read_side_stores import PostgresReadSideStores
 from cos_ray.protocol.any_form import AnyForms
+from cos_ray.readside.desk import ReadSideDesk
 from cos_ray.subscriptions.subscriptions import Subscriptions
 from cos_ray.system_clock import SystemClock
 from cos_ray.writeside.router import Router
@@ -36,6 +41,8 @@ class IngressParts:
     gateway: EntityGateway
     policy: IngressPolicy
     journal: PostgresJournal
+    read_sides: ReadSideDesk
+    read_side_stores: PostgresReadSideStores
     subscriptions: Subscriptions | None
     replicas: Replicas | None
     admission: AdmissionPolicy
@@ -58,6 +65,7 @@ class IngressParts:
         """Let go of connections."""
         if self.subscriptions is not None:
             self.subscriptions.close()
+        await self.read_side_stores.close()
         await self.journal.close()
 
 
@@ -66,24 +74,41 @@ async def build_ingress(
     database: Database,
     policy: IngressPolicy,
     doors: Doors,
+    read_sides: Sequence[ReadSideId],
 ) -> IngressParts:
-    """A router to the entities, and a journal of the replica's own for questions."""
+    """A router to the entities, a journal of the replica's own for questions, and the read sides' desk."""
     journal = await build_journal(wiring.logs, database)
+    stores = PostgresReadSideStores(database)
+    await stores.open()
+    processes = ReadSideActors(wiring.namespace, wiring.journal.read_side_actors)
+    collect_seldom()
     clock = SystemClock()
     any_forms = AnyForms(doors.descriptor_sets)
     if unknown := any_forms.publish():
         logger.warning("reflection shows other protos of these names", extra={"files": unknown})
     return IngressParts(
-        Router(entities_of(wiring), journal, clock),
-        policy,
-        journal,
-        Subscriptions(journal.tail, clock, doors.subscriptions) if doors.subscriptions else None,
-        ServeReplicas(wiring.namespace) if doors.subscriptions else None,
-        doors.admission,
-        doors.http,
-        any_forms,
-        {"database": journal.check, "entities": check_cluster},
-        journal.eraser if doors.erasure else None,
+        gateway=Router(entities_of(wiring), journal, clock),
+        policy=policy,
+        journal=journal,
+        read_sides=ReadSideDesk(
+            read_sides,
+            wiring.shards,
+            stores.controls,
+            stores.offsets,
+            stores.letters,
+            stores.places,
+            processes,
+        ),
+        read_side_stores=stores,
+        subscriptions=Subscriptions(journal.tail, clock, doors.subscriptions)
+        if doors.subscriptions
+        else None,
+        replicas=ServeReplicas(wiring.namespace) if doors.subscriptions else None,
+        admission=doors.admission,
+        http=doors.http,
+        any_forms=any_forms,
+        checks={"database": journal.check, "entities": check_cluster},
+        eraser=journal.eraser if doors.erasure else None,
     )
 
 
@@ -95,4 +120,6 @@ def entities_of(wiring: EntityWiring) -> Entities:
         return ShardedEntities(ShardHostActors(wiring.namespace))
     from cos_ray.bootstrap.entity import build_entity
 
-    return DedicatedEntities(wiring.namespace, seal(build_entity, wiring))
+    entities = DedicatedEntities(wiring.namespace, seal(build_entity, wiring), wiring.limits, wiring.logs)
+    entities.prepare()
+    return entities

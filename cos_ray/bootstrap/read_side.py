@@ -1,25 +1,29 @@
-"""A read side, in its actor."""
+"""A read side, in one of its actors."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol
 
 from cos_ray.bootstrap.journal import build_journal
 from cos_ray.cluster.metrics import breaker_gauge
 from cos_ray.config.read_sides import ReadSideConfig
 from cos_ray.domain.circuit import BreakerPolicy
-from cos_ray.domain.ids import Shard
+from cos_ray.domain.ids import EntityId, Owner, Revision, Shard
+from cos_ray.domain.read_sides import Obeyed, Order
 from cos_ray.handlers.breaker import Breaker, GuardedReadHandler
-from cos_ray.handlers.grpc_read import GrpcReadHandler
-from cos_ray.handlers.targets import GrpcTarget
+from cos_ray.handlers.targets import GrpcTarget, HttpTarget, PythonTarget, ReadTarget
+from cos_ray.ports import ReadHandler
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
-from cos_ray.postgres.offsets import PostgresOffsets
+from cos_ray.postgres.read_side_stores import PostgresReadSideStores
 from cos_ray.readside.manager import Manager
 from cos_ray.readside.read_side import ReadSide
 from cos_ray.readside.settings import ReadSideSettings
+from cos_ray.readside.stores import Stores
 from cos_ray.system_clock import SystemClock
 from cos_ray.telemetry.logs import LogSettings
 
@@ -29,12 +33,29 @@ class ReadSideWiring:
     """What a read side's process must know."""
 
     config: ReadSideConfig
-    target: GrpcTarget
+    target: ReadTarget
     breaker: BreakerPolicy | None
     """When to leave the read handler alone; None: never."""
     shards: int
     database: Database
     logs: LogSettings
+    actors: int = 1
+    """How many processes share the shards ..."""
+    number: int = 0
+    """... and which of them this is."""
+
+    @property
+    def home(self) -> list[Shard]:
+        """The shards this process begins with."""
+        return [Shard(shard) for shard in range(self.number, self.shards, self.actors)]
+
+
+class OwnedReadHandler(ReadHandler, Protocol):
+    """A read handler that its process has to close."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
 
 
 class OwnedReadSide:
@@ -43,14 +64,14 @@ class OwnedReadSide:
     def __init__(
         self,
         read_side: ReadSide,
-        handler: GrpcReadHandler,
+        handler: OwnedReadHandler,
         journal: PostgresJournal,
-        offsets: PostgresOffsets,
+        stores: PostgresReadSideStores,
     ) -> None:
         self._read_side = read_side
         self._handler = handler
         self._journal = journal
-        self._offsets = offsets
+        self._stores = stores
 
     async def run(self) -> None:
         """Deliver until stopped."""
@@ -63,12 +84,22 @@ class OwnedReadSide:
     async def close(self) -> None:
         """Let go of connections."""
         await self._handler.close()
-        await self._offsets.close()
+        await self._stores.close()
         await self._journal.close()
 
     def poke(self, shards: Iterable[Shard]) -> None:
         """Look for new events in these shards now."""
         self._read_side.poke(shards)
+
+    async def obey(self, order: Order) -> Obeyed:
+        """Do what an operator wants."""
+        return await self._read_side.obey(order)
+
+    async def handled(
+        self, shard: Shard, entity_id: EntityId, revision: Revision, timeout: float
+    ) -> bool | None:
+        """Whether this event is confirmed; None: the shard is not ours."""
+        return await self._read_side.handled(shard, entity_id, revision, timeout)
 
 
 def build_manager(wiring: ReadSideWiring) -> Manager:
@@ -78,22 +109,52 @@ def build_manager(wiring: ReadSideWiring) -> Manager:
 
 
 async def build_read_side(wiring: ReadSideWiring) -> OwnedReadSide:
-    """A read side that calls its handler over gRPC."""
-    config = wiring.config
+    """A read side with a handler of whichever kind."""
+    config, clock = wiring.config, SystemClock()
     journal = await build_journal(wiring.logs, wiring.database)
-    offsets = PostgresOffsets(wiring.database)
-    await offsets.open()
-    clock, breaker = SystemClock(), wiring.breaker
-    timeout = min(config.timeout, breaker.call_timeout) if breaker else config.timeout
-    handler = GrpcReadHandler(wiring.target, timeout)
+    opened = PostgresReadSideStores(wiring.database)
+    await opened.open()
+    handler = _read_handler(wiring)
     read_side_id = config.read_side_id
-    guard = Breaker(read_side_id, breaker, clock, breaker_gauge(read_side_id)) if breaker else None
+    served: ReadHandler = handler
+    if wiring.breaker is not None and not isinstance(wiring.target, PythonTarget):
+        guard = Breaker(read_side_id, wiring.breaker, clock, breaker_gauge(read_side_id))
+        served = GuardedReadHandler(handler, guard)
     read_side = ReadSide(
-        ReadSideSettings(config.read_side_id),
+        _settings(wiring),
         [Shard(number) for number in range(wiring.shards)],
-        journal,
-        offsets,
-        GuardedReadHandler(handler, guard) if guard else handler,
+        wiring.home,
+        Owner(uuid.uuid4().hex),
+        Stores(journal, opened.places, opened.offsets, opened.controls, opened.letters),
+        served,
         clock,
     )
-    return OwnedReadSide(read_side, handler, journal, offsets)
+    return OwnedReadSide(read_side, handler, journal, opened)
+
+
+def _settings(wiring: ReadSideWiring) -> ReadSideSettings:
+    config = wiring.config
+    settings = ReadSideSettings(config.read_side_id, config.auto_start, config.policy)
+    if config.concurrency is not None:
+        return replace(settings, concurrency=config.concurrency)
+    # Whoever writes a class need not think of threads, unless asked to.
+    return replace(settings, concurrency=1) if isinstance(wiring.target, PythonTarget) else settings
+
+
+def _read_handler(wiring: ReadSideWiring) -> OwnedReadHandler:
+    """The handler at the target. Each kind's library is imported for that kind only."""
+    config, breaker = wiring.config, wiring.breaker
+    timeout = min(config.timeout, breaker.call_timeout) if breaker else config.timeout
+    match wiring.target:
+        case GrpcTarget() as target:
+            from cos_ray.handlers.grpc_read import GrpcReadHandler
+
+            return GrpcReadHandler(target, timeout)
+        case HttpTarget() as target:
+            from cos_ray.handlers.http_read import HttpReadHandler
+
+            return HttpReadHandler(target, timeout)
+        case PythonTarget() as target:
+            from cos_ray.handlers.python_read import python_read_handler
+
+            return python_read_handler(target, config.timeout)

@@ -6,7 +6,10 @@ The service as a whole: start everything in order, stop it in reverse.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import tempfile
+import threading
 from collections.abc import MutableMapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
@@ -25,6 +28,7 @@ from cos_ray.config.settings import Placement, ServerProtocol, Settings
 from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.errors import StartFailed
 from cos_ray.domain.live_limits import LiveLimits
+from cos_ray.domain.passivation import ProcessLimits
 from cos_ray.domain.types import AcceptedTypes
 from cos_ray.postgres.database import Database, wait_until_reachable
 from cos_ray.postgres.embedded import EmbeddedPostgres
@@ -68,24 +72,31 @@ def serve(
     logs: LogSettings,
     progress: Progress,
     environment: MutableMapping[str, str],
-) -> int:
+) -> bool:
     """
-    Run the service until SIGTERM or Ctrl-C; the exit status.
+    Run the service until SIGTERM or Ctrl-C; whether it was ended by one of them.
 
+    If not, the Ray cluster that was started here is lost. All of it has been cleared away then, and
+    the service is to be started again, in a process that knows nothing of the lost one.
     `environment` is this process's own, to which Ray's variables are added. Raises StartFailed.
     """
+    was_told = True
     with StopSignals() as signals, ExitStack() as running:
         launch = _Launch(settings, read_sides, logs, progress, running, signals)
         try:
             progress.ready(launch.start(environment))
-            signals.wait()
+            was_told = signals.wait(launch.cluster_parts.is_lost)
         except KeyboardInterrupt:
             pass  # told to stop while starting: what runs by now is stopped below
-        signals.ignore()
+        if was_told:
+            signals.ignore()
+        else:
+            progress.note("Ray is lost: everything is started again, from the journal")
         with progress.step("Draining and stopping"):
             running.close()
-    launch.cluster_parts.leave_if_stuck()
-    return 0
+    if was_told:
+        launch.cluster_parts.leave_if_stuck()
+    return was_told
 
 
 class _Launch:
@@ -118,6 +129,7 @@ class _Launch:
         preloaded = module_of(write_target(self._settings))
         ports = self._running.enter_context(reserved_block())
         environment.update(ray_environment(environment, directory, ports, preloaded))
+        _import_meanwhile("cos_ray.cluster.serve_app", "cos_ray.bootstrap.ingress")
         database = self._start_database()
         with self._progress.step("Preparing the journal's tables"):
             migrate(database)
@@ -199,7 +211,8 @@ class _Launch:
         from cos_ray.ingress.service import SERVICER_FUNCTIONS, Ingress
 
         settings, logs = self._settings, self._logs
-        active = [config for config in self._read_sides if self._is_active(config)]
+        active = [config for config in self._read_sides if config.enabled]
+        read_side_ids, actors = tuple(config.read_side_id for config in active), settings.read_sides.actors
         journal = JournalRecipe(
             seal(
                 build_node_journal,
@@ -208,7 +221,8 @@ class _Launch:
                 retention_of(settings, self._read_sides),
                 settings.entities.idempotency_ttl,
             ),
-            tuple(config.read_side_id for config in active),
+            read_side_ids,
+            actors,
         )
         wiring = EntityWiring(
             namespace=cluster.namespace,
@@ -219,6 +233,9 @@ class _Launch:
             logs=logs,
             journal=journal,
             policy=_entity_policy(settings),
+            limits=ProcessLimits(
+                settings.entities.max_live_actors, settings.entities.idle_after.total_seconds()
+            ),
             is_sharded=settings.entities.placement is Placement.SHARDED,
         )
         if wiring.is_sharded:
@@ -226,9 +243,12 @@ class _Launch:
         for config in active:
             with self._progress.step(f"Starting read side {config.read_side_id}"):
                 target, breaker = read_target(settings, config), breaker_policy(settings.read_sides)
-                read_side = ReadSideWiring(config, target, breaker, shards, database, logs)
-                build = seal(build_manager, read_side)
-                start_read_side(cluster.namespace, config.read_side_id, build)
+                for number in range(actors):
+                    read_side = ReadSideWiring(
+                        config, target, breaker, shards, database, logs, actors, number
+                    )
+                    build = seal(build_manager, read_side)
+                    start_read_side(cluster.namespace, config.read_side_id, build, number)
         policy = IngressPolicy(
             command_timeout=settings.calls.command_timeout.total_seconds(),
             propagated_headers=settings.write_side.propagated_headers,
@@ -241,12 +261,14 @@ class _Launch:
             grpc_port=settings.service.port,
             http_port=settings.service.http_port,
             servicer_functions=SERVICER_FUNCTIONS,
+            replicas=settings.service.replicas,
+            most_replicas=settings.service.most_replicas,
             # Serve's own bound has to come after ours, for it has no word for the client.
             max_ongoing_requests=2 * settings.calls.commands_at_once,
         )
         with self._progress.step("Starting the ingress on Ray Serve"):
             self.cluster_parts.callback(stop_ingress, cluster.namespace)
-            ingress = seal(build_ingress, wiring, database, policy, doors_of(settings))
+            ingress = seal(build_ingress, wiring, database, policy, doors_of(settings), read_side_ids)
             start_ingress(Ingress, ingress, options)
 
     def _start_shard_hosts(self, wiring: EntityWiring) -> None:
@@ -263,10 +285,20 @@ class _Launch:
         with self._progress.step("Starting the shard hosts"):
             start_shard_keeper(wiring.namespace, seal(build_shard_keeper, keeper))
 
-    def _is_active(self, config: ReadSideConfig) -> bool:
-        if config.enabled and not config.auto_start:
-            self._progress.note(f"read side {config.read_side_id} is not started: autoStart is false")
-        return config.enabled and config.auto_start
+
+def _import_meanwhile(*modules: str) -> None:
+    """
+    Begin to import what takes seconds, while this thread waits for Postgres and for Ray's processes.
+
+    Whoever imports them later waits for what is left of it, and meets the error if there is one.
+    """
+
+    def import_all() -> None:
+        for module in modules:
+            with contextlib.suppress(Exception):
+                importlib.import_module(module)
+
+    threading.Thread(target=import_all, name="imports", daemon=True).start()
 
 
 def _http_paths(protocol: ServerProtocol) -> str:

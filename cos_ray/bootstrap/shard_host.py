@@ -6,6 +6,7 @@ import asyncio
 import os
 from dataclasses import dataclass
 
+from cos_ray.bootstrap.garbage import collect_seldom
 from cos_ray.bootstrap.handlers import build_write_handler
 from cos_ray.bootstrap.wiring import EntityWiring
 from cos_ray.cluster.journal_actor import OwnedJournal
@@ -79,12 +80,15 @@ async def build_shard_host(
     clock = SystemClock()
     handler = build_write_handler(wiring.write_handler, wiring.call_timeout, wiring.breaker)
     own_journal = await wiring.journal.build()
-    journal = PublishingJournal(own_journal, ReadSidePokes(wiring.namespace, wiring.journal.read_sides))
+    recipe = wiring.journal
+    pokes = ReadSidePokes(wiring.namespace, recipe.read_sides, recipe.read_side_actors)
+    journal = PublishingJournal(own_journal, pokes)
 
     def activate(entity_id: EntityId) -> Entity:
         shard = shard_of(entity_id, wiring.shards)
         return Entity(entity_id, shard, handler, journal, clock, wiring.policy)
 
+    collect_seldom()
     live = LiveEntities(activate, limits, clock)
     neighbours = ShardHostActors(wiring.namespace)
     return OwnedShardHost(ShardHost(host, assignment, live, neighbours, clock), live, own_journal)

@@ -24,6 +24,9 @@ _P = ParamSpec("_P")
 AFTER_LOSS = 3.0
 """Seconds to go on stopping in good order after the cluster is lost."""
 
+LOOK_EVERY = 0.5
+"""Seconds between two looks whether the cluster is still there."""
+
 logger = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -56,10 +59,13 @@ class StopSignals:
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
 
-    def wait(self) -> None:
-        """Return when told to stop."""
+    def wait(self, is_lost: Callable[[], bool]) -> bool:
+        """Return when told to stop, True, or when what runs is lost, False."""
         self._waiting = True
-        self._stop.wait()
+        while not self._stop.wait(LOOK_EVERY):
+            if is_lost():
+                return False
+        return True
 
     def ignore(self) -> None:
         """From now on nothing interrupts: the service is stopping already."""

@@ -7,10 +7,18 @@ from datetime import timedelta
 from pathlib import Path
 
 from cos_ray.config.complaints import complaint
-from cos_ray.config.read_sides import ReadSideConfig
+from cos_ray.config.read_sides import Protocol, ReadSideConfig
 from cos_ray.config.settings import Calls, HandlerProtocol, ReadSides, Settings, WriteSide
 from cos_ray.domain.circuit import BreakerPolicy
-from cos_ray.handlers.targets import GrpcTarget, HttpTarget, Keepalive, PythonTarget, Tls, WriteTarget
+from cos_ray.handlers.targets import (
+    GrpcTarget,
+    HttpTarget,
+    Keepalive,
+    PythonTarget,
+    ReadTarget,
+    Tls,
+    WriteTarget,
+)
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -28,12 +36,24 @@ def write_target(settings: Settings) -> WriteTarget:
     return GrpcTarget(host, port, tls, _keepalive(calls), calls.client_pool_size, calls.max_message_bytes)
 
 
-def read_target(settings: Settings, config: ReadSideConfig) -> GrpcTarget:
+def read_target(settings: Settings, config: ReadSideConfig) -> ReadTarget:
     """Where a read handler is."""
+    if config.handler is not None:
+        return python_read_target(config)
     calls = settings.calls
     tls = _tls(settings.read_sides) if config.use_tls else None
+    if config.protocol is Protocol.HTTP:
+        return HttpTarget(config.host, config.port, tls, calls.max_message_bytes)
     return GrpcTarget(
         config.host, config.port, tls, _keepalive(calls), calls.client_pool_size, calls.max_message_bytes
+    )
+
+
+def python_read_target(config: ReadSideConfig) -> PythonTarget:
+    """The class that handles a read side's events."""
+    assert config.handler is not None
+    return PythonTarget(
+        config.handler, str(Path.cwd()), setting=f"readside {config.read_side_id}: the handler"
     )
 
 

@@ -8,8 +8,11 @@ from datetime import timedelta
 from cos_ray.cluster.journal_actor import JournalRecipe
 from cos_ray.domain.circuit import BreakerPolicy
 from cos_ray.domain.entity_policy import EntityPolicy
+from cos_ray.domain.passivation import ProcessLimits
 from cos_ray.handlers.targets import WriteTarget
 from cos_ray.telemetry.logs import LogSettings
+
+_AS_MEMORY_ALLOWS = ProcessLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,5 +29,7 @@ class EntityWiring:
     journal: JournalRecipe
     """Starts the node's journal actor, should there be none."""
     policy: EntityPolicy
+    limits: ProcessLimits = _AS_MEMORY_ALLOWS
+    """How many entities may have a process, and for how long."""
     is_sharded: bool = False
     """Whether entities live in shard hosts, or each in an actor of its own."""

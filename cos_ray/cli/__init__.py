@@ -1,5 +1,5 @@
 """
-What users type: `cos-ray serve`, `demo`, `config`, `journal`, and what comes of it.
+What users type: `cos-ray serve`, `demo`, `config`, `journal`, `readside`, and what comes of it.
 
 Here belong commands, their help, what they print and their exit status; `app` has them all.
 Only this package reads the process's environment. What a command does is elsewhere and is

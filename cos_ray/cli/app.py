@@ -18,6 +18,7 @@ import typer
 from cos_ray import __version__
 from cos_ray.cli import journal_files
 from cos_ray.cli.journal import journal
+from cos_ray.cli.readside import readside
 from cos_ray.domain.errors import ConfigurationError, CosError, StartFailed
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ app.add_typer(config, name="config")
 journal.command("export")(journal_files.export)
 journal.command("import")(journal_files.import_)
 app.add_typer(journal, name="journal")
+app.add_typer(readside, name="readside")
 
 
 def _version(asked: bool) -> None:
@@ -84,7 +86,8 @@ def serve() -> None:
     `cos-ray config show` lists them all. The service is ready when its gRPC health check answers
     SERVING; SIGTERM or Ctrl-C ends it, commands under way first.
     """
-    configuration = _checked(os.environ, MISCONFIGURED)
+    environment = dict(os.environ)
+    configuration = _checked(environment, MISCONFIGURED)
     # Only now: Ray takes seconds to import, and a wrong variable is to be told at once.
     from cos_ray.bootstrap.service import serve as start
     from cos_ray.cli.progress import Progress
@@ -95,12 +98,15 @@ def serve() -> None:
     logs.apply()
     configuration.log_notices()
     try:
-        status = start(settings, configuration.read_sides, logs, Progress(), os.environ)
+        was_told_to_end = start(settings, configuration.read_sides, logs, Progress(), os.environ)
     except ConfigurationError as error:
         _fail(error, MISCONFIGURED)
     except StartFailed as error:
         _fail(error, FAILED)
-    raise typer.Exit(status)
+    if not was_told_to_end:
+        sys.stdout.flush()
+        # The same process, as whoever watches it sees it, with nothing left of Ray in it.
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)  # noqa: S606
 
 
 @app.command()

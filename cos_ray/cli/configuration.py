@@ -16,7 +16,6 @@ from rich.markup import escape
 from cos_ray.config.description import Row, described
 from cos_ray.config.environment import with_file
 from cos_ray.config.read_sides import ReadSideConfig, read_sides_from
-from cos_ray.config.read_sides import unsupported as read_side_unsupported
 from cos_ray.config.serving import contradictions, missing, notices, unsupported
 from cos_ray.config.settings import Settings
 from cos_ray.domain.errors import ConfigurationError
@@ -65,7 +64,7 @@ def checked(environment: Mapping[str, str]) -> Configuration:
         wrong += unsupported(settings) + contradictions(settings, told) + _faults_of_handlers(settings)
         wrong += _faults_of_doors(settings)
     if read_sides is not None:
-        wrong += [fault for read_side in read_sides if (fault := read_side_unsupported(read_side))]
+        wrong += _faults_of_read_handlers(read_sides)
     if settings is None or read_sides is None or wrong:
         raise ConfigurationError("\n".join(wrong))
     return Configuration(settings, read_sides, tuple(notices(told)))
@@ -93,6 +92,18 @@ def _faults_of_doors(settings: Settings) -> list[str]:
     from cos_ray.bootstrap.doors import faults_of_doors
 
     return list(faults_of_doors(settings))
+
+
+def _faults_of_read_handlers(read_sides: Sequence[ReadSideConfig]) -> list[str]:
+    """What is wrong with the classes that are to run inside read sides."""
+    from cos_ray.bootstrap.targets import python_read_target
+
+    targets = [python_read_target(config) for config in read_sides if config.handler and config.enabled]
+    if not targets:
+        return []
+    from cos_ray.handlers.python_application import READ_SIDE, fault_of
+
+    return [fault for target in targets if (fault := fault_of(target, READ_SIDE))]
 
 
 def _collecting(wrong: list[str], build: Callable[[], T]) -> T | None:

@@ -3,87 +3,139 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import logging
+from collections import OrderedDict
+from dataclasses import replace
 
-from ray.actor import ActorHandle
-from ray.exceptions import RayActorError, RayError
-
-from cos_ray.cluster.entity_actor import EntityActor, EntityBuilder
-from cos_ray.cluster.names import entity_actor_name
-from cos_ray.domain.errors import EntityLost, EntitySilent
+from cos_ray.cluster.entity_actor import EntityBuilder
+from cos_ray.cluster.entity_way import EntityWay
+from cos_ray.cluster.keeper_actor import FoundKeeper, KeeperRecipe
+from cos_ray.domain.errors import EntityLost, EntitySilent, NoRoom
 from cos_ray.domain.ids import EntityId
-from cos_ray.domain.messages import Command, Reply
+from cos_ray.domain.messages import Command, Reply, TryElsewhere
+from cos_ray.domain.passivation import ProcessLimits
+from cos_ray.telemetry.logs import LogSettings
+
+logger = logging.getLogger(__name__)
 
 GRACE = 0.25
 """Seconds that an entity's own word on a late command may take to get here."""
 
+TELL_EVERY = 1.0
+"""Seconds between two words to the keeper about who was used."""
+
 
 class DedicatedEntities:
-    """Finds each entity's actor by name and starts it if there is none."""
+    """Knows the actors of entities it has used lately, and asks the keeper for the others."""
 
-    def __init__(self, namespace: str, build: EntityBuilder) -> None:
-        self._namespace = namespace
-        self._build = build
-        self._actors: dict[EntityId, asyncio.Future[ActorHandle[Any]]] = {}
+    def __init__(
+        self,
+        namespace: str,
+        build: EntityBuilder,
+        limits: ProcessLimits | None = None,
+        logs: LogSettings | None = None,
+    ) -> None:
+        limits = limits or ProcessLimits()
+        self._keeper = FoundKeeper(KeeperRecipe(namespace, build, limits, logs))
+        self._idle_after = limits.idle_after
+        # In order of their last command, the one longest ago first.
+        self._ways: OrderedDict[EntityId, _Way] = OrderedDict()
+        self._used: set[EntityId] = set()
+        self._telling: asyncio.Task[None] | None = None
+
+    def prepare(self) -> None:
+        """Have the keeper started before the first command wants it."""
+        self._keeper.prepare()
 
     async def ask(self, command: Command) -> Reply:
-        """Hand the command to the entity's actor. Raises EntityLost and EntitySilent."""
+        """Hand the command to the entity's actor. Raises EntityLost, EntitySilent and NoRoom."""
+        way = self._way(command.entity_id)
+        way.commands += 1
         try:
-            return await asyncio.wait_for(self._ask(command), command.budget + GRACE)
+            return await self._ask(command, way)
+        finally:
+            way.commands -= 1
+            way.used_at = asyncio.get_running_loop().time()
+
+    async def _ask(self, command: Command, way: _Way) -> Reply:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + command.budget
+        try:
+            if not way.opening.done():
+                # Shielded: others wait for the same way.
+                await asyncio.wait_for(asyncio.shield(way.opening), command.budget)
+                command = replace(command, budget=max(0.0, deadline - loop.time()))
+            entity = way.opening.result()
+        except asyncio.TimeoutError:
+            if way.is_admitted:
+                raise EntitySilent(command.entity_id) from None
+            raise NoRoom(command.entity_id) from None
+        except EntityLost as error:
+            self._forget(command.entity_id, way)
+            logger.info("entity not reached", extra={"entity_id": command.entity_id, "reason": str(error)})
+            return TryElsewhere(maybe_stored=False)
+        try:
+            return await asyncio.wait_for(entity.process(command), command.budget + GRACE)
         except asyncio.TimeoutError:
             raise EntitySilent(command.entity_id) from None
-
-    async def _ask(self, command: Command) -> Reply:
-        finding = self._finding(command.entity_id)
-        try:
-            # Shielded: others wait for the same actor.
-            actor = await asyncio.shield(finding)
-            return await _process(actor, command)
-        except RayError as error:
-            self._forget(command.entity_id, finding)
-            raise EntityLost(_first_line(error)) from error
         except Exception:
-            # Not foreseen; the next command at least looks anew.
-            self._forget(command.entity_id, finding)
+            # Lost, or not foreseen; the next command looks anew.
+            self._forget(command.entity_id, way)
             raise
 
-    def _forget(self, entity_id: EntityId, finding: asyncio.Future[ActorHandle[Any]]) -> None:
-        if self._actors.get(entity_id) is finding:
-            del self._actors[entity_id]
+    def _way(self, entity_id: EntityId) -> _Way:
+        """The way to the entity, open now or soon; however many ask, the keeper is asked once."""
+        way = self._ways.get(entity_id)
+        if way is None:
+            way = self._ways[entity_id] = _Way()
+            way.opening = asyncio.get_running_loop().create_task(self._open(entity_id, way))
+        self._ways.move_to_end(entity_id)
+        self._used.add(entity_id)
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.get_running_loop().create_task(self._tell_the_keeper())
+        return way
 
-    def _finding(self, entity_id: EntityId) -> asyncio.Future[ActorHandle[Any]]:
-        """The entity's handle, now or soon; however many ask, one actor is started."""
-        finding = self._actors.get(entity_id)
-        if finding is None:
-            # Ray asks its head node and blocks meanwhile: not in this loop.
-            finding = asyncio.ensure_future(asyncio.to_thread(self._find_or_start, entity_id))
-            self._actors[entity_id] = finding
-        return finding
+    async def _open(self, entity_id: EntityId, way: _Way) -> EntityWay:
+        while way.commands:
+            actor = await self._keeper.admit(entity_id)
+            if actor is not None:
+                way.is_admitted = True
+                entity = await EntityWay.to(actor)
+                # Passivated or dead: the next command need not find out.
+                entity.when_cut(lambda: self._forget(entity_id, way))
+                return entity
+        self._forget(entity_id, way)
+        raise EntityLost("no one waits for it")
 
-    def _find_or_start(self, entity_id: EntityId) -> ActorHandle[Any]:
-        try:
-            handle: ActorHandle[Any] = EntityActor.options(  # type: ignore[attr-defined]
-                name=entity_actor_name(entity_id),
-                namespace=self._namespace,
-                lifetime="detached",
-                get_if_exists=True,
-            ).remote(entity_id, self._build)
-        except ValueError as error:
-            # Ray's word for a name that was taken and given up in the same moment.
-            raise RayActorError(error_msg=str(error)) from error
-        return handle
+    def _forget(self, entity_id: EntityId, way: _Way) -> None:
+        if self._ways.get(entity_id) is way:
+            del self._ways[entity_id]
 
-
-async def _process(actor: ActorHandle[Any], command: Command) -> Reply:
-    call = actor.process.remote(command)
-    try:
-        reply: Reply = await call
-        return reply
-    except asyncio.CancelledError:
-        # No one waits for it any more: if it has not begun, it need not.
-        actor.withdraw.remote(command.command_id)
-        raise
+    async def _tell_the_keeper(self) -> None:
+        """Who was used, from time to time; and forget who was not, for by now they will be passivated."""
+        while self._ways:
+            await asyncio.sleep(TELL_EVERY)
+            used, self._used = self._used, set()
+            if used:
+                self._keeper.used(sorted(used))
+            since = asyncio.get_running_loop().time() - self._idle_after
+            for entity_id, way in list(self._ways.items()):
+                if way.used_at > since:
+                    break
+                if not way.commands:
+                    self._forget(entity_id, way)
 
 
-def _first_line(error: RayError) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+class _Way:
+    """The way to one entity."""
+
+    __slots__ = ("commands", "is_admitted", "opening", "used_at")
+
+    opening: asyncio.Task[EntityWay]
+
+    def __init__(self) -> None:
+        self.commands = 0
+        """How many wait for it or for an answer."""
+        self.is_admitted = False
+        """Whether the entity's process runs, or is being started."""
+        self.used_at = asyncio.get_running_loop().time()

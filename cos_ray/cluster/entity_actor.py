@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 
 import ray
 from ray.actor import exit_actor
 
+from cos_ray.cluster.quiet_worker import keep_quiet
+from cos_ray.cluster.wire import Address, Door
 from cos_ray.domain.ids import CommandId, EntityId
 from cos_ray.domain.messages import Command, Reply, TryElsewhere
+from cos_ray.system_clock import SystemClock
 from cos_ray.writeside.entity import Entity
+from cos_ray.writeside.resident import Resident
 
 EntityBuilder = Callable[[EntityId], Entity]
 
@@ -19,27 +24,55 @@ CALLS_AT_ONCE = 20_000
 
 
 # max_task_retries stays 0: Ray would run the command again although its first run may already
-# be in the journal.
-@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=CALLS_AT_ONCE)
+# be in the journal. max_restarts likewise: a node that is lost would bring back, all at once, what
+# no one may want any more; who wants an entity wakes it.
+@ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0, max_concurrency=CALLS_AT_ONCE)
 class EntityActor:
-    """Hosts one `Entity`; the behaviour is in `cos_ray.writeside.entity`."""
+    """Hosts one `Entity`; the behaviour is in `cos_ray.writeside`."""
 
     def __init__(self, entity_id: EntityId, build: EntityBuilder) -> None:
-        self._entity = build(entity_id)
+        self._resident = Resident(build(entity_id), SystemClock())
+        self._door = Door({"process": self._resident.process, "withdraw": self.withdraw})
+        self._quiet: asyncio.Task[None] | None = None
+
+    async def door(self) -> Address:
+        """Where `process` and `withdraw` are called at a fraction of the cost."""
+        if self._quiet is None:
+            # From now on, commands come by wire.
+            self._quiet = asyncio.get_running_loop().create_task(keep_quiet())
+        return await self._door.address(ray.util.get_node_ip_address())
 
     async def process(self, command: Command) -> Reply:
-        """Run the command when its turn comes."""
-        reply = await self._entity.process(command)
+        """Run the command when its turn comes; a process that gives its commands back ends with it."""
+        reply = await self._resident.process(command)
         if isinstance(reply, TryElsewhere):
-            # A copy that keeps losing to another leaves, once its running commands are done; the name,
-            # if it is this one's, is free then. The caller sees the end and asks again. Never by a
-            # call to itself: Ray waits for such a call before it ends the process, for ever.
-            exit_actor()
+            await self.end()
         return reply
 
     async def withdraw(self, command_id: CommandId) -> None:
         """Drop the command if it has not begun."""
-        self._entity.withdraw(command_id)
+        self._resident.withdraw(command_id)
+
+    async def passivate(self, after: float) -> float:
+        """End, if it has rested for so many seconds; else how long it has."""
+        rested = self._resident.leave(after)
+        if rested is None:
+            await self.end()
+        return rested or 0.0
+
+    async def end(self) -> None:
+        """
+        End, once running commands are done, if this copy gives its commands back: it keeps losing to another.
+
+        The name, if it is this one's, is free then. To be called by whom a command is given back to by
+        wire. The actor must not call itself: Ray waits for such a call before it ends the process, for ever.
+        """
+        if self._resident.is_leaving:
+            if self._quiet is not None:
+                # Its last calls need not wait.
+                self._quiet.cancel()
+            await self._resident.at_rest()
+            exit_actor()
 
     async def pid(self) -> int:
         """This process's id."""

@@ -35,6 +35,9 @@ def ray_environment(
         # What actors log is shown by the launcher, which need not be a terminal.
         "RAY_COLOR_PREFIX": "0",
         "OMP_NUM_THREADS": "1",
+        # What Ray would note of every call, for its dashboard and its logs.
+        "RAY_task_events_report_interval_ms": "0",
+        "RAY_event_stats": "0",
         # Started by `uv run`, Ray would start each worker through it again.
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         # Ray and Postgres are forked from processes that use gRPC.
@@ -51,7 +54,12 @@ def ray_environment(
 
 def _preloaded(handler_module: str) -> dict[str, str]:
     """Modules that each new worker imports before it is given an entity: half of its start."""
-    modules = ("cos_ray.cluster.entity_actor", handler_module, "cos_ray.cluster.journal_actor")
+    modules = (
+        "cos_ray.cluster.quiet_worker_preload",
+        "cos_ray.cluster.entity_actor",
+        handler_module,
+        "cos_ray.cluster.journal_actor",
+    )
     return {"RAY_preload_python_modules": ",".join(modules)}
 
 

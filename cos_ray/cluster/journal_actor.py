@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cos_ray.cluster.names import journal_actor_name
 from cos_ray.cluster.pokes import ReadSidePokes
+from cos_ray.cluster.wire import Address, Door, Wire, WireCut
 from cos_ray.domain.errors import CosError, JournalUnavailable, OutcomeUnknown
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, ReadSideId
 from cos_ray.domain.messages import Append, EventEnvelope, Remembered
@@ -28,6 +29,12 @@ logger = logging.getLogger(__name__)
 
 SETTLING_TIME = 10.0
 """Seconds in which an append that got lost with the journal actor is asked for again."""
+
+ANSWER_WITHIN = 8.0
+"""Seconds in which the journal actor answers, longer than Postgres may take; then it is taken for lost."""
+
+OPEN_WITHIN = 30.0
+"""Seconds that the journal actor may take to start and tell where it is."""
 
 
 class OwnedJournal(Journal, Protocol):
@@ -45,6 +52,8 @@ class JournalRecipe:
     build: Callable[[], Awaitable[OwnedJournal]]
     read_sides: tuple[ReadSideId, ...] = ()
     """Whom to tell about new events."""
+    read_side_actors: int = 1
+    """How many processes each of them has."""
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=4000)
@@ -53,8 +62,14 @@ class JournalActor:
 
     def __init__(self, namespace: str, recipe: JournalRecipe) -> None:
         self._build = recipe.build
-        self._publisher: Publisher = ReadSidePokes(namespace, recipe.read_sides)
+        self._publisher: Publisher = ReadSidePokes(namespace, recipe.read_sides, recipe.read_side_actors)
         self._opening: asyncio.Future[OwnedJournal] | None = None
+        names = ("append", "newest", "stored_by", "keys", "remembered")
+        self._door = Door({name: getattr(self, name) for name in names})
+
+    async def door(self) -> Address:
+        """Where everything but `door` and `close` is called at a fraction of the cost."""
+        return await self._door.address("127.0.0.1")
 
     async def append(self, append: Append) -> Offset | CosError:
         """Like `Journal.append`; then the read sides are told."""
@@ -99,7 +114,7 @@ class NodeJournal:
     def __init__(self, namespace: str, recipe: JournalRecipe) -> None:
         self._namespace = namespace
         self._recipe = recipe
-        self._actor: ActorHandle[Any] | None = None
+        self._wire: asyncio.Future[Wire] | None = None
 
     async def append(self, append: Append) -> Offset:
         """Like `Journal.append`; an append that got lost is asked for again until it is settled."""
@@ -110,7 +125,7 @@ class NodeJournal:
                 # The same append again stores nothing twice: the journal knows it by its bytes.
                 offset: Offset = await self._ask("append", append)
                 return offset
-            except RayError as error:
+            except WireCut as error:
                 logger.info("journal actor lost", extra={"reason": str(error)})
                 maybe_stored = True
             except JournalUnavailable:
@@ -145,22 +160,34 @@ class NodeJournal:
         while True:
             try:
                 return await self._ask(method, *arguments)
-            except RayError as error:
+            except WireCut as error:
                 if asyncio.get_running_loop().time() > deadline:
                     raise JournalUnavailable("the node's journal actor is gone") from error
             await asyncio.sleep(0.05)
 
     async def _ask(self, method: str, *arguments: object) -> Any:
-        if self._actor is None:
-            self._actor = await asyncio.to_thread(self._find_or_start)
-        try:
-            answer = await getattr(self._actor, method).remote(*arguments)
-        except RayError:
-            self._actor = None
-            raise
+        opening = self._wire
+        if opening is None or (opening.done() and (opening.exception() or opening.result().is_cut)):
+            opening = self._wire = asyncio.ensure_future(self._open())
+        # Shielded: who gives up must not take the wire from the others.
+        wire = await asyncio.shield(opening)
+        answer = await wire.ask(method, *arguments, within=ANSWER_WITHIN)
         if isinstance(answer, CosError):
             raise answer
         return answer
+
+    async def _open(self) -> Wire:
+        try:
+            address = await asyncio.wait_for(self._address(), OPEN_WITHIN)
+        except (RayError, asyncio.TimeoutError) as error:
+            raise WireCut(repr(error)) from error
+        return await Wire.to(address)
+
+    async def _address(self) -> Address:
+        # Ray asks its head node and blocks meanwhile: not in this loop.
+        actor = await asyncio.to_thread(self._find_or_start)
+        address: Address = await actor.door.remote()
+        return address
 
     def _find_or_start(self) -> ActorHandle[Any]:
         node_id = ray.get_runtime_context().get_node_id()

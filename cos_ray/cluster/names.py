@@ -8,6 +8,12 @@ from cos_ray.domain.placement import HostId
 LAUNCHER = "launcher"
 """The name of the actor that is there as long as a service's launcher is."""
 
+KEEPER = "entity-keeper"
+"""The name of the actor that decides which entities have processes."""
+
+ENTITY = "entity:"
+"""How the names of entities' own actors begin."""
+
 
 def namespace_of(service: str) -> str:
     """The Ray namespace of a service's actors."""
@@ -16,7 +22,7 @@ def namespace_of(service: str) -> str:
 
 def entity_actor_name(entity_id: EntityId) -> str:
     """The name of an entity's own actor."""
-    return f"entity:{entity_id}"
+    return f"{ENTITY}{entity_id}"
 
 
 def journal_actor_name(node_id: str) -> str:
@@ -24,9 +30,9 @@ def journal_actor_name(node_id: str) -> str:
     return f"journal:{node_id}"
 
 
-def read_side_actor_name(read_side: ReadSideId) -> str:
-    """The name of a read side's actor."""
-    return f"read-side:{read_side}"
+def read_side_actor_name(read_side: ReadSideId, number: int = 0) -> str:
+    """The name of one of a read side's actors; the first is called after the read side alone."""
+    return f"read-side:{read_side}:{number}" if number else f"read-side:{read_side}"
 
 
 SHARD_KEEPER = "shard-keeper"

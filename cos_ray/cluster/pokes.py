@@ -27,14 +27,19 @@ DEBOUNCE = 0.005
 LOOK_AGAIN = 5.0
 """Seconds after which an actor that could not be found is looked for again."""
 
+_Key = tuple[ReadSideId, int]
+"""One of a read side's actors."""
+
 
 class ReadSidePokes:
     """A `ports.Publisher` over the read sides' actors."""
 
-    def __init__(self, namespace: str, read_sides: Sequence[ReadSideId]) -> None:
+    def __init__(self, namespace: str, read_sides: Sequence[ReadSideId], actors: int = 1) -> None:
+        """`actors`: how many share the shards of each read side, shard by shard in turn."""
         self._namespace = namespace
-        self._read_sides = read_sides
-        self._actors: dict[ReadSideId, ActorHandle[Any]] = {}
+        self._read_sides = [(read_side, number) for read_side in read_sides for number in range(actors)]
+        self._count = actors
+        self._actors: dict[_Key, ActorHandle[Any]] = {}
         self._looked_at = float("-inf")
         self._shards: set[Shard] = set()
         self._poking: asyncio.Task[None] | None = None
@@ -51,29 +56,31 @@ class ReadSidePokes:
         while self._shards:
             shards, self._shards = sorted(self._shards), set()
             await self._look_for_missing()
-            for read_side, actor in list(self._actors.items()):
-                self._watch(read_side, actor.poke.remote(shards))
+            for key, actor in list(self._actors.items()):
+                # One that looks after another's shards for a while finds new events by itself.
+                if theirs := [shard for shard in shards if shard % self._count == key[1]]:
+                    self._watch(key, actor.poke.remote(theirs))
             await asyncio.sleep(DEBOUNCE)
 
     async def _look_for_missing(self) -> None:
         now = asyncio.get_running_loop().time()
-        missing = [read_side for read_side in self._read_sides if read_side not in self._actors]
+        missing = [key for key in self._read_sides if key not in self._actors]
         if missing and now - self._looked_at >= LOOK_AGAIN:
             self._looked_at = now
             self._actors.update(await asyncio.to_thread(self._found, missing))
 
-    def _found(self, read_sides: Sequence[ReadSideId]) -> dict[ReadSideId, ActorHandle[Any]]:
+    def _found(self, keys: Sequence[_Key]) -> dict[_Key, ActorHandle[Any]]:
         found = {}
-        for read_side in read_sides:
+        for key in keys:
             try:
-                found[read_side] = ray.get_actor(read_side_actor_name(read_side), namespace=self._namespace)
+                found[key] = ray.get_actor(read_side_actor_name(*key), namespace=self._namespace)
             except ValueError:
-                logger.debug("read side is not there to be poked", extra={"read_side": read_side})
+                logger.debug("read side is not there to be poked", extra={"read_side": key[0]})
         return found
 
-    def _watch(self, read_side: ReadSideId, call: Any) -> None:
+    def _watch(self, key: _Key, call: Any) -> None:
         def forget_if_gone(done: asyncio.Future[None]) -> None:
             if not done.cancelled() and isinstance(done.exception(), RayError):
-                self._actors.pop(read_side, None)
+                self._actors.pop(key, None)
 
         asyncio.wrap_future(call.future()).add_done_callback(forget_if_gone)

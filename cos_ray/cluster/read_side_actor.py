@@ -1,4 +1,4 @@
-"""One read side's process."""
+"""One process of a read side."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import ray
 from ray.actor import ActorHandle
 
 from cos_ray.cluster.names import read_side_actor_name
-from cos_ray.domain.ids import ReadSideId, Shard
+from cos_ray.domain.errors import CosError
+from cos_ray.domain.ids import EntityId, ReadSideId, Revision, Shard
+from cos_ray.domain.read_sides import Obeyed, Order
 from cos_ray.readside.manager import Manager
 
 ManagerBuilder = Callable[[], Manager]
@@ -18,7 +20,7 @@ ManagerBuilder = Callable[[], Manager]
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)
 class ReadSideActor:
-    """Hosts one read side; the behaviour is in `cos_ray.readside`."""
+    """Hosts one read side's share of shards; the behaviour is in `cos_ray.readside`."""
 
     def __init__(self, build: ManagerBuilder) -> None:
         self._manager = build()
@@ -29,15 +31,33 @@ class ReadSideActor:
         """Look for new events in these shards now."""
         self._manager.poke(shards)
 
+    async def obey(self, order: Order) -> Obeyed | CosError:
+        """Do what an operator wants; errors travel as values, for Ray would dress them up."""
+        try:
+            return await self._manager.obey(order)
+        except CosError as error:
+            return error
+
+    async def handled(
+        self, shard: Shard, entity_id: EntityId, revision: Revision, timeout: float
+    ) -> bool | None:
+        """Whether this event is confirmed; None: the shard is not ours, or nobody knows."""
+        try:
+            return await self._manager.handled(shard, entity_id, revision, timeout)
+        except CosError:
+            return None
+
     async def stop(self) -> None:
         """Stop taking events, let those in progress end, save the offsets."""
         await self._manager.stop()
 
 
-def start_read_side(namespace: str, read_side: ReadSideId, build: ManagerBuilder) -> ActorHandle[Any]:
-    """Start the read side's actor, or find the one that runs."""
+def start_read_side(
+    namespace: str, read_side: ReadSideId, build: ManagerBuilder, number: int = 0
+) -> ActorHandle[Any]:
+    """Start one of the read side's actors, or find the one that runs."""
     handle: ActorHandle[Any] = ReadSideActor.options(  # type: ignore[attr-defined]
-        name=read_side_actor_name(read_side),
+        name=read_side_actor_name(read_side, number),
         namespace=namespace,
         lifetime="detached",
         get_if_exists=True,

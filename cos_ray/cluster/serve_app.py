@@ -10,15 +10,23 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ray import serve
 from ray.serve.config import HTTPOptions, gRPCOptions
-from ray.serve.schema import LoggingConfig
+from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, LoggingConfig
 
 from cos_ray.cluster.replicas import drain
+from cos_ray.domain.errors import StartFailed
+
+DELETED_WITHIN = 30.0
+"""Seconds in which an application's requests and replicas have to end; then they are left to Serve."""
+
+TARGET_ONGOING_REQUESTS = 100
+"""Requests in hand of each replica from which on Serve adds another: most of them only wait."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +42,9 @@ class IngressOptions:
     http_port: int
     servicer_functions: Sequence[str]
     replicas: int = 1
+    """How many replicas there are, or the fewest of them."""
+    most_replicas: int | None = None
+    """The most, if Serve is to add some under load."""
     max_ongoing_requests: int = 10_000
     """How many requests a replica has in hand at once; most of them wait for a handler."""
 
@@ -41,6 +52,8 @@ class IngressOptions:
 def start_ingress(ingress_class: type, build: Callable[[], Awaitable[Any]], options: IngressOptions) -> None:
     """
     Start Serve in this cluster and the application on it; returns once it takes requests.
+
+    Raises StartFailed if it never does.
 
     The class answers gRPC by its methods, and HTTP by what its `__serve_build_asgi_app__` builds.
     """
@@ -59,14 +72,28 @@ def start_ingress(ingress_class: type, build: Callable[[], Awaitable[Any]], opti
     deployment = serve.deployment(
         serve.ingress()(ingress_class),
         name="Ingress",
-        num_replicas=options.replicas,
+        **_number_of_replicas(options),
         max_ongoing_requests=options.max_ongoing_requests,
         graceful_shutdown_wait_loop_s=0.1,
         graceful_shutdown_timeout_s=8,
         ray_actor_options={"num_cpus": 0},
         logging_config=logging_config,
     )
-    serve.run(deployment.bind(build), name=options.application, route_prefix="/")
+    target = serve.RunTarget(deployment.bind(build), name=options.application, route_prefix="/")
+    serve.run_many([target], wait_for_applications_running=False)
+    while (overview := _status_of(options.application)) is None or not _is_running(overview):
+        time.sleep(_POLLING)
+
+
+def _number_of_replicas(options: IngressOptions) -> dict[str, Any]:
+    if options.most_replicas is None:
+        return {"num_replicas": options.replicas}
+    scaling = {
+        "min_replicas": options.replicas,
+        "max_replicas": options.most_replicas,
+        "target_ongoing_requests": TARGET_ONGOING_REQUESTS,
+    }
+    return {"autoscaling_config": scaling}
 
 
 def stop_ingress(application: str) -> None:
@@ -75,7 +102,24 @@ def stop_ingress(application: str) -> None:
         drain(application)
     except Exception as error:  # noqa: BLE001 - it may not have come up at all; then there is none
         logger.info("the ingress could not be drained", extra={"reason": str(error)})
-    serve.delete(application)
+    serve.delete(application, _blocking=False)
+    deadline = time.monotonic() + DELETED_WITHIN
+    while _status_of(application) is not None and time.monotonic() < deadline:
+        time.sleep(_POLLING)
     # Serve ends its controller by ray.kill, and Ray prints a line about the death it just caused.
     with contextlib.redirect_stdout(io.StringIO()):
         serve.shutdown()
+
+
+_POLLING = 0.05
+"""Seconds between two looks. Serve's own waiting looks once a second, and so wastes half of one each time."""
+
+
+def _status_of(application: str) -> ApplicationStatusOverview | None:
+    return serve.status().applications.get(application)
+
+
+def _is_running(overview: ApplicationStatusOverview) -> bool:
+    if overview.status is ApplicationStatus.DEPLOY_FAILED:
+        raise StartFailed(f"the ingress cannot be started: {overview.message}")
+    return bool(overview.status is ApplicationStatus.RUNNING)

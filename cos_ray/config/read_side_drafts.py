@@ -30,6 +30,10 @@ _YAML_NAMES = {
     "AUTO_START": "autoStart",
     "ENABLED": "enabled",
     "FAILURE_POLICY": "failurePolicy",
+    "FAILURE_RETRIES": "failureRetries",
+    "FAILURE_DELAY": "failureDelay",
+    "CONCURRENCY": "concurrency",
+    "HANDLER": "handler",
 }
 """Every setting: what variables call it, and what YAML does."""
 _SETTINGS = {name: setting for setting, name in _YAML_NAMES.items()}
@@ -68,6 +72,11 @@ class Draft:
         """The setting's value, or the default where it is not set."""
         entry = self.entries.get(setting)
         return default if entry is None else self._parse(entry, parse)
+
+    def place_of(self, setting: str) -> str | None:
+        """Where the setting is set; None if it is not."""
+        entry = self.entries.get(setting)
+        return None if entry is None else entry.place
 
     def _parse(self, entry: _Entry, parse: Callable[[str], _Value]) -> _Value:
         try:

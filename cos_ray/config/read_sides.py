@@ -16,6 +16,7 @@ from enum import Enum
 
 from cos_ray.config.read_side_drafts import LOCATION, PREFIX, Draft, drafts_in_files, drafts_in_variables
 from cos_ray.domain.errors import ConfigurationError
+from cos_ray.domain.failure_policy import Backoff, DeliveryPolicy, LastResort
 from cos_ray.domain.ids import ReadSideId
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,21 @@ class FailurePolicy(Enum):
     SKIP = "SKIP"
     REPLAY_STOP = "REPLAY_STOP"
     REPLAY_SKIP = "REPLAY_SKIP"
+    PARK = "PARK"
+    """Ours: set it aside, and what follows it of its entity."""
+
+
+RETRIES, DELAY = 5, timedelta(seconds=5)
+"""How often and at what distance an event is tried again before REPLAY_STOP, REPLAY_SKIP and PARK act."""
+
+_AT_ONCE = (FailurePolicy.STOP, FailurePolicy.SKIP)
+_LAST_RESORTS = {
+    FailurePolicy.STOP: LastResort.STOP,
+    FailurePolicy.SKIP: LastResort.SKIP,
+    FailurePolicy.REPLAY_STOP: LastResort.STOP,
+    FailurePolicy.REPLAY_SKIP: LastResort.SKIP,
+    FailurePolicy.PARK: LastResort.PARK,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +74,27 @@ class ReadSideConfig:
     enabled: bool = True
     """Whether it takes part at all."""
     failure_policy: FailurePolicy = FailurePolicy.NONE
+    failure_retries: int | None = None
+    """How often an event is delivered again before the policy acts; None: as usual for the policy."""
+    failure_delay: timedelta | None = None
+    """The wait before it is (without a policy the first one, after which waits grow); None: as usual."""
+    concurrency: int | None = None
+    """How many deliveries may be under way at once; None: as usual for the kind of handler."""
+    handler: str | None = None
+    """A Python class that runs inside the read side's process, instead of host and port."""
+
+    @property
+    def policy(self) -> DeliveryPolicy:
+        """What follows when an event is not confirmed."""
+        if self.failure_policy is FailurePolicy.NONE:
+            first = self.failure_delay or Backoff().first
+            return DeliveryPolicy(waits=Backoff(first, max(first, Backoff().longest)))
+        delay = self.failure_delay or DELAY
+        retries = RETRIES if self.failure_retries is None else self.failure_retries
+        last_resort = _LAST_RESORTS[self.failure_policy]
+        return DeliveryPolicy(
+            0 if self.failure_policy in _AT_ONCE else retries, Backoff(delay, delay), last_resort
+        )
 
 
 def read_sides_from(environment: Mapping[str, str]) -> tuple[ReadSideConfig, ...]:
@@ -77,17 +114,6 @@ def read_sides_from(environment: Mapping[str, str]) -> tuple[ReadSideConfig, ...
     if not read_sides:
         logger.warning("read sides are enabled but none are configured")
     return read_sides
-
-
-def unsupported(config: ReadSideConfig) -> str | None:
-    """What of this configuration is valid but cannot be run by this release; None when all can."""
-    if config.protocol is not Protocol.GRPC:
-        fault = f"protocol '{config.protocol.value}' is not supported in this release"
-        return f"readside {config.read_side_id}: {fault}; allowed: grpc"
-    if config.failure_policy is not FailurePolicy.NONE:
-        fault = f"failure policy '{config.failure_policy.value}' is not supported in this release"
-        return f"readside {config.read_side_id}: {fault}; allowed: none (try again for ever)"
-    return None
 
 
 def _is_switched_on(environment: Mapping[str, str]) -> bool:
@@ -111,17 +137,40 @@ def _configs_from(drafts: Iterable[Draft]) -> Iterator[ReadSideConfig]:
 
 
 def _config_from(draft: Draft) -> ReadSideConfig:
+    handler = draft.get("HANDLER", _handler, None)
+    policy = draft.get("FAILURE_POLICY", _failure_policy, FailurePolicy.NONE)
+    _refuse_needless(draft, handler, policy)
     return ReadSideConfig(
         read_side_id=ReadSideId(draft.read_side_id),
         protocol=draft.get("PROTOCOL", _protocol, Protocol.GRPC),
-        host=draft.require("HOST", _host),
-        port=draft.require("PORT", _port),
+        host=draft.require("HOST", _host) if handler is None else "",
+        port=draft.require("PORT", _port) if handler is None else 0,
         use_tls=draft.get("USE_TLS", _truth, default=False),
         timeout=draft.get("TIMEOUT", _timeout, timedelta(seconds=30)),
         auto_start=draft.get("AUTO_START", _truth, default=True),
         enabled=draft.get("ENABLED", _truth, default=True),
-        failure_policy=draft.get("FAILURE_POLICY", _failure_policy, FailurePolicy.NONE),
+        failure_policy=policy,
+        failure_retries=draft.get("FAILURE_RETRIES", _retries, None),
+        failure_delay=draft.get("FAILURE_DELAY", _timeout, None),
+        concurrency=draft.get("CONCURRENCY", _concurrency, None),
+        handler=handler,
     )
+
+
+def _refuse_needless(draft: Draft, handler: str | None, policy: FailurePolicy) -> None:
+    """Raises ConfigurationError for a setting that another one leaves without a meaning."""
+    needless: list[tuple[str, str]] = []
+    if handler is not None:
+        why = "leaving it out, for the handler runs inside the service"
+        needless += [(setting, why) for setting in ("PROTOCOL", "HOST", "PORT", "USE_TLS")]
+    if policy in _AT_ONCE:
+        why = f"leaving it out, for {policy.value} acts at the first failure"
+        needless += [("FAILURE_RETRIES", why), ("FAILURE_DELAY", why)]
+    if policy is FailurePolicy.NONE:
+        needless.append(("FAILURE_RETRIES", "leaving it out, for without a failure policy there is no end"))
+    for setting, allowed in needless:
+        if place := draft.place_of(setting):
+            raise ConfigurationError(f"readside {draft.read_side_id}: {place} is set; allowed: {allowed}")
 
 
 # Each takes a text and raises ValueError with what is allowed.
@@ -166,3 +215,19 @@ def _whole_number(text: str, largest: int, unit: str = "") -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= largest:
         raise ValueError(f"a whole number from 1 to {largest}{unit}")
     return int(text)
+
+
+def _retries(text: str) -> int:
+    if re.fullmatch(r"[0-9]{1,4}", text):
+        return int(text)
+    raise ValueError("a whole number from 0 to 9999")
+
+
+def _concurrency(text: str) -> int:
+    return _whole_number(text, 10_000)
+
+
+def _handler(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", text):
+        raise ValueError("package.module:Class")
+    return text

@@ -73,7 +73,6 @@ def unsupported(settings: Settings) -> list[str]:
     """A line for each setting that asks for something this release cannot do."""
     retention = settings.retention
     asked = [
-        (settings.read_sides.actors > 1, "COS_READ_SIDE_ACTORS", str(settings.read_sides.actors), "1"),
         (
             retention.encryption_class is not None,
             "COS_ENCRYPTION_CLASS",

@@ -131,6 +131,10 @@ class Service(Group):
     """The address to listen on for HTTP; unset: that of COS_ADDRESS. Ray Serve has one for both."""
     http_port: Port = Field(9001, alias="COS_HTTP_PORT")
     """The port for HTTP: `/ready` and `/alive` always, the API if COS_SERVER_PROTOCOL says so."""
+    replicas: Annotated[int, Field(ge=1, le=1000)] = Field(1, alias="COS_INGRESS_REPLICAS")
+    """How many processes take requests in; with COS_INGRESS_MAX_REPLICAS, the fewest."""
+    most_replicas: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, alias="COS_INGRESS_MAX_REPLICAS")
+    """Up to how many they become under load, by Ray Serve's autoscaling; unset: their number is fixed."""
     protocol: ServerProtocol = Field(ServerProtocol.GRPC, alias="COS_SERVER_PROTOCOL")
     """By which protocols clients may send commands."""
     data_dir: Folder | None = Field(None, alias="COS_DATA_DIR")
@@ -142,6 +146,9 @@ class Service(Group):
 
     @model_validator(mode="after")
     def _addresses_fit(self) -> Self:
+        if self.most_replicas is not None and self.most_replicas < self.replicas:
+            allowed = f"a whole number from COS_INGRESS_REPLICAS ({self.replicas})"
+            raise ValueError(complaint("COS_INGRESS_MAX_REPLICAS", str(self.most_replicas), allowed))
         if self.port == self.http_port:
             raise ValueError(complaint("COS_HTTP_PORT", str(self.http_port), "another port than COS_PORT"))
         if self.http_address not in (None, self.address):

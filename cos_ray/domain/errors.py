@@ -48,6 +48,9 @@ OUT_OF_TIME = Status(Code.DEADLINE_EXCEEDED, "the command ran out of time")
 OUTCOME_UNKNOWN = Status(Code.ABORTED, "command outcome unknown: its events may or may not be stored")
 """For a command that was cut off while its events were on their way into the journal."""
 
+NO_ROOM = Status(Code.RESOURCE_EXHAUSTED, "too many entities are in use: there was no room to wake this one")
+"""For a command whose entity could not be woken within its time; nothing was stored."""
+
 
 class CosError(Exception):
     """Something this service foresees. Arguments are positional, so that it survives pickling."""
@@ -138,6 +141,43 @@ class EntitySilent(CosError):
 
 class ReplicasSilent(CosError):
     """Not all processes that serve clients have confirmed what they were told."""
+
+
+class UnknownReadSide(CosError):
+    """No read side of this name is configured and enabled."""
+
+    def __init__(self, read_side: str) -> None:
+        super().__init__(read_side)
+        self.read_side = read_side
+
+    def __str__(self) -> str:
+        return f"unknown read side {self.read_side}"
+
+
+class WrongShard(CosError):
+    """There is no shard of this number."""
+
+    def __str__(self) -> str:
+        return "wrong shard number provided"
+
+
+class ReadSideUnavailable(CosError):
+    """The process of a read side does not answer, or does not have what it should; try again."""
+
+
+class UnreadableEvent(JournalUnavailable):
+    """The journal holds an event that is none we can read; it is not stepped over by itself."""
+
+    def __init__(self, reason: str, offset: Offset) -> None:
+        super().__init__(reason, offset)
+        self.reason, self.offset = reason, offset
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class NoRoom(CosError):
+    """An entity could not be woken within a command's time: others take up all the room there is."""
 
 
 class HistoryGap(CosError):

@@ -25,6 +25,9 @@ IdempotencyKey = NewType("IdempotencyKey", str)
 ReadSideId = NewType("ReadSideId", str)
 """A configured consumer of events."""
 
+Owner = NewType("Owner", str)
+"""One run of a read side in one process; two never share a name."""
+
 ENTITY_ID_LIMIT = 255
 """The longest entity id, in characters: what the journal's key column holds."""
 

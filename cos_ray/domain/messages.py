@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NewType, TypeAlias
+from typing import Any, NewType, TypeAlias
 
 from cos_ray.domain.errors import Status
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, Revision, Shard
@@ -50,6 +50,27 @@ class CommandMeta(Meta):
 
     propagated: Headers = ()
     """The request's headers that COS_WRITE_SIDE_PROPAGATED_HEADERS names."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryMeta(Meta):
+    """What an in-process read handler is told of an event."""
+
+    read_side: str = ""
+    """For which of the configured read sides it is delivered."""
+    shard: int = 0
+    """The shard it lies in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """One of the events that an in-process `handle_many` is given."""
+
+    event: Any
+    """The application's message."""
+    state: Any
+    """The entity's state after the event, likewise."""
+    meta: DeliveryMeta
 
 
 @dataclass(frozen=True, slots=True)

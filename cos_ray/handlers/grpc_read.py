@@ -12,22 +12,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any as Untyped
-from urllib.parse import quote
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
 from cos_ray.domain.errors import Code, DeliveryFailed
-from cos_ray.domain.ids import EntityId, ReadSideId, Shard
+from cos_ray.domain.ids import ReadSideId, Shard
 from cos_ray.domain.messages import EventEnvelope
 from cos_ray.handlers.channels import open_channels
+from cos_ray.handlers.read_metadata import read_metadata
 from cos_ray.handlers.targets import GrpcTarget
 from cos_ray.protocol.codec import meta_to_pb
 from cos_ray.protocol.pb.chief_of_state.v1.readside_pb2 import HandleReadSideRequest, HandleReadSideResponse
 
 _METHOD = "/chief_of_state.v1.ReadSideHandlerService/HandleReadSide"
-_PRINTABLE = frozenset(map(chr, range(0x20, 0x7F)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +71,7 @@ class GrpcReadHandler:
         request = HandleReadSideRequest(meta=meta_to_pb(envelope.meta), read_side_id=read_side)
         request.event.MergeFromString(envelope.event)
         request.state.MergeFromString(envelope.resulting_state)
-        metadata = (
-            ("x-cos-entity-id", metadata_text(envelope.meta.entity_id)),
-            ("x-cos-event-tag", str(shard)),
-        )
+        metadata = read_metadata(shard, envelope.meta.entity_id)
         call = self._next().handle_read_side
         reply = await call(request.SerializeToString(), timeout=self._timeout, metadata=metadata)
         return HandleReadSideResponse.FromString(reply)
@@ -92,8 +88,3 @@ class GrpcReadHandler:
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"no answer from {self._target} within {self._timeout:g} s"
         return f"{error.code().name}: {error.details()}"
-
-
-def metadata_text(entity_id: EntityId) -> str:
-    """The id as request metadata carries it: as it is, or percent-encoded as UTF-8 where it cannot be."""
-    return entity_id if _PRINTABLE.issuperset(entity_id) else quote(entity_id, safe="")

@@ -36,10 +36,10 @@ LONGEST_TEXT = 1_000
 """How much of a plain text becomes a message, in characters."""
 
 
-def status_of(http_status: int, content_type: str, body: bytes) -> Status:
-    """The status the client is to see. A page for browsers is never shown."""
+def status_of(http_status: int, content_type: str, body: bytes, who: str = "write handler") -> Status:
+    """The status the client is to see. A page for browsers is never shown; `who` answered."""
     code = _CODES.get(http_status, Code.INVALID_ARGUMENT if 400 <= http_status < 500 else Code.INTERNAL)
-    default = f"write handler answered HTTP status {http_status}"
+    default = f"{who} answered HTTP status {http_status}"
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "text/plain":
         return Status(code, body.decode("utf-8", "replace").strip()[:LONGEST_TEXT] or default)

@@ -1,10 +1,15 @@
 """
-The application's own Python handler: found, looked over, and made.
+The application's own Python handlers: found, looked over, and made.
 
-A class with two methods, plain or async:
+A write handler is a class with two methods, plain or async:
 
     def handle_command(self, command, prior_state, meta) -> list of events
     def handle_event(self, event, prior_state, meta) -> state
+
+A read handler has one, or two:
+
+    def handle(self, event, state, meta)
+    def handle_many(self, deliveries)
 
 Whatever does not fit is a ConfigurationError with one line, before any command is taken.
 """
@@ -15,7 +20,7 @@ import importlib
 import inspect
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any as Untyped
 
@@ -30,9 +35,20 @@ _FAULTY = 3
 """The exit status of a check that found something."""
 
 
+_PARAMETERS = {
+    "handle_command": "command, prior_state, meta",
+    "handle_event": "event, prior_state, meta",
+    "handle": "event, state, meta",
+    "handle_many": "deliveries",
+}
+WRITE_SIDE = ("handle_command", "handle_event")
+READ_SIDE = ("handle",)
+"""The methods that a handler must have."""
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One of the two methods, and what its first two parameters take."""
+    """One of the methods, and what its first two parameters take."""
 
     name: str
     function: Callable[..., Untyped]
@@ -50,18 +66,37 @@ class Application:
     handle_event: Method
 
 
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A made read handler."""
+
+    handle: Method
+    handle_many: Method | None
+
+
 def load(target: PythonTarget) -> Application:
-    """Import the class and make one. Raises ConfigurationError."""
-    class_ = _class(target)
-    _check_class(target, class_)
-    try:
-        made = class_()
-    except Exception as error:
-        raise _unusable(target, f"cannot be made: {type(error).__name__}: {error}") from error
+    """Import a write handler's class and make one. Raises ConfigurationError."""
+    made = _made(target, WRITE_SIDE)
     return Application(_method(target, made, "handle_command"), _method(target, made, "handle_event"))
 
 
-def fault_of(target: PythonTarget) -> str | None:
+def load_reader(target: PythonTarget) -> Reader:
+    """Import a read handler's class and make one. Raises ConfigurationError."""
+    made = _made(target, READ_SIDE)
+    many = _method(target, made, "handle_many") if hasattr(made, "handle_many") else None
+    return Reader(_method(target, made, "handle"), many)
+
+
+def _made(target: PythonTarget, methods: Sequence[str]) -> object:
+    class_ = _class(target)
+    _check_class(target, class_, methods)
+    try:
+        return class_()
+    except Exception as error:
+        raise _unusable(target, f"cannot be made: {type(error).__name__}: {error}") from error
+
+
+def fault_of(target: PythonTarget, methods: Sequence[str] = WRITE_SIDE) -> str | None:
     """
     What is wrong with the class, in one line; None when nothing is. It is imported but not made.
 
@@ -73,7 +108,7 @@ def fault_of(target: PythonTarget) -> str | None:
     command = [sys.executable, "-c", program, target.reference]
     try:
         done = subprocess.run(
-            [*command, target.search_path or ""],
+            [*command, target.search_path or "", target.setting, *methods],
             capture_output=True,
             text=True,
             timeout=CHECK_TIMEOUT,
@@ -105,15 +140,17 @@ def _class(target: PythonTarget) -> type[Untyped]:
     return class_
 
 
-def _check_class(target: PythonTarget, class_: type[Untyped]) -> None:
+def _check_class(target: PythonTarget, class_: type[Untyped], methods: Sequence[str]) -> None:
     try:
         inspect.signature(class_).bind()
     except TypeError as error:
         raise _unusable(target, f"must be made without arguments, but has a {error}") from error
     except ValueError:
         pass  # written in another language: seen when it is made
-    for name in ("handle_command", "handle_event"):
+    for name in methods:
         _method(target, class_, name)
+    if methods == READ_SIDE and hasattr(class_, "handle_many"):
+        _method(target, class_, "handle_many")
 
 
 def _method(target: PythonTarget, owner: Untyped, name: str) -> Method:
@@ -122,14 +159,15 @@ def _method(target: PythonTarget, owner: Untyped, name: str) -> Method:
         raise _unusable(target, f"has no method {name}")
     # Looked up on the class, a plain method still wants its `self`.
     is_unbound = isinstance(owner, type) and inspect.isfunction(inspect.getattr_static(owner, name))
-    arguments = [None] * (4 if is_unbound else 3)
+    arguments = [None] * (_PARAMETERS[name].count(",") + 1 + is_unbound)
     try:
         inspect.signature(function).bind(*arguments)
     except TypeError as error:
-        expected = f"{'event' if name == 'handle_event' else 'command'}, prior_state, meta"
-        raise _unusable(target, f"{name} must take ({expected}), but {error}") from error
+        raise _unusable(target, f"{name} must take ({_PARAMETERS[name]}), but {error}") from error
     if inspect.isasyncgenfunction(function):
         raise _unusable(target, f"{name} is an async generator; allowed: a function, plain or async")
+    if name == "handle_many":
+        return Method(name, function, inspect.iscoroutinefunction(function), Parameter(), Parameter())
     try:
         annotations = annotations_of(function, ("self",) * is_unbound + ("first", "state"))
         first, state = (parameter(annotation) for annotation in annotations[is_unbound:])
@@ -143,14 +181,14 @@ def _unusable(target: PythonTarget, problem: str) -> ConfigurationError:
 
 
 def _line(target: PythonTarget, problem: str) -> str:
-    return f"COS_WRITE_SIDE_HANDLER: {target.reference} " + " ".join(problem.split())
+    return f"{target.setting}: {target.reference} " + " ".join(problem.split())
 
 
-def check(reference: str, search_path: str) -> None:
+def check(reference: str, search_path: str, setting: str, *methods: str) -> None:
     """End this process, which `fault_of` started, with what there is to say about the class."""
-    target = PythonTarget(reference, search_path or None)
+    target = PythonTarget(reference, search_path or None, setting=setting)
     try:
-        _check_class(target, _class(target))
+        _check_class(target, _class(target), methods)
     except ConfigurationError as error:
         print(error, flush=True)  # noqa: T201 - read by fault_of
         sys.exit(_FAULTY)

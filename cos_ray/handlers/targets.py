@@ -73,12 +73,15 @@ class PythonTarget:
     search_path: str | None = None
     """A folder to look in when the module is not found among what is installed."""
     message_limit: int = MESSAGE_LIMIT
+    setting: str = "COS_WRITE_SIDE_HANDLER"
+    """Where it was named, for complaints."""
 
     def __str__(self) -> str:
         return self.reference
 
 
 WriteTarget: TypeAlias = GrpcTarget | HttpTarget | PythonTarget
+ReadTarget: TypeAlias = GrpcTarget | HttpTarget | PythonTarget
 
 
 def address(host: str, port: int) -> str:

@@ -43,8 +43,9 @@ class _Task(Generic[_Result]):
 class Threads:
     """Daemon threads, started as they are needed, up to a bound; beyond it functions wait in order."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, name: str = "write-handler") -> None:
         self._most = most
+        self._name = name
         self._started = 0
         self._idle = threading.Semaphore(0)
         self._tasks: queue.SimpleQueue[_Task[Any]] = queue.SimpleQueue()
@@ -60,7 +61,7 @@ class Threads:
         self._tasks.put(_Task(function, contextvars.copy_context(), loop, future))
         if not self._idle.acquire(blocking=False) and self._started < self._most:
             self._started += 1
-            threading.Thread(target=self._work, name=f"write-handler-{self._started}", daemon=True).start()
+            threading.Thread(target=self._work, name=f"{self._name}-{self._started}", daemon=True).start()
         return future
 
     def _work(self) -> None:

@@ -20,7 +20,7 @@ from typing_extensions import assert_never
 
 from cos_ray.domain.erasure import ERASE
 from cos_ray.domain.errors import Code, JournalUnavailable, Status
-from cos_ray.domain.ids import CommandId, EntityId, fault_of_entity_id
+from cos_ray.domain.ids import CommandId, EntityId, ReadSideId, fault_of_entity_id
 from cos_ray.domain.messages import Accepted, Command, EntityState, Refused, TryElsewhere
 from cos_ray.ingress.demands import demands_of
 from cos_ray.ingress.erasure_methods import ErasureMethods, ErasureParts
@@ -29,9 +29,15 @@ from cos_ray.ingress.headers import select_headers
 from cos_ray.ingress.history_methods import HistoryMethods, HistoryParts
 from cos_ray.ingress.http_api import HttpPolicy, build_http_api
 from cos_ray.ingress.policy import IngressPolicy
+from cos_ray.ingress.read_side_methods import (
+    READ_SIDE_SERVICER_FUNCTIONS,
+    READ_SIDE_SERVICES,
+    ReadSideMethods,
+)
 from cos_ray.ingress.readiness import Check, Readiness
 from cos_ray.ingress.status import FAILED, ReplyContext, refuse, refused_stream
 from cos_ray.ingress.subscription_methods import SubscriptionMethods, SubscriptionParts
+from cos_ray.ingress.waiting import PENDING, awaited_read_side, is_pending
 from cos_ray.ports import EntityGateway
 from cos_ray.protocol.any_form import AnyForms
 from cos_ray.protocol.codec import pack, state_fields
@@ -41,6 +47,7 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     ProcessCommandRequest,
     ProcessCommandResponse,
 )
+from cos_ray.readside.desk import ReadSideDesk
 from cos_ray.system_clock import SystemClock
 
 logger = logging.getLogger(__name__)
@@ -49,6 +56,7 @@ SERVICES = (
     "chief_of_state.v1.ChiefOfStateService",
     "cos_ray.v1.HistoryService",
     "cos_ray.v1.ErasureService",
+    *READ_SIDE_SERVICES,
     "grpc.health.v1.Health",
 )
 """The gRPC services answered here."""
@@ -58,6 +66,7 @@ SERVICER_FUNCTIONS = (
     "cos_ray.protocol.pb.cos_ray.v1.history_pb2_grpc.add_HistoryServiceServicer_to_server",
     "cos_ray.protocol.pb.cos_ray.v1.erasure_pb2_grpc.add_ErasureServiceServicer_to_server",
     "grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server",
+    *READ_SIDE_SERVICER_FUNCTIONS,
 )
 """Where Serve finds the services' registration, importable on every node."""
 
@@ -72,6 +81,7 @@ class Parts(SubscriptionParts, HistoryParts, ErasureParts, Protocol):
     any_forms: AnyForms
     checks: Mapping[str, Check]
     """By which each part that commands need says that it is well."""
+    read_sides: ReadSideDesk
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -79,7 +89,7 @@ class Parts(SubscriptionParts, HistoryParts, ErasureParts, Protocol):
 
 
 @guarded(SERVICES)
-class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods):
+class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMethods):
     """Answers clients; one instance in each Serve replica."""
 
     async def __init__(self, build: Callable[[], Awaitable[Parts]]) -> None:  # type: ignore[misc]
@@ -146,21 +156,37 @@ class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods):
         """Let go of connections."""
         await self._parts.close()
 
+    def _read_side_desk(self) -> ReadSideDesk:
+        return self._parts.read_sides
+
     async def _process(self, request: ProcessCommandRequest, context: ReplyContext) -> EntityState | Status:
         command = self._command(request, context)
         if isinstance(command, Status):
             return command
+        awaited = awaited_read_side(context.invocation_metadata(), self._parts.read_sides)
+        if isinstance(awaited, Status):
+            return awaited
         if self._in_hand >= self._parts.policy.commands_at_once:
             return Status(Code.RESOURCE_EXHAUSTED, "too many commands are in progress")
         self._in_hand += 1
         try:
-            reply = await self._parts.gateway.process(command)
+            return await self._run(command, awaited, context)
         finally:
             self._in_hand -= 1
+
+    async def _run(
+        self, command: Command, awaited: ReadSideId | None, context: ReplyContext
+    ) -> EntityState | Status:
+        deadline = time.monotonic() + command.budget
+        reply = await self._parts.gateway.process(command)
         match reply:
             case Accepted(state):
                 if self._parts.subscriptions is not None:
                     self._parts.subscriptions.poke()
+                if awaited is not None:
+                    left = deadline - time.monotonic()
+                    if await is_pending(self._parts.read_sides, awaited, state, left):
+                        context.set_trailing_metadata([(PENDING, awaited)])
                 return state
             case Refused(status):
                 return status

@@ -45,6 +45,16 @@ class BatchLimits:
     """How long an append may wait to be sent; who asked for it has given up by then, mostly."""
 
 
+LINGER = 0.003
+"""Seconds that a batch of a few appends waits for more, if there are others about."""
+
+FEW = 8
+"""With so many appends a batch goes at once."""
+
+IN_COMPANY = 0.75
+"""From so many others on that an append finds there: one client alone never waits."""
+
+
 def lane_of(shard: Shard, lanes: int) -> int:
     """The lane a shard uses: the same on every node, and even for every k-th shard, too."""
     return ((shard * 0x9E3779B1 & 0xFFFFFFFF) >> 16) % lanes
@@ -89,6 +99,7 @@ class GroupCommit:
         if load.appends >= limits.waiting_appends or load.octets + append.octets > limits.waiting_octets:
             raise JournalUnavailable("too many appends wait for the journal")
         loop = asyncio.get_running_loop()
+        load.company += (load.appends - load.company) / 16
         waiting = _Waiting(append, loop.create_future(), loop.time())
         self._lanes[lane_of(append.shard, len(self._lanes))].enter(waiting)
         answer = await waiting.answer
@@ -104,6 +115,8 @@ class _Load:
 
     appends: int = 0
     octets: int = 0
+    company: float = 0.0
+    """How many others an append finds there when it comes, on the average of late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +160,8 @@ class _Lane:
 
     async def run(self) -> None:
         while True:
+            if len(self._turns) < FEW and self._load.company >= IN_COMPANY and not self._finishing:
+                await asyncio.sleep(LINGER)
             batch = self._under_way = self._next_batch()
             if batch:
                 await self._take(batch)

@@ -7,12 +7,12 @@ it, `lookups` and `connections` read, `snapshots` saves states behind everyone's
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 from google.protobuf.message import DecodeError
 
-from cos_ray.domain.errors import JournalUnavailable
+from cos_ray.domain.errors import JournalUnavailable, UnreadableEvent
 from cos_ray.domain.ids import (
     CommandId,
     EntityId,
@@ -159,7 +159,7 @@ class PostgresJournal:
         """
         See `EventSource.after`. Rows that Chief of State marked as deleted are left out.
 
-        What cannot be read is not stepped over: the answer ends before it, or JournalUnavailable is
+        What cannot be read is not stepped over: the answer ends before it, or UnreadableEvent is
         raised if it comes first.
         """
         found: list[JournaledEvent] = []
@@ -174,15 +174,22 @@ class PostgresJournal:
                     envelope = _envelope(
                         f"the entity at offset {ordering}", Revision(sequence_number), payload
                     )
-                except JournalUnavailable:
+                except JournalUnavailable as error:
                     if found:
                         return found
-                    raise
+                    raise UnreadableEvent(str(error), Offset(ordering)) from error
                 found.append(JournaledEvent(Offset(ordering), envelope))
             if len(rows) < wanted:
                 break
             offset = Offset(rows[-1][0])
         return found
+
+    async def stirring(self, offsets: Mapping[Shard, Offset]) -> Collection[Shard]:
+        """See `EventSource.stirring`."""
+        shards = sorted(offsets)
+        tags, reached = [str(shard) for shard in shards], [offsets[shard] for shard in shards]
+        rows = await self._connections.run(statement("stirring"), {"tags": tags, "offsets": reached})
+        return {Shard(int(tag)) for (tag,) in rows}
 
     async def history(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[EventEnvelope]:
         """See `History.history`."""

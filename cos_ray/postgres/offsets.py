@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 
-from cos_ray.domain.ids import Offset, ReadSideId, Shard
+from cos_ray.domain.ids import Offset, Owner, ReadSideId, Shard
 from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.statements import statement
+
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class PostgresOffsets:
@@ -31,17 +34,29 @@ class PostgresOffsets:
         """Let go of the connection."""
         await self._connections.close()
 
-    async def load(self, read_side: ReadSideId) -> Mapping[Shard, Offset]:
+    async def load(self, read_side: ReadSideId) -> Mapping[Shard, Offset | None]:
         """See `OffsetStore.load`."""
         rows = await self._connections.run(statement("load_offsets"), {"read_side": read_side})
-        return {Shard(int(shard)): Offset(int(offset)) for shard, offset in rows}
+        return {Shard(int(shard)): _offset(text) for shard, text in rows if _NUMBER.fullmatch(shard)}
 
-    async def save(self, read_side: ReadSideId, offsets: Mapping[Shard, Offset]) -> None:
+    async def save(
+        self, read_side: ReadSideId, offsets: Mapping[Shard, Offset], owner: Owner
+    ) -> Collection[Shard]:
         """See `OffsetStore.save`."""
         if not offsets:
-            return
-        shards = [str(shard) for shard in sorted(offsets)]
-        values = [str(offsets[shard]) for shard in sorted(offsets)]
-        await self._connections.run(
-            statement("save_offsets"), {"read_side": read_side, "shards": shards, "offsets": values}
+            return ()
+        shards = sorted(offsets)
+        rows = await self._connections.run(
+            statement("save_offsets"),
+            {
+                "read_side": read_side,
+                "shards": shards,
+                "offsets": [str(offsets[shard]) for shard in shards],
+                "owner": owner,
+            },
         )
+        return set(shards) - {Shard(int(shard)) for (shard,) in rows}
+
+
+def _offset(text: str) -> Offset | None:
+    return Offset(int(text)) if _NUMBER.fullmatch(text.strip()) else None

@@ -41,3 +41,11 @@ class Continuity:
         self._seen.move_to_end(entity_id)
         if len(self._seen) > self._capacity:
             self._seen.popitem(last=False)
+
+    def forget(self) -> None:
+        """Let the next event of every entity have any number: an operator wants to go on."""
+        self._seen.clear()
+
+    def newest_of(self, entity_id: EntityId) -> Revision | None:
+        """The newest sequence number seen of the entity; None if none was, or it is forgotten."""
+        return self._seen.get(entity_id)

@@ -1,8 +1,10 @@
 """
 Hands events to the read handler: many entities at once, one event of each at a time.
 
-An event that is not confirmed is handed over again for ever, after growing waits. It holds
-back its own entity and nobody else: while it waits it takes no place among the deliveries.
+An event that is not confirmed holds back its own entity and nobody else, and takes no place among
+the deliveries while it waits; what becomes of it in the end is the policy's to say. A handler that
+takes many events in one call is given what is due, entities in their order; when it does not
+confirm them all, they are delivered one by one.
 """
 
 from __future__ import annotations
@@ -10,26 +12,44 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import logging
 import math
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
-from cos_ray.domain.errors import DeliveryFailed
+from cos_ray.domain.failure_policy import LastResort
+from cos_ray.domain.ids import EntityId, Offset, Shard
 from cos_ray.domain.messages import JournaledEvent
-from cos_ray.ports import Clock, ReadHandler
-from cos_ray.readside.projection import Projection
+from cos_ray.ports import BatchReadHandler, Clock, ReadHandler
+from cos_ray.readside.parking import Parking
+from cos_ray.readside.projection import Projection, Settled
 from cos_ray.readside.settings import ReadSideSettings
 from cos_ray.readside.tasks import Tasks
 
+logger = logging.getLogger(__name__)
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class _Parcel:
-    """An event on its way, whose predecessors of the same entity are all confirmed."""
+    """An event on its way, whose predecessors of the same entity are all settled."""
 
     projection: Projection
     event: JournaledEvent
     failures: int = 0
+    is_single: bool = False
+    """Whether it is delivered alone, for a call with others has failed."""
+    task: asyncio.Task[None] | None = None
+    """The delivery that is under way."""
+
+    @property
+    def shard(self) -> Shard:
+        return self.projection.shard
+
+    @property
+    def entity_id(self) -> EntityId:
+        return self.event.envelope.meta.entity_id
 
 
 class Delivery:
@@ -39,24 +59,36 @@ class Delivery:
         self,
         settings: ReadSideSettings,
         handler: ReadHandler,
+        parking: Parking,
         clock: Clock,
         moved: Callable[[Projection], None],
+        may_begin: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._handler = handler
+        self._many = handler if isinstance(handler, BatchReadHandler) else None
+        self._parking = parking
         self._clock = clock
         self._moved = moved
         """Called after each delivery, confirmed or not."""
+        self._may_begin = may_begin
+        self._current: dict[Shard, dict[EntityId, _Parcel]] = defaultdict(dict)
+        """The parcel of each entity that has any; one that is not here is stale, wherever it turns up."""
         self._ready: deque[_Parcel] = deque()
+        self._waiting: dict[Shard, list[_Parcel]] = defaultdict(list)
+        """Those that are due in shards that do not deliver."""
         self._held_back: list[tuple[float, int, _Parcel]] = []
+        self._failing: dict[Shard, dict[Offset, _Parcel]] = defaultdict(dict)
+        self._held: set[tuple[Shard, EntityId]] = set()
+        """Entities whose events wait until their earlier ones have been put before them."""
         self._tie_break = itertools.count()
-        self._running = Tasks(self._start)
+        self._running = Tasks(self.start)
         self._is_closed = False
 
     def offer(self, projection: Projection, event: JournaledEvent) -> None:
         """Deliver this event as soon as there is a place. It must be its entity's next."""
-        self._ready.append(_Parcel(projection, event))
-        self._start()
+        self._add(projection, event)
+        self.start()
 
     def retries_at(self) -> float:
         """When the next event that was not confirmed is due again."""
@@ -67,7 +99,70 @@ class Delivery:
         while self.retries_at() <= self._clock.monotonic():
             _, _, parcel = heapq.heappop(self._held_back)
             self._ready.append(parcel)
-        self._start()
+        self.start()
+
+    def release(self, projection: Projection, *, anew: bool) -> None:
+        """Deliver what waited for the shard to go on; `anew`: with all retries before it again."""
+        for parcel in self._waiting.pop(projection.shard, ()):
+            if anew:
+                parcel.failures = 0
+            self._ready.append(parcel)
+        self.start()
+
+    def skip_failing(self, projection: Projection) -> bool:
+        """Step over the shard's first event that is not confirmed though tried, if there is one."""
+        failing = self._failing[projection.shard]
+        if not failing:
+            return False
+        parcel = failing[min(failing)]
+        if parcel.task is not None:
+            self._running.give_up(parcel.task)
+        meta = parcel.event.envelope.meta
+        facts = {"read_side": self._settings.read_side, "shard": projection.shard}
+        facts |= {"entity_id": meta.entity_id, "revision": meta.revision}
+        logger.warning("event skipped by an operator", extra=facts)
+        self._settle(parcel, [parcel.event], Settled.SKIPPED)
+        self.start()
+        return True
+
+    async def empty(self, projection: Projection, within: timedelta) -> None:
+        """Have nothing of the shard any more: let deliveries under way end, or cut them short."""
+        parcels = self._current[projection.shard].values()
+        tasks = [parcel.task for parcel in parcels if parcel.task is not None]
+        if tasks and within > timedelta(0):
+            alarm = asyncio.ensure_future(self._clock.sleep(within.total_seconds()))
+            ended = asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait((ended, alarm), return_when=asyncio.FIRST_COMPLETED)
+            alarm.cancel()
+        self.drop(projection)
+
+    def drop(self, projection: Projection) -> None:
+        """Have nothing of the shard any more, at once."""
+        for parcel in self._current.pop(projection.shard, {}).values():
+            if parcel.task is not None:
+                self._running.give_up(parcel.task)
+        self._waiting.pop(projection.shard, None)
+        self._failing.pop(projection.shard, None)
+
+    def has(self, projection: Projection, entity_id: EntityId) -> bool:
+        """Whether an event of this entity is on its way."""
+        return entity_id in self._current[projection.shard]
+
+    async def hold(self, projection: Projection, entity_id: EntityId) -> None:
+        """Begin no delivery of the entity until `go_on`; return when none is under way."""
+        self._held.add((projection.shard, entity_id))
+        parcel = self._current[projection.shard].get(entity_id)
+        if parcel is not None and parcel.task is not None:
+            await asyncio.wait({parcel.task})
+
+    def go_on(self, projection: Projection, entity_id: EntityId) -> None:
+        """Deliver the entity's events again, beginning with what is now the first."""
+        self._held.discard((projection.shard, entity_id))
+        head = projection.window.head(entity_id)
+        parcel = self._current[projection.shard].get(entity_id)
+        if head is not None and (parcel is None or parcel.event is not head):
+            self._add(projection, head)
+        self.release(projection, anew=False)
 
     def close(self) -> None:
         """Begin no further delivery; those under way go on."""
@@ -86,32 +181,166 @@ class Delivery:
         """Raise what should never have been raised in a delivery."""
         self._running.raise_fault()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Begin what may begin."""
         while self._ready and len(self._running) < self._settings.concurrency and not self._is_closed:
-            self._running.start(self._deliver(self._ready.popleft()))
+            if not self._may_begin():
+                return
+            parcel = self._next()
+            if parcel is None:
+                return
+            if self._many is None or self._goes_alone(parcel):
+                parcel.task = self._running.start(self._deliver(parcel))
+            else:
+                self._start_many(parcel, self._many)
+
+    def _next(self) -> _Parcel | None:
+        """The next parcel that may be delivered; those that may not yet wait elsewhere."""
+        while self._ready:
+            parcel = self._ready.popleft()
+            if self._is_stale(parcel):
+                continue
+            is_held = (parcel.shard, parcel.entity_id) in self._held
+            if parcel.projection.may_deliver and not is_held:
+                return parcel
+            self._waiting[parcel.shard].append(parcel)
+        return None
+
+    def _goes_alone(self, parcel: _Parcel) -> bool:
+        return parcel.is_single or self._parking.holds(parcel.shard, parcel.entity_id)
+
+    def _start_many(self, parcel: _Parcel, handler: BatchReadHandler) -> None:
+        bundle: list[tuple[_Parcel, list[JournaledEvent]]] = []
+        alone: list[_Parcel] = []
+        room = handler.batch
+        following: _Parcel | None = parcel
+        while following is not None:
+            if self._goes_alone(following):
+                alone.append(following)
+            else:
+                events = following.projection.window.first(following.entity_id, room)
+                bundle.append((following, events))
+                room -= len(events)
+            following = self._next() if room > 0 else None
+        self._ready.extendleft(reversed(alone))
+        task = self._running.start(self._deliver_many(bundle, handler))
+        for each, _ in bundle:
+            each.task = task
+
+    async def _deliver_many(
+        self, bundle: list[tuple[_Parcel, list[JournaledEvent]]], handler: BatchReadHandler
+    ) -> None:
+        events = [(parcel.shard, event.envelope) for parcel, events in bundle for event in events]
+        confirmed = False
+        try:
+            await handler.handle_many(self._settings.read_side, events)
+            confirmed = True
+        except asyncio.CancelledError:
+            if self._is_closed or all(self._is_stale(parcel) for parcel, _ in bundle):
+                raise
+        except Exception as error:  # noqa: BLE001 - which of them is at fault, each alone will show
+            facts = {"read_side": self._settings.read_side, "events": len(events), "reason": str(error)}
+            logger.info("events not confirmed together; now one by one", extra=facts)
+        for parcel, delivered in bundle:
+            parcel.task = None
+            if self._is_stale(parcel):
+                continue
+            if confirmed:
+                self._settle(parcel, delivered, Settled.DELIVERED)
+            else:
+                parcel.is_single = True
+                self._ready.append(parcel)
 
     async def _deliver(self, parcel: _Parcel) -> None:
-        projection, event = parcel.projection, parcel.event
+        reason = await self._attempt(parcel)
+        parcel.task = None
+        if reason is not None and not self._is_stale(parcel):
+            await self._fail(parcel, reason)
+
+    async def _attempt(self, parcel: _Parcel) -> str | None:
+        """Try to be done with the event; the reason why that was not possible."""
+        shard, event = parcel.shard, parcel.event
         try:
-            await self._handler.handle(self._settings.read_side, projection.shard, event.envelope)
+            if self._parking.holds(shard, parcel.entity_id) and await self._set_aside(parcel):
+                return None
+            await self._handler.handle(self._settings.read_side, shard, event.envelope)
         except asyncio.CancelledError:
-            if self._is_closed:
+            if self._is_closed or self._is_stale(parcel):
                 raise
             # Nobody here cancelled it: a client library does so when it loses its connection.
-            self._hold_back(parcel, "cancelled")
-        except DeliveryFailed as error:
-            self._hold_back(parcel, str(error))
+            return "cancelled"
         except Exception as error:  # noqa: BLE001 - no fault of a handler may end its deliveries
-            self._hold_back(parcel, f"{type(error).__name__}: {error}")
-        else:
-            following = projection.delivered(event)
-            if following is not None:
-                self._ready.append(_Parcel(projection, following))
-        self._moved(projection)
+            name = type(error).__name__
+            return str(error) if name == "DeliveryFailed" else f"{name}: {error}"
+        self._settle_if_current(parcel, Settled.DELIVERED)
+        return None
 
-    def _hold_back(self, parcel: _Parcel, reason: str) -> None:
+    async def _set_aside(self, parcel: _Parcel) -> bool:
+        """Let the event join its entity's dead letters; False if there are none any more."""
+        try:
+            if not await self._parking.follow(parcel.shard, parcel.event):
+                return False
+        except Exception as error:  # noqa: BLE001 - the journal's, mostly: this is no failed delivery
+            self._hold_back(parcel, 1.0, f"cannot be set aside: {error}")
+        else:
+            self._settle_if_current(parcel, Settled.PARKED)
+        return True
+
+    async def _fail(self, parcel: _Parcel, reason: str) -> None:
         parcel.failures += 1
-        wait = self._settings.delivery_retry.wait(parcel.failures).total_seconds()
+        self._failing[parcel.shard][parcel.event.offset] = parcel
+        match self._settings.policy.after(parcel.failures):
+            case timedelta() as wait:
+                self._hold_back(parcel, wait.total_seconds(), reason)
+            case LastResort.STOP:
+                parcel.projection.delivery_failed(parcel.event, reason, "the shard stops")
+                parcel.projection.stop()
+                self._waiting[parcel.shard].append(parcel)
+            case LastResort.SKIP:
+                parcel.projection.delivery_failed(parcel.event, reason, "the event is skipped")
+                self._settle(parcel, [parcel.event], Settled.SKIPPED)
+            case LastResort.PARK:
+                await self._park(parcel, reason)
+        self._moved(parcel.projection)
+
+    async def _park(self, parcel: _Parcel, reason: str) -> None:
+        try:
+            await self._parking.park(parcel.shard, parcel.event, reason, parcel.failures)
+        except Exception as error:  # noqa: BLE001 - the journal's: the event stays where it is
+            self._hold_back(parcel, 1.0, f"cannot be set aside: {error}")
+        else:
+            if not self._is_stale(parcel):
+                parcel.projection.delivery_failed(parcel.event, reason, "the entity's events are set aside")
+                self._settle(parcel, [parcel.event], Settled.PARKED)
+
+    def _hold_back(self, parcel: _Parcel, wait: float, reason: str) -> None:
+        if self._is_stale(parcel):
+            return
         due = self._clock.monotonic() + wait
         heapq.heappush(self._held_back, (due, next(self._tie_break), parcel))
-        parcel.projection.delivery_failed(parcel.event, reason, wait)
+        parcel.projection.delivery_failed(parcel.event, reason, f"again in {wait:g} s")
+        self._moved(parcel.projection)
+
+    def _settle_if_current(self, parcel: _Parcel, how: Settled) -> None:
+        if not self._is_stale(parcel):
+            self._settle(parcel, [parcel.event], how)
+
+    def _settle(self, parcel: _Parcel, events: list[JournaledEvent], how: Settled) -> None:
+        """Be done with these events, the first of which is the parcel's."""
+        projection = parcel.projection
+        del self._current[parcel.shard][parcel.entity_id]
+        self._failing[parcel.shard].pop(parcel.event.offset, None)
+        following = None
+        for event in events:
+            following = projection.settle(event, how)
+        if following is not None:
+            self._add(projection, following)
+        self._moved(projection)
+
+    def _add(self, projection: Projection, event: JournaledEvent) -> None:
+        parcel = _Parcel(projection, event)
+        self._current[projection.shard][parcel.entity_id] = parcel
+        self._ready.append(parcel)
+
+    def _is_stale(self, parcel: _Parcel) -> bool:
+        return self._current.get(parcel.shard, {}).get(parcel.entity_id) is not parcel

@@ -11,8 +11,10 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
+from cos_ray.domain.errors import ReadSideUnavailable
 from cos_ray.domain.failure_policy import Backoff
-from cos_ray.domain.ids import ReadSideId, Shard
+from cos_ray.domain.ids import EntityId, ReadSideId, Revision, Shard
+from cos_ray.domain.read_sides import Obeyed, Order
 from cos_ray.ports import Clock
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,16 @@ class Runnable(Protocol):
 
     def poke(self, shards: Iterable[Shard]) -> None:
         """Look for new events in these shards now."""
+        ...
+
+    async def obey(self, order: Order) -> Obeyed:
+        """Do what an operator wants. Raises JournalUnavailable."""
+        ...
+
+    async def handled(
+        self, shard: Shard, entity_id: EntityId, revision: Revision, timeout: float
+    ) -> bool | None:
+        """Whether this event is confirmed, now or within so many seconds; None: not our shard."""
         ...
 
 
@@ -77,6 +89,20 @@ class Manager:
         """Look for new events in these shards now."""
         if self._current is not None:
             self._current.poke(shards)
+
+    async def obey(self, order: Order) -> Obeyed:
+        """Do what an operator wants. Raises JournalUnavailable, and ReadSideUnavailable between two runs."""
+        if self._current is None:
+            raise ReadSideUnavailable(f"read side {self._read_side} is being started; try again")
+        return await self._current.obey(order)
+
+    async def handled(
+        self, shard: Shard, entity_id: EntityId, revision: Revision, timeout: float
+    ) -> bool | None:
+        """Whether this event is confirmed, now or within so many seconds; None: the shard is not ours."""
+        if self._current is None:
+            return None
+        return await self._current.handled(shard, entity_id, revision, timeout)
 
     async def _run_once(self) -> None:
         self._current = await self._build()

@@ -7,12 +7,13 @@ may never run ahead of what is delivered.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from cos_ray.domain.errors import JournalUnavailable
-from cos_ray.domain.ids import Offset, Shard
+from cos_ray.domain.ids import Offset, Owner, Shard
 from cos_ray.ports import Clock, OffsetStore
 from cos_ray.readside.settings import ReadSideSettings
 
@@ -22,10 +23,21 @@ logger = logging.getLogger(__name__)
 class OffsetKeeper:
     """The offsets of one read side: as delivered, and as saved."""
 
-    def __init__(self, settings: ReadSideSettings, store: OffsetStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: ReadSideSettings,
+        store: OffsetStore,
+        owner: Owner,
+        clock: Clock,
+        refused: Callable[[Collection[Shard]], None],
+    ) -> None:
         self._settings = settings
         self._store = store
+        self._owner = owner
         self._clock = clock
+        self._refused = refused
+        """Called with shards whose offsets are somebody else's to save by now."""
+        self._writing = asyncio.Lock()
         self._delivered: dict[Shard, Offset] = {}
         self._saved: dict[Shard, Offset] = {}
         self._moves = 0
@@ -36,11 +48,32 @@ class OffsetKeeper:
         self._failures = 0
         self._retry_at = -math.inf
 
-    async def load(self) -> Mapping[Shard, Offset]:
-        """The offsets saved by whoever ran before. Raises JournalUnavailable."""
-        self._saved = dict(await self._store.load(self._settings.read_side))
-        self._delivered = dict(self._saved)
-        return self._saved
+    async def load(self, shards: Collection[Shard]) -> Mapping[Shard, Offset | None]:
+        """
+        The offsets saved by whoever had these shards before; None where there is no number.
+
+        Raises JournalUnavailable.
+        """
+        stored = await self._store.load(self._settings.read_side)
+        found = {shard: stored.get(shard, Offset(0)) for shard in shards}
+        for shard, offset in found.items():
+            if offset is not None:
+                self._saved[shard] = self._delivered[shard] = offset
+        return found
+
+    async def reset(self, shard: Shard, offset: Offset) -> bool:
+        """Save this offset at once, forwards or back; False if the shard is not ours. Raises."""
+        async with self._writing:
+            if await self._store.save(self._settings.read_side, {shard: offset}, self._owner):
+                return False
+            self._saved[shard] = self._delivered[shard] = offset
+            return True
+
+    def forget(self, shards: Collection[Shard]) -> None:
+        """These shards are not ours any more: nothing of them is saved."""
+        for shard in shards:
+            self._delivered.pop(shard, None)
+            self._saved.pop(shard, None)
 
     def note(self, shard: Shard, offset: Offset) -> None:
         """Everything in the shard up to this offset is delivered."""
@@ -69,17 +102,28 @@ class OffsetKeeper:
 
     async def save(self, unsaved: Mapping[Shard, Offset]) -> None:
         """Save these offsets. A failure is logged, and makes up for itself later."""
+        refused: Collection[Shard] = ()
         try:
-            if unsaved:
-                await self._store.save(self._settings.read_side, unsaved)
+            async with self._writing:
+                # Waiting for the lock, a shard may have been lost or begun anew.
+                current = {
+                    shard: offset for shard, offset in unsaved.items() if self._may_be_saved(shard, offset)
+                }
+                if current:
+                    refused = await self._store.save(self._settings.read_side, current, self._owner)
+                self._saved.update({s: o for s, o in current.items() if s not in refused})
         except Exception as error:  # noqa: BLE001 - a lost save costs repeated deliveries, no more
             self._put_off(error)
         else:
-            self._saved.update(unsaved)
             self._failures = 0
             self._retry_at = -math.inf
         finally:
             self._is_saving = False
+        if refused:
+            self._refused(refused)
+
+    def _may_be_saved(self, shard: Shard, offset: Offset) -> bool:
+        return shard in self._delivered and offset <= self._delivered[shard]
 
     def _put_off(self, error: Exception) -> None:
         self._failures += 1

@@ -6,24 +6,38 @@ Knows the time but never waits: the loop that does is in `read_side`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Sequence
+from enum import Enum, auto
 
-from cos_ray.domain.errors import HistoryGap, JournalUnavailable
+from typing_extensions import assert_never
+
+from cos_ray.domain.errors import HistoryGap, JournalUnavailable, UnreadableEvent
 from cos_ray.domain.failure_policy import Backoff
-from cos_ray.domain.ids import EntityId, Offset, Shard
+from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
 from cos_ray.domain.messages import JournaledEvent
+from cos_ray.domain.read_sides import LastError, ShardState, ShardStatus
 from cos_ray.ports import Clock
 from cos_ray.readside.continuity import Continuity
 from cos_ray.readside.settings import ReadSideSettings
-from cos_ray.readside.status import LastError, ShardState, ShardStatus
 from cos_ray.readside.window import Window
 
 logger = logging.getLogger(__name__)
 
 QUIET = 10.0
 """Seconds after a logged failure of a shard in which no further one is logged."""
+
+_AT_WORK = (ShardState.RUNNING, ShardState.RETRYING, ShardState.STALLED)
+
+
+class Settled(Enum):
+    """How a read side is done with an event."""
+
+    DELIVERED = auto()
+    SKIPPED = auto()
+    PARKED = auto()
 
 
 class Projection:
@@ -33,68 +47,123 @@ class Projection:
         self.shard = shard
         self._settings = settings
         self._clock = clock
-        self._begin(Offset(0))
         self._state = ShardState.STARTING
+        self._is_paused = False
+        self._is_unusable = False
         self._reading = False
         self._read_at = math.inf
-        self._poll = settings.poll
         self._poked = False
         self._read_failures = 0
         """Failed reads in a row, gaps included."""
-        self._failing: set[EntityId] = set()
-        """Entities whose next event was not confirmed yet, though tried."""
-        self._deliveries = 0
+        self._barrier: UnreadableEvent | HistoryGap | None = None
+        """What in the journal itself the last read ended at."""
+        self._counts = dict.fromkeys(Settled, 0)
         self._failures = 0
         self._last_error: LastError | None = None
         self._log_again_at = -math.inf
+        self._failing: set[EntityId] = set()
+        """Entities whose next event was not confirmed yet, though tried."""
+        self._waiters: dict[asyncio.Future[bool], Offset] = {}
+        self._begin(Offset(0))
 
     @property
     def offset(self) -> Offset:
-        """Every event up to here is delivered."""
-        return self._window.offset
+        """Every event up to here is delivered, skipped or set aside."""
+        return self.window.offset
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process has the shard."""
+        return self._state is not ShardState.ELSEWHERE
+
+    @property
+    def is_unusable(self) -> bool:
+        """Whether there is no offset to go on from."""
+        return self._is_unusable
+
+    @property
+    def may_deliver(self) -> bool:
+        """Whether events are to be handed out."""
+        return self._state in _AT_WORK and not self._is_paused
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it waits for something new to be stored."""
+        return (
+            self._state is ShardState.RUNNING
+            and self._read_at == math.inf
+            and not (self._reading or self._is_paused)
+            and self._has_room
+        )
 
     def open(self, offset: Offset) -> None:
         """Begin after this offset, at once."""
         self._begin(offset)
+        self._is_unusable = False
         self._state = ShardState.RUNNING
         self._read_at = self._clock.monotonic()
+
+    def close(self, state: ShardState, reason: str | None = None) -> None:
+        """Hold nothing and do nothing, until opened again; the offset stays to be seen."""
+        if reason is not None:
+            self._last_error = LastError(reason, self._clock.now())
+        self._is_unusable = state is ShardState.STOPPED
+        self._begin(self.window.offset)
+        self._state = state
+        self._read_at = math.inf
+
+    def suspend(self) -> None:
+        """Neither read nor hand out anything, until opened again."""
+        self._state = ShardState.STARTING
+        self._read_at = math.inf
 
     def stop(self) -> None:
         """Read no more."""
         self._state = ShardState.STOPPED
         self._read_at = math.inf
 
+    def pause(self, is_paused: bool) -> None:
+        """Neither read nor hand out anything while paused."""
+        self._is_paused = is_paused
+
+    def resume(self) -> None:
+        """Go on where a failure stopped it."""
+        if self._state is ShardState.STOPPED and not self._is_unusable:
+            self._state = ShardState.RUNNING
+            self._read_at = self._clock.monotonic()
+
     def poke(self) -> None:
         """There is something new: read now, unless reading is what fails."""
         self._poked = True
-        self._poll = self._settings.poll
         if self._state is ShardState.RUNNING:
             self._read_at = self._clock.monotonic()
 
     def reads_at(self) -> float:
         """When to read next; never while a read is under way or there is no room for a batch."""
-        if self._reading or len(self._window) + self._settings.batch > self._settings.look_ahead:
+        if self._reading or self._is_paused or not self._has_room:
             return math.inf
         return self._read_at
 
-    def begin_read(self) -> Offset:
-        """A read begins; it is to bring what comes after the offset answered."""
+    def begin_read(self) -> Window:
+        """A read begins; it is to bring what comes after `read_to` of the window answered."""
         self._reading = True
         self._poked = False
-        return self._window.read_to
+        return self.window
 
-    def take(self, events: Sequence[JournaledEvent]) -> list[JournaledEvent]:
+    def take(self, window: Window, events: Sequence[JournaledEvent]) -> list[JournaledEvent]:
         """
         Take in what the read brought; answer with what may be delivered at once.
 
         What lies behind a gap is left where it is, and read again after a while.
         """
         self._reading = False
-        deliverable = []
+        deliverable: list[JournaledEvent] = []
+        if window is not self.window:
+            return deliverable  # it was opened elsewhere meanwhile
         try:
             for event in events:
                 self._continuity.check(event)
-                if self._window.admit(event):
+                if self.window.admit(event):
                     deliverable.append(event)
         except HistoryGap as gap:
             self._stall(gap)
@@ -102,9 +171,12 @@ class Projection:
             self._plan_next_read(len(events))
         return deliverable
 
-    def read_failed(self, error: Exception) -> None:
+    def read_failed(self, window: Window, error: Exception) -> None:
         """The read under way brought nothing but an error."""
         self._reading = False
+        if window is not self.window:
+            return
+        self._barrier = error if isinstance(error, UnreadableEvent) else None
         reason = str(error) or type(error).__name__
         wait = self._hold_reads(ShardState.RETRYING, self._settings.journal_retry)
         self._last_error = LastError(reason, self._clock.now())
@@ -113,14 +185,16 @@ class Projection:
             facts = self._facts(reason=reason, retry_in=wait)
             logger.warning("read side cannot read the journal", extra=facts, exc_info=surprise)
 
-    def delivered(self, event: JournaledEvent) -> JournaledEvent | None:
-        """The handler has confirmed the event; answer with the entity's next one, if there is one."""
-        self._deliveries += 1
+    def settle(self, event: JournaledEvent, how: Settled) -> JournaledEvent | None:
+        """Be done with an entity's event; answer with its next one, if there is one."""
+        self._counts[how] += 1
         self._failing.discard(event.envelope.meta.entity_id)
-        return self._window.settle(event)
+        following = self.window.settle(event)
+        self._tell(event.offset, how is Settled.DELIVERED)
+        return following
 
-    def delivery_failed(self, event: JournaledEvent, reason: str, retry_in: float) -> None:
-        """The handler has not confirmed the event; it is delivered again in so many seconds."""
+    def delivery_failed(self, event: JournaledEvent, reason: str, then: str) -> None:
+        """The handler has not confirmed the event; `then` says what follows."""
         meta = event.envelope.meta
         self._failures += 1
         self._failing.add(meta.entity_id)
@@ -128,44 +202,101 @@ class Projection:
         if self._may_log():
             facts = self._facts(
                 reason=reason,
-                retry_in=retry_in,
+                then=then,
                 entity_id=meta.entity_id,
                 revision=meta.revision,
                 failing_entities=len(self._failing),
             )
             logger.warning("read handler did not confirm an event", extra=facts)
 
+    def skip_barrier(self) -> bool:
+        """Step over what in the journal itself stops the reading, if anything does."""
+        match self._barrier:
+            case None:
+                return False
+            case UnreadableEvent(offset=offset):
+                self.window.step_over(offset)
+                self._counts[Settled.SKIPPED] += 1
+            case HistoryGap():
+                pass  # what is missing has no offset
+            case unreachable:
+                assert_never(unreachable)
+        logger.warning("stepped over by an operator", extra=self._facts(barrier=str(self._barrier)))
+        self._continuity.forget()
+        self._barrier = None
+        self._state = ShardState.RUNNING
+        self._read_at = self._clock.monotonic()
+        return True
+
+    def wait_for(self, offset: Offset) -> asyncio.Future[bool]:
+        """Whether the event there was confirmed, as soon as that is known."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if self.window.is_settled(offset):
+            future.set_result(True)
+        else:
+            self._waiters[future] = offset
+            future.add_done_callback(lambda done: self._waiters.pop(done, None))
+        return future
+
+    def has_seen_off(self, entity_id: EntityId, revision: Revision) -> bool:
+        """Whether this process knows, without asking the journal, that the event is behind it."""
+        newest = self._continuity.newest_of(entity_id)
+        if newest is None or newest < revision:
+            return False
+        head = self.window.head(entity_id)
+        return head is None or head.envelope.sequence_number > revision
+
     def status(self) -> ShardStatus:
         """How it fares."""
-        retrying = self._state is ShardState.RUNNING and self._failing
         return ShardStatus(
             shard=self.shard,
-            state=ShardState.RETRYING if retrying else self._state,
-            offset=self._window.offset,
-            pending=len(self._window),
-            deliveries=self._deliveries,
+            state=self._shown_state(),
+            offset=self.window.offset,
+            pending=len(self.window),
+            deliveries=self._counts[Settled.DELIVERED],
             failures=self._failures,
+            skipped=self._counts[Settled.SKIPPED],
+            parked=self._counts[Settled.PARKED],
             last_error=self._last_error,
         )
 
+    @property
+    def _has_room(self) -> bool:
+        return len(self.window) + self._settings.batch <= self._settings.look_ahead
+
+    def _shown_state(self) -> ShardState:
+        if self._is_paused and self._state is not ShardState.ELSEWHERE:
+            return ShardState.PAUSED
+        if self._state is ShardState.RUNNING and self._failing:
+            return ShardState.RETRYING
+        return self._state
+
     def _begin(self, offset: Offset) -> None:
         settings = self._settings
-        self._window = Window(offset)
+        self.window = Window(offset)
         self._continuity = Continuity(settings.read_side, self.shard, offset, settings.entities_remembered)
+        self._failing.clear()
+        self._barrier = None
+        self._read_failures = 0
+
+    def _tell(self, offset: Offset, is_handled: bool) -> None:
+        for future, wanted in list(self._waiters.items()):
+            if wanted == offset and not future.done():
+                future.set_result(is_handled)
 
     def _plan_next_read(self, events: int) -> None:
         """After a read that brought so many events."""
         self._read_failures = 0
-        self._state = ShardState.RUNNING
-        more = self._poked or events >= self._settings.batch
-        if events or self._poked:
-            self._poll = self._settings.poll
-        self._read_at = self._clock.monotonic() + (0.0 if more else self._poll.total_seconds())
-        # Each read that brings nothing makes the next one wait longer.
-        self._poll = min(self._poll * 2, self._settings.idle_poll) if not events else self._poll
+        self._barrier = None
+        if self._state in _AT_WORK:
+            self._state = ShardState.RUNNING
+            # At rest, it is told when there is something new.
+            more = self._poked or events >= self._settings.batch
+            self._read_at = self._clock.monotonic() if more else math.inf
 
     def _stall(self, gap: HistoryGap) -> None:
         wait = self._hold_reads(ShardState.STALLED, self._settings.gap_retry)
+        self._barrier = gap
         reason = f"history gap: the event before offset {gap.offset} was never seen"
         self._last_error = LastError(reason, self._clock.now(), gap.entity_id)
         facts = self._facts(entity_id=gap.entity_id, offset=gap.offset, retry_in=wait)
@@ -173,11 +304,12 @@ class Projection:
 
     def _hold_reads(self, state: ShardState, backoff: Backoff) -> float:
         """Read again after a while; answer with how many seconds."""
-        self._state = state
         self._failures += 1
         self._read_failures += 1
         wait = backoff.wait(self._read_failures).total_seconds()
-        self._read_at = self._clock.monotonic() + wait
+        if self._state in _AT_WORK:
+            self._state = state
+            self._read_at = self._clock.monotonic() + wait
         return wait
 
     def _may_log(self) -> bool:

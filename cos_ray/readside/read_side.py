@@ -2,8 +2,8 @@
 A read side: every event of its shards, to its handler, at least once, in order per entity.
 
 One loop waits for whatever falls due first: a shard to be read, an event to be delivered
-again, offsets to be saved. The work itself runs beside the loop, so nothing slow holds up the
-rest. There is no transaction, lock or anything else held during a handler's call.
+again, offsets to be saved, claims to be renewed. The work itself runs beside the loop, so nothing
+slow holds up the rest. There is no transaction, lock or anything else held during a handler's call.
 """
 
 from __future__ import annotations
@@ -12,46 +12,72 @@ import asyncio
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Collection, Iterable
+from datetime import timedelta
 
-from cos_ray.domain.errors import JournalUnavailable
-from cos_ray.domain.ids import Offset, Shard
-from cos_ray.ports import Clock, EventSource, OffsetStore, ReadHandler
+from cos_ray.domain.errors import JournalUnavailable, ReadSideUnavailable
+from cos_ray.domain.ids import EntityId, Owner, Revision, Shard
+from cos_ray.domain.read_sides import Obeyed, Order, ShardState, ShardStatus
+from cos_ray.ports import Clock, ReadHandler
+from cos_ray.readside.claims import Claims
 from cos_ray.readside.delivery import Delivery
 from cos_ray.readside.offset_keeper import OffsetKeeper
+from cos_ray.readside.operations import Operations
+from cos_ray.readside.parking import Parking
 from cos_ray.readside.projection import Projection
+from cos_ray.readside.scout import Scout
 from cos_ray.readside.settings import ReadSideSettings
-from cos_ray.readside.status import ReadSideStatus
+from cos_ray.readside.stores import Stores
 from cos_ray.readside.tasks import Tasks
+from cos_ray.readside.window import Window
 
 logger = logging.getLogger(__name__)
 
 
 class ReadSide:
-    """Runs once: from `run` to `stop`."""
+    """Runs once, in one process: from `run` to `stop`."""
 
     def __init__(
         self,
         settings: ReadSideSettings,
         shards: Iterable[Shard],
-        source: EventSource,
-        offsets: OffsetStore,
+        home: Collection[Shard],
+        owner: Owner,
+        stores: Stores,
         handler: ReadHandler,
         clock: Clock,
     ) -> None:
+        """
+        `shards` are all of the read side, `home` those that this process takes when it starts.
+
+        The others it takes over when nobody looks after them.
+        """
         self._settings = settings
-        self._source = source
+        self._stores = stores
         self._clock = clock
+        self._home = frozenset(home)
         self._projections = OrderedDict((shard, Projection(shard, settings, clock)) for shard in shards)
         """By shard; the one read longest ago comes first."""
-        self._delivery = Delivery(settings, handler, clock, self._moved)
-        self._offsets = OffsetKeeper(settings, offsets, clock)
+        self._claims = Claims(settings, owner, stores.controls, clock)
+        parking = Parking(settings.read_side, stores.letters)
+        self._delivery = Delivery(
+            settings, handler, parking, clock, self._moved, lambda: self._claims.are_confirmed
+        )
+        self._offsets = OffsetKeeper(settings, stores.offsets, owner, clock, self._lose)
+        self._operations = Operations(
+            settings, self._projections, self._delivery, self._offsets, parking, stores, handler, clock
+        )
+        self._scout = Scout(settings, stores.source, clock)
         self._opening = Tasks(self._wake)
         self._reads = Tasks(self._wake)
         self._saves = Tasks(self._wake)
+        self._scouts = Tasks(self._wake)
+        self._renewals = Tasks(self._wake)
+        self._orders = Tasks(self._wake)
         self._news = asyncio.Event()
         self._rests_until = -math.inf
         self._has_begun = False
+        self._is_open = False
         self._is_stopping = False
         self._over = asyncio.Event()
 
@@ -64,9 +90,7 @@ class ReadSide:
             self._opening.start(self._open())
             while not self._is_stopping:
                 self._raise_fault()
-                self._start_reads()
-                self._delivery.retry_due()
-                self._start_save()
+                self._start_due()
                 await self._rest()
             await self._drain()
         finally:
@@ -92,23 +116,74 @@ class ReadSide:
                 projection.poke()
                 self._look_again(projection.reads_at())
 
-    def status(self) -> ReadSideStatus:
+    async def obey(self, order: Order) -> Obeyed:
+        """
+        Do what an operator wants, in the shards this process has.
+
+        Raises JournalUnavailable, and ReadSideUnavailable while its offsets are not loaded or it is
+        being stopped. Once begun, an order is carried out whatever becomes of the one who waits.
+        """
+        if not self._is_open or self._is_stopping:
+            raise ReadSideUnavailable(f"read side {self._settings.read_side} is being started or stopped")
+        answer: asyncio.Future[Obeyed] = asyncio.get_running_loop().create_future()
+        self._orders.start(self._obey(order, answer))
+        return await answer
+
+    async def _obey(self, order: Order, answer: asyncio.Future[Obeyed]) -> None:
+        error: Exception = ReadSideUnavailable(f"read side {self._settings.read_side} was stopped meanwhile")
+        obeyed = None
+        try:
+            obeyed = await self._operations.obey(order)
+        except Exception as failure:  # noqa: BLE001 - it is the operator's to see
+            error = failure
+        finally:
+            if answer.done():
+                pass
+            elif obeyed is None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(obeyed)
+
+    async def handled(
+        self, shard: Shard, entity_id: EntityId, revision: Revision, timeout: float
+    ) -> bool | None:
+        """
+        Whether this event is confirmed, now or within so many seconds; None: the shard is not ours.
+
+        Raises JournalUnavailable.
+        """
+        projection = self._projections.get(shard)
+        if not self._is_open or projection is None or not projection.is_ours:
+            return None
+        if projection.has_seen_off(entity_id, revision):
+            return True
+        offset = await self._stores.places.place_of(entity_id, revision)
+        if offset is None:
+            return False
+        waiting = projection.wait_for(offset)
+        if not waiting.done():
+            self.poke([shard])
+        alarm = asyncio.ensure_future(self._clock.sleep(timeout))
+        try:
+            await asyncio.wait((waiting, alarm), return_when=asyncio.FIRST_COMPLETED)
+            return waiting.done() and waiting.result()
+        finally:
+            waiting.cancel()
+            alarm.cancel()
+
+    def status(self) -> tuple[ShardStatus, ...]:
         """How it fares in each shard."""
-        shards = tuple(self._projections[shard].status() for shard in sorted(self._projections))
-        return ReadSideStatus(self._settings.read_side, shards)
+        return tuple(self._projections[shard].status() for shard in sorted(self._projections))
 
     async def _open(self) -> None:
         """Let the shards begin where whoever ran before has left off."""
-        offsets = await self._load_offsets()
-        for shard, projection in self._projections.items():
-            projection.open(offsets.get(shard, Offset(0)))
-        logger.info("read side started", extra={"read_side": self._settings.read_side})
-
-    async def _load_offsets(self) -> Mapping[Shard, Offset]:
+        for shard in self._projections.keys() - self._home:
+            self._projections[shard].close(ShardState.ELSEWHERE)
         failures = 0
         while True:
             try:
-                return await self._offsets.load()
+                await self._claim_home()
+                break
             except Exception as error:
                 failures += 1
                 wait = self._settings.journal_retry.wait(failures).total_seconds()
@@ -116,9 +191,31 @@ class ReadSide:
                 facts = {"read_side": self._settings.read_side, "reason": str(error), "retry_in": wait}
                 logger.warning("read side cannot load its offsets", extra=facts, exc_info=surprise)
             await self._clock.sleep(wait)
+        self._is_open = True
+        logger.info("read side started", extra={"read_side": self._settings.read_side})
 
-    def _start_reads(self) -> None:
+    async def _claim_home(self) -> None:
+        settings = self._settings
+        shards = sorted(self._projections)
+        await self._stores.controls.introduce(settings.read_side, shards, settings.auto_start)
+        await self._claims.take(self._home)
+        # Only now: no earlier copy can change them any more.
+        await self._operations.open(self._home)
+
+    def _start_due(self) -> None:
         now = self._clock.monotonic()
+        self._start_reads(now)
+        self._delivery.retry_due()
+        if self._offsets.saves_at() <= now:
+            self._saves.start(self._offsets.save(self._offsets.begin_save()))
+        if self._scout.due_at(self._resting()) <= now:
+            self._scout.begin()
+            self._scouts.start(self._look_around())
+        if self._claims.renews_at() <= now:
+            self._claims.begin_renewal()
+            self._renewals.start(self._renew())
+
+    def _start_reads(self, now: float) -> None:
         places = self._settings.reads_at_once - len(self._reads)
         due = [projection for projection in self._projections.values() if projection.reads_at() <= now]
         for projection in due[:places]:
@@ -126,22 +223,54 @@ class ReadSide:
             self._projections.move_to_end(projection.shard)
             self._reads.start(self._read(projection, projection.begin_read()))
 
-    async def _read(self, projection: Projection, after: Offset) -> None:
+    async def _read(self, projection: Projection, window: Window) -> None:
         try:
-            events = await self._source.after(projection.shard, after, self._settings.batch)
+            events = await self._stores.source.after(projection.shard, window.read_to, self._settings.batch)
         except Exception as error:  # noqa: BLE001 - whatever it is, this shard is not given up
-            projection.read_failed(error)
+            projection.read_failed(window, error)
             return
-        for event in projection.take(events):
+        if events:
+            self._scout.has_news()
+        for event in projection.take(window, events):
             self._delivery.offer(projection, event)
 
-    def _start_save(self) -> None:
-        if self._offsets.saves_at() <= self._clock.monotonic():
-            self._saves.start(self._offsets.save(self._offsets.begin_save()))
+    def _resting(self) -> list[Projection]:
+        return [projection for projection in self._projections.values() if projection.is_at_rest]
+
+    async def _look_around(self) -> None:
+        for projection in await self._scout.look(self._resting()):
+            projection.poke()
+
+    async def _renew(self) -> None:
+        ours = await self._claims.renew(sorted(self._projections))
+        if ours is None:
+            return
+        had = {shard for shard, projection in self._projections.items() if projection.is_ours}
+        self._lose(had - set(ours))
+        if gained := set(ours) - had:
+            logger.info(
+                "read side takes over shards",
+                extra={"read_side": self._settings.read_side, "shards": sorted(gained)},
+            )
+        # Also what could not be opened at an earlier try.
+        await self._operations.refresh_after_renewal(gained)
+        self._delivery.start()
+
+    def _lose(self, shards: Collection[Shard]) -> None:
+        """Another process has them: it begins where the offset is, so what is under way is too much."""
+        for shard in shards:
+            projection = self._projections[shard]
+            projection.close(ShardState.ELSEWHERE)
+            self._delivery.drop(projection)
+        self._offsets.forget(shards)
+        if shards:
+            facts = {"read_side": self._settings.read_side, "shards": sorted(shards)}
+            logger.warning("another process of the read side has taken over shards", extra=facts)
 
     def _moved(self, projection: Projection) -> None:
         """A delivery is over: its shard may have room again, its event may be due again."""
-        self._offsets.note(projection.shard, projection.offset)
+        if projection.is_ours:
+            self._offsets.note(projection.shard, projection.offset)
         due = (projection.reads_at(), self._offsets.saves_at(), self._delivery.retries_at())
         self._look_again(min(due))
 
@@ -172,7 +301,8 @@ class ReadSide:
 
     def _due(self) -> float:
         """When the next thing falls due."""
-        due = [self._offsets.saves_at(), self._delivery.retries_at()]
+        due = [self._offsets.saves_at(), self._delivery.retries_at(), self._claims.renews_at()]
+        due.append(self._scout.due_at(self._resting()))
         # With all places for reads taken, the end of one of them wakes the loop.
         if len(self._reads) < self._settings.reads_at_once:
             due.extend(projection.reads_at() for projection in self._projections.values())
@@ -182,27 +312,31 @@ class ReadSide:
         for projection in self._projections.values():
             projection.stop()
         self._delivery.close()
-        await self._opening.cancel()
-        await self._reads.cancel()
-        if not await self._within_drain_time(self._delivery.idle()):
-            logger.warning(
-                "deliveries cut short; they will be repeated", extra={"read_side": self._settings.read_side}
-            )
+        for tasks in (self._opening, self._reads, self._scouts, self._renewals, self._orders):
+            await tasks.cancel()
+        facts = {"read_side": self._settings.read_side}
+        drain = self._settings.drain
+        if not await self._within(drain, self._delivery.idle()):
+            logger.warning("deliveries cut short; they will be repeated", extra=facts)
             await self._delivery.cancel()
-        if not await self._within_drain_time(self._save_all()):
-            logger.warning("offsets not saved in time", extra={"read_side": self._settings.read_side})
+        if not await self._within(drain, self._save_all()):
+            logger.warning("offsets not saved in time", extra=facts)
         self._raise_fault()
-        logger.info("read side stopped", extra={"read_side": self._settings.read_side})
+        logger.info("read side stopped", extra=facts)
 
     async def _save_all(self) -> None:
         # One after the other: an older offset must not overwrite a newer one.
         await self._saves.idle()
         await self._offsets.save(self._offsets.begin_save())
+        try:
+            await self._claims.release()
+        except JournalUnavailable as error:
+            logger.info("claims not given up; they expire", extra={"reason": str(error)})
 
-    async def _within_drain_time(self, work: Awaitable[None]) -> bool:
+    async def _within(self, time: timedelta, work: Awaitable[None]) -> bool:
         """Whether this was done in the time that stopping may take; if not, it is cancelled."""
         task = asyncio.ensure_future(work)
-        alarm = asyncio.ensure_future(self._clock.sleep(self._settings.drain.total_seconds()))
+        alarm = asyncio.ensure_future(self._clock.sleep(time.total_seconds()))
         try:
             await asyncio.wait({task, alarm}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
@@ -214,12 +348,12 @@ class ReadSide:
             alarm.cancel()
 
     async def _cancel(self) -> None:
-        await self._opening.cancel()
-        await self._reads.cancel()
+        for tasks in (self._opening, self._reads, self._scouts, self._renewals, self._orders):
+            await tasks.cancel()
         await self._delivery.cancel()
         await self._saves.cancel()
 
     def _raise_fault(self) -> None:
-        for tasks in (self._opening, self._reads, self._saves):
+        for tasks in (self._opening, self._reads, self._saves, self._scouts, self._renewals, self._orders):
             tasks.raise_fault()
         self._delivery.raise_fault()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from cos_ray.domain.failure_policy import Backoff
+from cos_ray.domain.failure_policy import Backoff, DeliveryPolicy
 from cos_ray.domain.ids import ReadSideId
 
 _PATIENT = Backoff()
+_FOR_EVER = DeliveryPolicy()
 _PROMPT = Backoff(first=timedelta(milliseconds=250), longest=timedelta(seconds=5))
 
 
@@ -17,6 +18,10 @@ class ReadSideSettings:
     """The measures of a read side; the defaults suit most."""
 
     read_side: ReadSideId
+    auto_start: bool = True
+    """Whether it runs, rather than waits to be resumed, when it is seen for the first time."""
+    policy: DeliveryPolicy = _FOR_EVER
+    """What follows when an event is not confirmed."""
     concurrency: int = 64
     """How many deliveries may be under way at once, over all shards."""
     batch: int = 200
@@ -26,23 +31,27 @@ class ReadSideSettings:
     reads_at_once: int = 4
     """How many shards may be read at the same time."""
     poll: timedelta = timedelta(milliseconds=250)
-    """How long after a read the next one comes by itself, when there are events now and then."""
+    """How often all shards are asked whether there is anything new, when there is now and then."""
     idle_poll: timedelta = timedelta(seconds=1)
-    """How long that time grows while there are none."""
+    """How long that time grows while there is nothing."""
     save_every: int = 500
     """Offsets are saved after they moved so often ..."""
     save_after: timedelta = timedelta(milliseconds=100)
     """... or so long after the first move that is not saved."""
     drain: timedelta = timedelta(seconds=10)
     """How long stopping waits for deliveries under way, and then for offsets being saved."""
-    delivery_retry: Backoff = _PATIENT
-    """The waits between deliveries of an event that the handler does not confirm."""
+    settle: timedelta = timedelta(seconds=2)
+    """How long an operator's order waits for deliveries under way, before it cuts them short."""
     journal_retry: Backoff = _PROMPT
     """The waits between tries to reach the journal."""
     gap_retry: Backoff = _PATIENT
     """The waits between reads of a shard that shows a gap."""
     entities_remembered: int = 10_000
     """Of how many entities per shard the newest sequence number is remembered, to notice gaps."""
+    renewal: timedelta = timedelta(seconds=5)
+    """How often the claims to the shards are renewed."""
+    silence: timedelta = timedelta(seconds=15)
+    """How long after a claim's last renewal another process may take the shard over."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch <= self.look_ahead:

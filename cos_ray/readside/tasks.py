@@ -15,15 +15,23 @@ class Tasks:
         self._finished = finished
         self._fault: BaseException | None = None
         self._is_cancelling = False
+        self._given_up: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._running)
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run this; `finished` is called when it is over, however it ends."""
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._end)
+        return task
+
+    def give_up(self, task: asyncio.Task[None]) -> None:
+        """Cut one of them short; that is no fault of it."""
+        if not task.done():
+            self._given_up.add(task)
+            task.cancel()
 
     def raise_fault(self) -> None:
         """Raise what a task raised, if one did: nothing is foreseen to."""
@@ -46,6 +54,7 @@ class Tasks:
         self._running.discard(task)
         if not task.cancelled():
             self._fault = self._fault or task.exception()
-        elif not self._is_cancelling:
+        elif not self._is_cancelling and task not in self._given_up:
             self._fault = RuntimeError("a task was cancelled by someone else")
+        self._given_up.discard(task)
         self._finished()

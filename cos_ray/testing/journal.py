@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -164,6 +164,10 @@ class MemoryJournal:
         first = bisect_right(self._rows, offset, key=_offset_of)
         found = (row for row in self._rows[first:] if row.shard == shard and not row.deleted)
         return [JournaledEvent(row.offset, row.envelope) for row in islice(found, limit)]
+
+    async def stirring(self, offsets: Mapping[Shard, Offset]) -> Collection[Shard]:
+        """See `EventSource.stirring`."""
+        return {shard for shard, offset in offsets.items() if await self.after(shard, offset, 1)}
 
     async def history(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[EventEnvelope]:
         """See `History.history`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
@@ -146,6 +146,38 @@ class RecordingReadHandler:
     def _tick(self) -> int:
         self._events += 1
         return self._events
+
+
+class RecordingBatchHandler(RecordingReadHandler):
+    """A BatchReadHandler: what it does not confirm as a whole, it has not handled at all."""
+
+    def __init__(self, batch: int, before: Callable[[Attempt], Awaitable[None]] | None = None) -> None:
+        super().__init__(before)
+        self.batch = batch
+        self.calls: list[int] = []
+        """How many events each call brought."""
+
+    async def handle_many(self, read_side: ReadSideId, events: Sequence[tuple[Shard, EventEnvelope]]) -> None:
+        """Write them down, an entity's one after the other, as if each were over when the next begins."""
+        self.calls.append(len(events))
+        attempts: list[Attempt] = []
+        try:
+            for shard, envelope in events:
+                attempt = Attempt(self._life, read_side, shard, envelope, self._tick())
+                attempts.append(attempt)
+                await self._meet(attempt)
+                attempt.ended = self._tick()
+        except BaseException:
+            # Nothing has happened: only that each entity's first event was tried.
+            attempts = list({attempt.entity_id: attempt for attempt in reversed(attempts)}.values())
+            for attempt in attempts:
+                attempt.outcome, attempt.ended = Outcome.FAILED, attempt.ended or self._tick()
+            raise
+        else:
+            for attempt in attempts:
+                attempt.outcome = Outcome.CONFIRMED
+        finally:
+            self.attempts += attempts
 
 
 def faults_in(attempts: Iterable[Attempt], histories: Mapping[EntityId, int]) -> list[str]:

@@ -1,7 +1,7 @@
 """
-What a read side stands on, in memory: a journal to read, a place for offsets, and time.
+What a read side stands on, in memory: a journal to read, and time.
 
-Journal and offsets can be told to fail; the journal also to hide events, as a broken one would.
+The journal can be told to fail, and to hide events, as a broken one would.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import asyncio
 import heapq
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 
-from cos_ray.domain.errors import JournalUnavailable
-from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard
+from cos_ray.domain.errors import JournalUnavailable, UnreadableEvent
+from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
 from cos_ray.domain.messages import EventEnvelope, JournaledEvent, Meta, Packed
+from cos_ray.domain.read_sides import Lag
 
 
 class MemoryEventSource:
@@ -29,6 +30,10 @@ class MemoryEventSource:
         self.histories: dict[EntityId, int] = {}
         """How many events each entity has."""
         self._events: dict[Shard, list[JournaledEvent]] = defaultdict(list)
+        self.unreadable: set[Offset] = set()
+        """Where an event lies that nobody can read."""
+        self.questions = 0
+        """How often it was asked for news."""
         self._hidden: set[Offset] = set()
         self._newest = Offset(0)
 
@@ -40,7 +45,9 @@ class MemoryEventSource:
             self.histories[id_] = revision
             # Offsets have holes, as a sequence's numbers do.
             self._newest = Offset(self._newest + 1 + revision % 2)
-            payload = Packed(f"{entity_id}/{revision}".encode())
+            text = f"{entity_id}/{revision}".encode()
+            # An Any with nothing but a value.
+            payload = Packed(bytes([0x12, len(text)]) + text)
             envelope = EventEnvelope(payload, payload, Meta(id_, revision), revision)
             self._events[Shard(shard)].append(JournaledEvent(self._newest, envelope))
         return self._newest
@@ -63,29 +70,56 @@ class MemoryEventSource:
         if self.is_down:
             raise self.error
         later = (event for event in self._events[shard] if event.offset > offset)
-        return [event for event in later if event.offset not in self._hidden][:limit]
+        found = [event for event in later if event.offset not in self._hidden][:limit]
+        readable = list(itertools.takewhile(lambda event: event.offset not in self.unreadable, found))
+        if found and not readable:
+            raise UnreadableEvent("planted: cannot be read", found[0].offset)
+        return readable
 
-
-class MemoryOffsetStore:
-    """An OffsetStore that also remembers every save."""
-
-    def __init__(self) -> None:
-        self.offsets: dict[ReadSideId, dict[Shard, Offset]] = defaultdict(dict)
-        self.saves: list[dict[Shard, Offset]] = []
-        self.is_down = False
-
-    async def load(self, read_side: ReadSideId) -> Mapping[Shard, Offset]:
-        """The offsets saved before."""
+    async def stirring(self, offsets: Mapping[Shard, Offset]) -> Collection[Shard]:
+        """Those of the shards that have events after their offset."""
+        self.questions += 1
         if self.is_down:
-            raise JournalUnavailable("the journal is down")
-        return dict(self.offsets[read_side])
+            raise self.error
+        return {
+            shard
+            for shard, offset in offsets.items()
+            if any(e.offset > offset and e.offset not in self._hidden for e in self._events[shard])
+        }
 
-    async def save(self, read_side: ReadSideId, offsets: Mapping[Shard, Offset]) -> None:
-        """Keep these offsets."""
+    async def lags(self, offsets: Mapping[Shard, Offset]) -> Mapping[Shard, Lag]:
+        """What follows these offsets."""
         if self.is_down:
-            raise JournalUnavailable("the journal is down")
-        self.saves.append(dict(offsets))
-        self.offsets[read_side].update(offsets)
+            raise self.error
+        return {
+            shard: Lag(sum(event.offset > offset for event in self._events[shard]))
+            for shard, offset in offsets.items()
+        }
+
+    async def before(self, shards: Collection[Shard], date: datetime) -> Mapping[Shard, Offset]:
+        """After which offsets all events since the date come; an event's date is its offset in seconds."""
+        since = date.timestamp()
+        return {
+            shard: max((e.offset for e in self._events[shard] if e.offset < since), default=Offset(0))
+            for shard in shards
+        }
+
+    async def events_of(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[JournaledEvent]:
+        """The entity's events from this one on."""
+        if self.is_down:
+            raise self.error
+        events = (event for shard in list(self._events.values()) for event in shard)
+        return [
+            event
+            for event in events
+            if event.envelope.meta.entity_id == entity_id and event.envelope.sequence_number >= first
+        ][:limit]
+
+    async def place_of(self, entity_id: EntityId, sequence_number: Revision) -> Offset | None:
+        """Where this event lies."""
+        for event in await self.events_of(entity_id, sequence_number, 1):
+            return event.offset if event.envelope.sequence_number == sequence_number else None
+        return None
 
 
 class SteppedClock:

@@ -55,6 +55,7 @@ from cos_ray.ports import Clock, Journal, WriteHandler
 from cos_ray.writeside.known_keys import MOST_READ, KnownKeys
 from cos_ray.writeside.mailbox import Mailbox
 from cos_ray.writeside.refusals import no_longer_there, status_of
+from cos_ray.writeside.time_limit import time_limit
 
 logger = logging.getLogger(__name__)
 
@@ -292,7 +293,8 @@ class Entity:
         if command.key is not None:
             self._keys.add(command.key)
         try:
-            await asyncio.wait_for(self._journal.append(append), time_left)
+            async with time_limit(time_left):
+                await self._journal.append(append)
         except asyncio.TimeoutError:
             raise OutcomeUnknown from None
         # In the journal: only from here on may anyone see it.
@@ -306,7 +308,8 @@ class Entity:
     async def _in_time(self, question: Awaitable[_Answer], deadline: float) -> _Answer:
         """The journal's answer to a question that costs nothing to give up. Raises OutOfTime."""
         try:
-            return await asyncio.wait_for(question, max(0.0, deadline - self._clock.monotonic()))
+            async with time_limit(max(0.0, deadline - self._clock.monotonic())):
+                return await question
         except asyncio.TimeoutError:
             raise OutOfTime from None
 

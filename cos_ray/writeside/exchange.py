@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from cos_ray.domain.errors import EntityLost
+from cos_ray.domain.errors import EntityLost, EntitySilent
 from cos_ray.domain.ids import CommandId, EntityId
 from cos_ray.domain.messages import Command, Reply, TryElsewhere
 from cos_ray.domain.placement import Assignment
@@ -31,6 +31,9 @@ REST = 1.0
 
 SILENCE = 2.5
 """Seconds without a call returning after which the other side is said to be silent."""
+
+GRACE = 0.25
+"""Seconds that the other side's own word on a late command may take to get here."""
 
 LONGEST_LINGER = 0.004
 """Seconds that commands and replies wait at most for company."""
@@ -94,6 +97,7 @@ class Line:
     """The asking side: sends commands to one process and hands out its replies."""
 
     def __init__(self, call: Call, tell_silence: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
         self._call = call
         self._tell_silence = tell_silence
         self._waiting: dict[CommandId, asyncio.Future[HostReply]] = {}
@@ -113,13 +117,15 @@ class Line:
         return len(self._waiting)
 
     async def ask(self, command: Command) -> HostReply:
-        """Hand the command over and wait for the reply. Raises EntityLost."""
-        loop = asyncio.get_running_loop()
+        """Hand the command over and wait for the reply. Raises EntityLost and EntitySilent."""
+        loop = self._loop
         answer: asyncio.Future[HostReply] = loop.create_future()
         begun = loop.time()
         self._waiting[command.command_id] = answer
         self._outgoing.append((command, begun + command.budget))
         self._send_soon()
+        # No task of its own, as asyncio's way to wait for a time would have it.
+        timer = loop.call_later(command.budget + GRACE, self._give_up, command, answer)
         try:
             reply = await answer
         except asyncio.CancelledError:
@@ -127,11 +133,18 @@ class Line:
             self._send_soon()
             raise
         finally:
+            timer.cancel()
             if self._waiting.get(command.command_id) is answer:
                 del self._waiting[command.command_id]
                 self._sent_in.pop(command.command_id, None)
         self._linger.note(loop.time() - begun)
         return reply
+
+    def _give_up(self, command: Command, answer: asyncio.Future[HostReply]) -> None:
+        if not answer.done():
+            answer.set_exception(EntitySilent(command.entity_id))
+            self._withdrawn.append((command.entity_id, command.command_id))
+            self._send_soon()
 
     def abandon(self, reason: str) -> None:
         """The other side is given up: all that wait for it are told, by EntityLost."""
@@ -149,13 +162,12 @@ class Line:
         if self._is_sending or len(self._calls) >= CALLS_OUT:
             return
         self._is_sending = True
-        loop = asyncio.get_running_loop()
         # Alone it goes at once, with whatever else comes up in this turn of the loop.
-        loop.call_later(self._linger.seconds if self._calls else 0, self._send)
+        self._loop.call_later(self._linger.seconds if self._calls else 0, self._send)
 
     def _send(self) -> None:
         self._is_sending = False
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         # What was withdrawn meanwhile never leaves.
         commands = [
             replace(command, budget=until - now)
@@ -166,12 +178,12 @@ class Line:
         self._outgoing, self._withdrawn = [], []
         self._letters += 1
         self._sent_in.update((command.command_id, self._letters) for command in commands)
-        call = asyncio.get_running_loop().create_task(self._exchange(letter, self._letters))
+        call = self._loop.create_task(self._exchange(letter, self._letters))
         self._calls.add(call)
         call.add_done_callback(self._returned)
 
     async def _exchange(self, letter: Letter, number: int) -> None:
-        silence = asyncio.get_running_loop().call_later(SILENCE, self._tell_silence)
+        silence = self._loop.call_later(SILENCE, self._tell_silence)
         try:
             response = await self._call(letter)
         except EntityLost as error:
@@ -245,6 +257,7 @@ class _Counter:
     """One line's commands, as the answering side has them."""
 
     def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._running: set[asyncio.Task[None]] = set()
         self._ready: list[tuple[CommandId, HostReply]] = []
         self._resting: asyncio.Future[None] | None = None
@@ -260,13 +273,13 @@ class _Counter:
         return not self._running and not self._ready and self._resting is None
 
     def begin(self, command: Command, process: Callable[[Command], Awaitable[HostReply]]) -> None:
-        run = asyncio.get_running_loop().create_task(self._run(command, process))
+        run = self._loop.create_task(self._run(command, process))
         self._running.add(run)
         run.add_done_callback(self._end)
 
     async def replies(self) -> Replies:
         """What is ready, as soon as anything is; but at once when another call comes to take over."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         self._relieve()
         if not self._ready and self._running:
             resting = self._resting = loop.create_future()
@@ -281,7 +294,7 @@ class _Counter:
         return ready
 
     async def _run(self, command: Command, process: Callable[[Command], Awaitable[HostReply]]) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         begun = loop.time()
         try:
             reply = await process(command)
@@ -298,8 +311,7 @@ class _Counter:
             return
         self._is_waking = True
         # The last one has no company to wait for.
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._linger.seconds if self._running else 0, self._wake)
+        self._loop.call_later(self._linger.seconds if self._running else 0, self._wake)
 
     def _wake(self) -> None:
         self._is_waking = False

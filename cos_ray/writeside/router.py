@@ -14,7 +14,16 @@ from datetime import timedelta
 
 from typing_extensions import assert_never
 
-from cos_ray.domain.errors import OUT_OF_TIME, OUTCOME_UNKNOWN, Code, EntityLost, EntitySilent, Status
+from cos_ray.domain.errors import (
+    NO_ROOM,
+    OUT_OF_TIME,
+    OUTCOME_UNKNOWN,
+    Code,
+    EntityLost,
+    EntitySilent,
+    NoRoom,
+    Status,
+)
 from cos_ray.domain.evolution import state_after, unborn
 from cos_ray.domain.failure_policy import Backoff
 from cos_ray.domain.ids import EntityId
@@ -44,6 +53,9 @@ class Router:
                 reply = await self._entities.ask(command)
             except EntitySilent:
                 return Refused(OUT_OF_TIME)
+            except NoRoom:
+                # An earlier try may have been stored, though.
+                return Refused(OUTCOME_UNKNOWN if command.maybe_stored else NO_ROOM)
             except EntityLost as error:
                 logger.info("entity lost", extra={"entity_id": command.entity_id, "reason": str(error)})
                 command = replace(command, maybe_stored=True)

@@ -21,9 +21,6 @@ from cos_ray.writeside.exchange import Answer, Letter, Line, Moved
 
 logger = logging.getLogger(__name__)
 
-GRACE = 0.25
-"""Seconds that a host's own word on a late command may take to get here."""
-
 ASK_AGAIN = 0.02
 """Seconds before a command goes out again that came back from a host which knows no newer assignment."""
 
@@ -51,23 +48,16 @@ class ShardedEntities:
 
     async def ask(self, command: Command) -> Reply:
         """Hand the command to its entity's host. Raises EntityLost and EntitySilent."""
-        try:
-            return await asyncio.wait_for(self._ask(command), command.budget + GRACE)
-        except asyncio.TimeoutError:
-            self._refresh()
-            raise EntitySilent(command.entity_id) from None
-
-    async def _ask(self, command: Command) -> Reply:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + command.budget
         while True:
             assignment = self._assignment
             if assignment is None:
-                assignment = await asyncio.shield(self._refresh())
+                assignment = await self._in_time(self._refresh(), command)
             host = assignment.host_of(shard_of(command.entity_id, assignment.shards))
             try:
                 reply = await self._line(host).ask(command)
-            except EntityLost:
+            except (EntityLost, EntitySilent):
                 self._refresh()
                 raise
             if not isinstance(reply, Moved):
@@ -77,6 +67,12 @@ class ShardedEntities:
                 await asyncio.sleep(ASK_AGAIN)
             self._learn(reply.assignment)
             command = replace(command, budget=max(0.0, deadline - loop.time()))
+
+    async def _in_time(self, refreshing: asyncio.Task[Assignment], command: Command) -> Assignment:
+        done, _ = await asyncio.wait([refreshing], timeout=command.budget)
+        if not done:
+            raise EntitySilent(command.entity_id)
+        return refreshing.result()
 
     def _line(self, host: HostId) -> Line:
         line = self._lines.get(host)

@@ -11,7 +11,7 @@ import pytest
 @pytest.fixture
 def seconds() -> float:
     """How long faults are made."""
-    return float(os.environ.get("CHAOS_SECONDS", "30"))
+    return float(os.environ.get("CHAOS_SECONDS", "15"))
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """
 A bank whose processes are killed at random, and the check of its books afterwards.
 
-CHAOS_SECONDS says how long (30), CHAOS_SEED repeats a run's choices (not its timing).
+CHAOS_SECONDS says how long (15), CHAOS_SEED repeats a run's choices (not its timing).
 """
 
 from __future__ import annotations

@@ -13,10 +13,9 @@ from itertools import count
 import pytest
 import ray
 
-from cos_ray.bootstrap.entity import build_entity
+from cos_ray.bootstrap.ingress import entities_of
 from cos_ray.bootstrap.journal import build_journal
 from cos_ray.bootstrap.wiring import EntityWiring
-from cos_ray.cluster.entities import DedicatedEntities
 from cos_ray.cluster.journal_actor import JournalRecipe
 from cos_ray.cluster.runtime import RayCluster, stop_actors
 from cos_ray.cluster.sealed import seal
@@ -112,8 +111,7 @@ class Cluster:
 
 def router_of(wiring: EntityWiring, journal: PostgresJournal) -> Router:
     """What an ingress replica has."""
-    entities = DedicatedEntities(wiring.namespace, seal(build_entity, wiring))
-    return Router(entities, journal, SystemClock())
+    return Router(entities_of(wiring), journal, SystemClock())
 
 
 @pytest.fixture

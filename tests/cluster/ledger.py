@@ -131,7 +131,9 @@ def events_of(command: str) -> tuple[Packed, ...]:
 def new_command(entity_id: EntityId, events: int = 1, budget: float = 10.0) -> Command:
     """A command that no other is like."""
     serial = next(_serials)
-    return Command(entity_id, packed(f"op{serial}:{events}"), CommandId(f"test-{serial}"), budget)
+    return Command(
+        entity_id, packed(f"op{serial}:{events}"), CommandId(f"test-{serial}"), budget, sent_at=time.time()
+    )
 
 
 def text_of(command: Command) -> str:
@@ -202,4 +204,5 @@ class Clients:
         async def enough() -> bool:
             return self.done(entity_id) >= wanted
 
-        await until(enough)
+        # On a busy machine it takes seconds to start what was lost.
+        await until(enough, 60.0)

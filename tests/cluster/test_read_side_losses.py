@@ -5,17 +5,24 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 from cos_ray.bootstrap.read_side import ReadSideWiring, build_manager
+from cos_ray.cluster.names import read_side_actor_name
 from cos_ray.cluster.read_side_actor import start_read_side
+from cos_ray.cluster.read_sides import ReadSideActors
 from cos_ray.cluster.sealed import seal
 from cos_ray.config.read_sides import Protocol, ReadSideConfig
-from cos_ray.domain.ids import EntityId, ReadSideId, Shard
+from cos_ray.domain.errors import ReadSideUnavailable
+from cos_ray.domain.ids import EntityId, ReadSideId, Revision, Shard
+from cos_ray.domain.read_sides import Obeyed, Order, ShardState
 from cos_ray.handlers.targets import GrpcTarget
+from cos_ray.postgres.read_side_stores import PostgresReadSideStores
+from cos_ray.readside.desk import DONE_WITHIN, TOLD_WITHIN, ReadSideDesk
 from cos_ray.readside.manager import Manager
 from cos_ray.system_clock import SystemClock
 from cos_ray.testing.read_handlers import RecordingReadHandler, faults_in
@@ -47,6 +54,79 @@ async def test_killed_under_load_a_read_side_hands_over_every_event_in_order(
     assert faults_in(deliveries.attempts, histories) == []
     # It went on where it was, or nearly.
     assert len(deliveries.attempts) < 2 * len(rows)
+
+
+async def test_of_two_actors_each_has_its_shards_and_an_operator_reaches_both_or_is_told(
+    cluster: Cluster, chance: random.Random
+) -> None:
+    config = ReadSideConfig(READ_SIDE, Protocol.GRPC, "127.0.0.1", cluster.handler.port)
+    target = GrpcTarget(config.host, config.port)
+    for number in range(2):
+        wiring = ReadSideWiring(config, target, None, SHARDS, cluster.database, LOGS, 2, number)
+        start_read_side(cluster.namespace, READ_SIDE, seal(build_manager, wiring), number)
+    async with read_side_desk(cluster) as desk:
+
+        async def all_run() -> bool:
+            (status,) = await desk.status()
+            return all(shard.status.state is ShardState.RUNNING for shard in status.shards)
+
+        await until(all_run)
+        deliveries = cluster.handler.deliveries
+        async with cluster.under_load(FOUR, 6, chance) as load:
+            for number in (0, 1, 1):
+                await deliver_more(deliveries, 20)
+                await kill(cluster, read_side_actor_name(READ_SIDE, number))
+                # In between it is unavailable at worst; it never hangs.
+                with suppress(ReadSideUnavailable):
+                    await asyncio.wait_for(desk.skip(READ_SIDE), DONE_WITHIN + 5)
+                await asyncio.wait_for(desk.pause(READ_SIDE, number), TOLD_WITHIN + 5)
+                await asyncio.wait_for(desk.resume(READ_SIDE), TOLD_WITHIN + 5)
+        rows = await read_all(cluster.journal)
+        histories = Counter(EntityId(row.envelope.meta.entity_id) for row in rows)
+        assert load.done() > 50
+        await until(lambda: _all_confirmed(cluster, histories))
+        faults = faults_in(deliveries.attempts, histories)
+        assert faults == []
+        await until(all_run)
+        newest = rows[-1].envelope
+        assert await desk.handled(READ_SIDE, newest.meta.entity_id, newest.sequence_number, 10)
+        assert not await desk.handled(READ_SIDE, newest.meta.entity_id, Revision(10_000), 1)
+        before = len(deliveries.attempts)
+        assert (await desk.replay_entities(READ_SIDE, histories)).count == len(rows)
+        await until_true(lambda: len(deliveries.attempts) >= before + len(rows))
+
+
+async def kill(cluster: Cluster, name: str) -> None:
+    """Kill the actor of this name, as soon as there is one."""
+
+    async def killed() -> bool:
+        found = await asyncio.to_thread(cluster.actors, name)
+        for actor in found:
+            if actor.name == name:
+                actor.kill()
+                return True
+        return False
+
+    await until(killed)
+
+
+@asynccontextmanager
+async def read_side_desk(cluster: Cluster) -> AsyncIterator[ReadSideDesk]:
+    """As a replica of the ingress has it."""
+    stores = PostgresReadSideStores(cluster.database)
+    await stores.open()
+    actors = ReadSideActors(cluster.namespace, 2)
+    yield ReadSideDesk(
+        [READ_SIDE], SHARDS, stores.controls, stores.offsets, stores.letters, stores.places, actors
+    )
+    await stores.close()
+
+
+async def until_true(condition: Callable[[], bool]) -> None:
+    async def is_true() -> bool:
+        return condition()
+
+    await until(is_true)
 
 
 async def _all_confirmed(cluster: Cluster, histories: Counter[EntityId]) -> bool:
@@ -106,3 +186,11 @@ class Idle:
 
     def poke(self, shards: Iterable[Shard]) -> None:
         pass
+
+    async def obey(self, order: Order) -> Obeyed:
+        return Obeyed(())
+
+    async def handled(
+        self, shard: Shard, entity_id: EntityId, revision: Revision, timeout: float
+    ) -> bool | None:
+        return None

@@ -8,12 +8,14 @@ from typing import Protocol
 import pytest
 
 from cos_ray.domain.ids import EntityId, Revision
-from cos_ray.ports import EventSource, Journal, OffsetStore
+from cos_ray.ports import DeadLetters, EventSource, Journal, OffsetStore, ReadSideControls
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
-from cos_ray.postgres.offsets import PostgresOffsets
+from cos_ray.postgres.read_side_stores import PostgresReadSideStores
+from cos_ray.system_clock import SystemClock
+from cos_ray.testing.dead_letters import MemoryDeadLetters
 from cos_ray.testing.journal import MemoryJournal
-from cos_ray.testing.offsets import MemoryOffsets
+from cos_ray.testing.offsets import MemoryReadSides
 from tests.fixtures_postgres import connected
 
 
@@ -65,12 +67,33 @@ def expire_keys(journal: AnyJournal, request: pytest.FixtureRequest) -> Callable
     return expire
 
 
+class AnyReadSides(Protocol):
+    """All that is remembered of read sides."""
+
+    @property
+    def offsets(self) -> OffsetStore: ...
+
+    @property
+    def controls(self) -> ReadSideControls: ...
+
+    @property
+    def letters(self) -> DeadLetters: ...
+
+
+class MemoryStores:
+    """In memory."""
+
+    def __init__(self) -> None:
+        self.offsets = self.controls = MemoryReadSides(SystemClock())
+        self.letters = MemoryDeadLetters()
+
+
 @pytest.fixture(params=["memory", "postgres"])
-async def offsets(request: pytest.FixtureRequest) -> AsyncIterator[OffsetStore]:
+async def stores(request: pytest.FixtureRequest) -> AsyncIterator[AnyReadSides]:
     if request.param == "memory":
-        yield MemoryOffsets()
+        yield MemoryStores()
         return
-    offsets = PostgresOffsets(request.getfixturevalue("database"))
-    await offsets.open()
-    yield offsets
-    await offsets.close()
+    stores = PostgresReadSideStores(request.getfixturevalue("database"))
+    await stores.open()
+    yield stores
+    await stores.close()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.running_service import plain_environment
+from tests.running_service import dying_with_us, plain_environment
 
 
 def test_the_demo_tells_its_story_and_leaves_nothing_behind() -> None:
     demo = subprocess.Popen(
-        [sys.executable, "-m", "cos_ray", "demo"],
+        [sys.executable, "-m", *dying_with_us(), "-m", "cos_ray", "demo"],
         env=plain_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -28,66 +28,47 @@ def running(head: RayHead) -> Iterator[RayHead]:
         head.end()
 
 
-@pytest.fixture(scope="module")
-def ray_head() -> Iterator[RayHead]:
-    """A cluster to join."""
+@pytest.mark.timeout(240)
+async def test_a_cluster_is_joined_left_as_it_was_joined_again_and_shared_with_no_one(
+    own_service: RunningService, handlers: BankHandlers, tmp_path: Path
+) -> None:
     with running(RayHead()) as head:
-        yield head
+        own_service.environment["RAY_ADDRESS"] = head.address
+
+        own_service.start()
+        async with grpc.aio.insecure_channel(own_service.address) as channel:
+            assert (await Bank(channel).open("joined", "Joined")).revision == 1
+        namespaces = {actor.namespace for actor in live_actors(head.dashboard, "entity:")}
+        assert namespaces == {"cos-chiefofstate"}
+        assert own_service.stop() == 0
+        assert own_service.left_behind() == []
+        eventually(lambda: live_actors(head.dashboard) == [])
+        assert [line for line in head.processes() if "haproxy" in line] == []
+        assert psutil.pid_exists(head.pid)
+
+        own_service.start()
+        async with grpc.aio.insecure_channel(own_service.address) as channel:
+            assert (await Bank(channel).deposit("joined", 1)).revision == 2
+            refuses_a_second(own_service, head, handlers, tmp_path)
+            assert (await Bank(channel).deposit("joined", 1)).revision == 3
+
+        # Its launcher killed, what it leaves behind in the cluster is taken over.
+        own_service.kill()
+        assert own_service.left_behind() == []
+        own_service.start()
+        async with grpc.aio.insecure_channel(own_service.address) as channel:
+            assert (await Bank(channel).deposit("joined", 1)).revision == 4
+        assert own_service.stop() == 0
+        eventually(lambda: live_actors(head.dashboard) == [])
 
 
-@pytest.fixture
-def joining(own_service: RunningService, ray_head: RayHead) -> RunningService:
-    """A service of that cluster, not started yet."""
-    own_service.environment["RAY_ADDRESS"] = ray_head.address
-    return own_service
-
-
-async def test_a_joined_cluster_is_left_as_it_was_and_can_be_joined_again(
-    joining: RunningService, ray_head: RayHead
-) -> None:
-    for revision in (1, 2):
-        joining.start()
-        async with grpc.aio.insecure_channel(joining.address) as channel:
-            bank = Bank(channel)
-            if revision == 1:
-                await bank.open("joined", "Joined")
-            else:
-                await bank.deposit("joined", 1)
-            assert (await bank.account("joined")).revision == revision
-        assert {actor.namespace for actor in live_actors(ray_head.dashboard, "entity:")} == {
-            "cos-chiefofstate"
-        }
-        assert joining.stop() == 0
-        assert joining.left_behind() == []
-        eventually(lambda: live_actors(ray_head.dashboard) == [])
-        assert [line for line in ray_head.processes() if "haproxy" in line] == []
-    assert psutil.pid_exists(ray_head.pid)
-
-
-async def test_a_service_whose_launcher_was_killed_is_taken_over(
-    joining: RunningService, ray_head: RayHead
-) -> None:
-    joining.start()
-    async with grpc.aio.insecure_channel(joining.address) as channel:
-        await Bank(channel).open("orphan", "Orphan")
-    joining.kill()
-    assert joining.left_behind() == []
-    joining.start()
-    async with grpc.aio.insecure_channel(joining.address) as channel:
-        assert (await Bank(channel).deposit("orphan", 1)).revision == 2
-    assert joining.stop() == 0
-    eventually(lambda: live_actors(ray_head.dashboard) == [])
-
-
-async def test_a_cluster_with_a_service_in_it_takes_no_second_one(
-    joining: RunningService, ray_head: RayHead, handlers: BankHandlers, tmp_path: Path
-) -> None:
-    joining.start()
-    for name, reason in (("chiefofstate", f"process {joining.pid}"), ("another", "with cos-chiefofstate")):
+def refuses_a_second(running: RunningService, head: RayHead, handlers: BankHandlers, tmp_path: Path) -> None:
+    """Fail unless neither another launcher of the service nor another service gets into its cluster."""
+    for name, reason in (("chiefofstate", f"process {running.pid}"), ("another", "with cos-chiefofstate")):
         failed = serve_and_fail(
             {
                 **handlers.settings,
-                "RAY_ADDRESS": ray_head.address,
+                "RAY_ADDRESS": head.address,
                 "COS_SERVICE_NAME": name,
                 "COS_ADDRESS": "127.0.0.1",
                 "COS_PORT": str(free_port()),
@@ -98,9 +79,6 @@ async def test_a_cluster_with_a_service_in_it_takes_no_second_one(
         assert failed.returncode == 1
         (line,) = failed.stderr.splitlines()
         assert reason in line
-    async with grpc.aio.insecure_channel(joining.address) as channel:
-        assert (await Bank(channel).open("undisturbed", "Undisturbed")).revision == 1
-    assert joining.stop() == 0
 
 
 async def test_a_cluster_that_wants_a_token_is_joined_with_it(own_service: RunningService) -> None:

@@ -8,10 +8,7 @@ import http.client
 import os
 import signal
 import socket
-import subprocess
-import sys
 import urllib.request
-from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -20,16 +17,17 @@ import pytest
 from google.protobuf.any import pack
 
 from cos_ray.bootstrap.listening import free_port
+from cos_ray.cli.child_process import ChildProcess
 from cos_ray.postgres.database import Database
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import GetStateRequest, ProcessCommandRequest
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
 from cos_ray.samples.bank.client import Bank, BankError, Statement
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import OpenAccount
-from tests.fixtures_postgres import connected
+from tests.handler_kit import BANK_CLASS
 from tests.running_service import (
     BANK,
-    BankHandlers,
     RunningService,
+    dying_with_us,
     eventually,
     family_of,
     plain_environment,
@@ -40,13 +38,16 @@ OUTAGE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED, grpc.StatusCode.
 """How a command may end while the database is away."""
 
 
-async def test_a_restart_keeps_every_state_and_leaves_no_process(own_service: RunningService) -> None:
+async def test_however_it_is_stopped_every_state_is_kept_and_no_process_left(
+    own_service: RunningService,
+) -> None:
     own_service.start()
     async with grpc.aio.insecure_channel(own_service.address) as channel:
         bank = Bank(channel)
         await bank.open("kept", "Kept", 100)
         before = await bank.deposit("kept", 23)
-    assert own_service.stop() == 0
+    # As Ctrl-C at a terminal does: a signal to the whole process group.
+    assert own_service.stop(lambda pid: os.killpg(pid, signal.SIGINT)) == 0
     assert own_service.left_behind() == []
 
     own_service.start()
@@ -63,42 +64,37 @@ async def test_a_restart_keeps_every_state_and_leaves_no_process(own_service: Ru
     own_service.start()
     async with grpc.aio.insecure_channel(own_service.address) as channel:
         assert (await Bank(channel).account("kept")).revision == before.revision + 1
-    assert own_service.stop() == 0
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_to_the_whole_process_group_stops_it_in_time(
-    own_service: RunningService, number: signal.Signals
-) -> None:
-    own_service.start()
-    async with grpc.aio.insecure_channel(own_service.address) as channel:
-        await Bank(channel).open("stopped", "Stopped")
-    # As Ctrl-C at a terminal does, or a process manager that knows nothing of launchers.
-    assert own_service.stop(lambda pid: os.killpg(pid, number)) == 0
+    # As a process manager does that knows nothing of launchers.
+    assert own_service.stop(lambda pid: os.killpg(pid, signal.SIGTERM)) == 0
     assert own_service.left_behind() == []
 
 
-async def test_without_the_fast_ingress_the_same_requests_are_served(own_service: RunningService) -> None:
-    own_service.environment |= {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
+async def test_without_the_fast_ingress_and_with_a_handler_inside_the_same_requests_are_served(
+    own_service: RunningService,
+) -> None:
+    own_service.environment |= {
+        "RAY_SERVE_ENABLE_HA_PROXY": "0",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0",
+        "COS_WRITE_SIDE_HANDLER": BANK_CLASS,
+    }
+    del own_service.environment["COS_WRITE_SIDE_HOST"], own_service.environment["COS_WRITE_SIDE_PORT"]
     own_service.start()
     family = psutil.Process(own_service.pid).children(recursive=True)
     assert not any("haproxy" in process.name() for process in family)
     async with grpc.aio.insecure_channel(own_service.address) as channel:
         bank = Bank(channel)
-        await bank.open("plain", "Plain", 100)
-        assert (await bank.deposit("plain", 1)).balance == 101
-        with pytest.raises(Exception, match="1\\.01"):
-            await bank.withdraw("plain", 1_000)
+        await serves_the_bank(bank)
     assert own_service.stop() == 0
     assert own_service.left_behind() == []
 
 
-def test_without_its_write_handler_the_service_is_up_and_stores_nothing(
-    own_service: RunningService, tmp_path: Path
+async def test_without_its_write_handler_the_service_is_up_and_stores_nothing(
+    own_service: RunningService,
 ) -> None:
-    port = free_port()
+    port = str(free_port())
     own_service.environment |= {
-        "COS_WRITE_SIDE_PORT": str(port),
+        "COS_WRITE_SIDE_PORT": port,
+        "COS_WRITE_SIDE_PROTOCOL": "http",
         "COS_WRITE_SIDE_BREAKER_ENABLED": "true",
         "COS_WRITE_SIDE_BREAKER_MAX_FAILURES": "1",
         "COS_WRITE_SIDE_BREAKER_RESET_TIMEOUT": "15s",
@@ -114,18 +110,27 @@ def test_without_its_write_handler_the_service_is_up_and_stores_nothing(
         assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
         eventually(lambda: breaker_in(own_service) == 1.0, within=30)
 
-        handler = subprocess.Popen(
-            [sys.executable, "-m", BANK, "write-handler", "--port", str(port)],
-            env=plain_environment(),
-            stdout=subprocess.DEVNULL,
+        handler = ChildProcess(
+            [*dying_with_us(), "-m", BANK, "http-write-handler", "--port", port], plain_environment()
         )
         try:
             eventually(lambda: succeeds(client, command))
             reply = client.GetState(GetStateRequest(entity_id="patient"), timeout=20)
             assert reply.meta.revision_number == 1
+            async with grpc.aio.insecure_channel(own_service.address) as channel:
+                await serves_the_bank(Bank(channel, timeout=30))
         finally:
-            handler.terminate()
-            handler.wait(10)
+            assert handler.stop() == 0
+
+
+async def serves_the_bank(bank: Bank) -> None:
+    """Fail unless accounts can be opened and used, and what may not be is refused by the handler."""
+    assert await bank.open("ada", "Ada", 20_00) == Statement("ada", "Ada", 20_00, True, 2)
+    assert (await bank.deposit("ada", 1)).balance == 20_01
+    with pytest.raises(BankError, match=r"^cannot withdraw 50\.00: the balance is 20\.01$") as no:
+        await bank.withdraw("ada", 50_00)
+    assert no.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert (await bank.account("ada")).revision == 3
 
 
 def breaker_in(service: RunningService) -> float | None:
@@ -160,12 +165,11 @@ def succeeds(client: ChiefOfStateServiceStub, command: ProcessCommandRequest) ->
     return False
 
 
-async def test_the_embedded_database_is_started_again_when_it_dies(own_service: RunningService) -> None:
-    own_service.start()
-    async with grpc.aio.insecure_channel(own_service.address) as channel:
+async def test_the_embedded_database_is_started_again_when_it_dies(service: RunningService) -> None:
+    async with grpc.aio.insecure_channel(service.address) as channel:
         bank = Bank(channel)
         await bank.open("tough", "Tough")
-        family = psutil.Process(own_service.pid).children()
+        family = psutil.Process(service.pid).children()
         (postgres,) = (process for process in family if process.name() == "postgres")
         postgres.kill()
         revisions = []
@@ -200,18 +204,13 @@ def test_a_taken_port_is_named_with_who_has_it() -> None:
         assert fact in failed.stderr
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "allowed"),
-    [
-        ("COS_ENTITY_PLACEMENT", "everywhere", "dedicated"),
-        ("COS_PORT", "70000", "65535"),
-        ("COS_PASSIVATION_IDLE_AFTER", "soon", "500ms"),
-        ("COS_READ_SIDE_CONFIG__PORT__orders", "none", "65535"),
-    ],
-)
-def test_a_wrong_variable_is_named_with_its_value_and_what_is_allowed(
-    variable: str, value: str, allowed: str
-) -> None:
+def test_each_wrong_variable_is_named_with_its_value_and_what_is_allowed() -> None:
+    wrong = {
+        "COS_ENTITY_PLACEMENT": ("everywhere", "dedicated"),
+        "COS_PORT": ("70000", "65535"),
+        "COS_PASSIVATION_IDLE_AFTER": ("soon", "500ms"),
+        "COS_READ_SIDE_CONFIG__PORT__orders": ("none", "65535"),
+    }
     failed = serve_and_fail(
         {
             "COS_WRITE_SIDE_HOST": "h",
@@ -219,14 +218,17 @@ def test_a_wrong_variable_is_named_with_its_value_and_what_is_allowed(
             "COS_READ_SIDE_ENABLED": "true",
             "COS_READ_SIDE_CONFIG__HOST__orders": "h",
             "COS_READ_SIDE_CONFIG__PORT__orders": "1",
-            variable: value,
+            **{variable: value for variable, (value, _) in wrong.items()},
         }
     )
     assert failed.returncode != 0
     assert "Traceback" not in failed.stderr
-    (line,) = failed.stderr.splitlines()
-    for fact in (variable, value, allowed):
-        assert fact in line
+    lines = failed.stderr.splitlines()
+    assert len(lines) == len(wrong)
+    for variable, (value, allowed) in wrong.items():
+        (line,) = (line for line in lines if variable in line)
+        assert value in line
+        assert allowed in line
 
 
 def test_a_missing_write_handler_is_named() -> None:
@@ -236,31 +238,13 @@ def test_a_missing_write_handler_is_named() -> None:
     assert "Traceback" not in failed.stderr
 
 
-async def test_a_configured_database_is_used_and_left_running(
-    handlers: BankHandlers, empty_database: Database, tmp_path: Path
-) -> None:
-    password = tmp_path / "password"
-    password.write_text(empty_database.password)
-    service = RunningService(
-        tmp_path / "unused",
-        {
-            **handlers.settings,
-            "COS_DB_HOST": empty_database.host,
-            "COS_DB_PORT": str(empty_database.port),
-            "COS_DB_SCHEMA": empty_database.schema,
-            "COS_DB_PASSWORD_FILE": str(password),
-        },
+def test_a_class_that_cannot_be_imported_stops_the_start_with_a_line() -> None:
+    failed = serve_and_fail({"COS_WRITE_SIDE_HANDLER": "no_such_bank:Bank"})
+    assert failed.returncode == 2
+    assert failed.stderr == (
+        "COS_WRITE_SIDE_HANDLER: no_such_bank:Bank cannot be imported: "
+        "ModuleNotFoundError: No module named 'no_such_bank'\n"
     )
-    try:
-        service.start()
-        async with grpc.aio.insecure_channel(service.address) as channel:
-            await Bank(channel).open("elsewhere", "Else")
-        assert service.stop() == 0
-    finally:
-        service.end()
-    assert not (tmp_path / "unused").exists()
-    with connected(empty_database) as connection:
-        assert connection.execute("select persistence_id from event_journal").fetchall() == [("elsewhere",)]
 
 
 def test_a_database_that_refuses_us_is_told_at_once(postgres_server: Database) -> None:

@@ -20,6 +20,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from tests.e2e.readme import README, Block, blocks, section
+from tests.running_service import dying_with_us
 
 PATIENCE = 120.0
 """How long to wait for anything, in seconds."""
@@ -131,8 +132,14 @@ def running(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process that is stopped as a process manager would, and must then end by itself."""
     with log.open("wb") as output:
+        program = shutil.which(words[0], path=environment["PATH"])
+        assert program is not None, f"there is no {words[0]}"
         process = subprocess.Popen(
-            words, cwd=directory, env=environment, stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, "-m", *dying_with_us()[:-1], program, *words[1:]],
+            cwd=directory,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
     try:
         yield process

@@ -45,6 +45,8 @@ def old(empty_database: Database) -> Iterator[ChiefOfState]:
 def test_it_goes_on_with_few_rights_and_saves_snapshots(
     old: ChiefOfState, handlers: BankHandlers, tmp_path: Path
 ) -> None:
+    password = tmp_path / "password"
+    password.write_text("secret")
     settings = {
         **handlers.settings,
         "COS_READ_SIDE_ENABLED": "false",
@@ -53,7 +55,7 @@ def test_it_goes_on_with_few_rights_and_saves_snapshots(
         "COS_DB_NAME": old.database.name,
         "COS_DB_SCHEMA": old.database.schema,
         "COS_DB_USER": RUNTIME,
-        "COS_DB_PASSWORD": "secret",
+        "COS_DB_PASSWORD_FILE": str(password),
         "COS_SNAPSHOT_FREQUENCY": "1",
     }
     ports = {"COS_PORT": str(free_port()), "COS_HTTP_PORT": str(free_port())}
@@ -86,3 +88,6 @@ def test_it_goes_on_with_few_rights_and_saves_snapshots(
         assert service.stop() == 0
     finally:
         service.end()
+    # The database is another's, and goes on; none of our own was made.
+    assert old.run("select 1") == [(1,)]
+    assert not (tmp_path / "data").exists()

@@ -367,3 +367,15 @@ def test_a_state_of_50_mb_is_over_the_limit_and_the_entity_goes_on(house: House,
     error = house.refused(entity, Script(["large:50000000"]))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert house.goes_on(entity)
+
+
+def test_of_two_services_on_one_machine_neither_answers_for_the_other(
+    house: House, service: RunningService, entity: str
+) -> None:
+    house.process(entity, Script(["here"]))
+    with service.client() as there:
+        for _ in range(50):
+            assert house.state(entity).state.value == b"/here"
+            with pytest.raises(grpc.RpcError) as unknown:
+                there.GetState(GetStateRequest(entity_id=entity), timeout=30)
+            assert unknown.value.code() is grpc.StatusCode.NOT_FOUND

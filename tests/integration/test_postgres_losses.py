@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,23 +24,6 @@ from cos_ray.testing.history import faults_of_history
 from tests.fixtures_postgres import connected
 from tests.journal_kit import Condition, append_of, read_all, until
 from tests.tcp_proxy import Cut, TcpProxy
-
-
-@pytest.fixture
-async def proxy(database: Database) -> AsyncIterator[TcpProxy]:
-    async with TcpProxy(database.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-async def journal(database: Database, proxy: TcpProxy) -> AsyncIterator[PostgresJournal]:
-    """A journal whose wire can be cut."""
-    journal = PostgresJournal(replace(database, port=proxy.port), settle_within=timedelta(seconds=5))
-    await journal.open()
-    # Both lanes are connected and have prepared their statement.
-    await asyncio.gather(*[journal.append(append_of(f"first-{n}", 0)) for n in range(10)])
-    yield journal
-    await journal.close()
 
 
 @pytest.mark.parametrize("cut", list(Cut))

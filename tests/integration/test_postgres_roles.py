@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import psycopg
@@ -13,13 +13,14 @@ import pytest
 from psycopg import sql
 
 from cos_ray.domain.errors import StartFailed
-from cos_ray.domain.ids import EntityId, Offset, ReadSideId
+from cos_ray.domain.ids import EntityId, Owner, ReadSideId
+from cos_ray.domain.messages import JournaledEvent
 from cos_ray.domain.retention import Retention
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.inspection import inspect
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.migrations import migrate, planned
-from cos_ray.postgres.offsets import PostgresOffsets
+from cos_ray.postgres.read_side_stores import PostgresReadSideStores
 from cos_ray.postgres.shard_count import shards_of_database
 from tests.fixtures_postgres import connected
 from tests.journal_kit import append_of, read_all, until
@@ -80,9 +81,10 @@ def test_on_one_that_is_not_it_says_who_has_to_do_what(owner: Database, empty_da
 async def test_it_appends_reads_keeps_offsets_and_saves_snapshots(runtime: Database) -> None:
     read_side = ReadSideId("r")
     retention = Retention(10, 2, deletes_events=True, read_sides=(read_side,), delete_after=timedelta(0))
-    journal, offsets = PostgresJournal(runtime, retention=retention), PostgresOffsets(runtime)
+    journal, stores = PostgresJournal(runtime, retention=retention), PostgresReadSideStores(runtime)
+    offsets = stores.offsets
     await journal.open()
-    await offsets.open()
+    await stores.open()
     for expected in range(30):
         append = append_of("a", expected)
         offset = await journal.append(append)
@@ -90,8 +92,14 @@ async def test_it_appends_reads_keeps_offsets_and_saves_snapshots(runtime: Datab
     assert await journal.newest(EntityId("a")) == append.envelopes[-1]
     assert await journal.stored_by(EntityId("a"), append.command_id) == append.envelopes[-1]
     assert len(await read_all(journal)) == 30
-    await offsets.save(read_side, {append.shard: Offset(1)})
-    await offsets.save(read_side, {append.shard: offset})
+    owner = Owner("me")
+    await stores.controls.introduce(read_side, [append.shard], False)
+    await stores.controls.claim(read_side, [append.shard], owner)
+    assert await stores.controls.renew(read_side, [append.shard], owner, timedelta(hours=1)) == {append.shard}
+    assert not await offsets.save(read_side, {append.shard: offset}, owner)
+    await stores.letters.park(read_side, append.shard, JournaledEvent(offset, append.envelopes[-1]), "", 1)
+    assert await stores.letters.drop(read_side, EntityId("a"), None) == 1
+    assert (await stores.places.before([append.shard], datetime.now(timezone.utc)))[append.shard] > 0
     assert await offsets.load(read_side) == {append.shard: offset}
     for expected in range(30, 40):
         await journal.append(append_of("a", expected))
@@ -102,7 +110,7 @@ async def test_it_appends_reads_keeps_offsets_and_saves_snapshots(runtime: Datab
     # It may not delete from the journal, but may ask for what the snapshots have made dispensable.
     await until(is_deleted)
     await journal.close()
-    await offsets.close()
+    await stores.close()
     with connected(runtime) as connection:
         rows = connection.execute("select sequence_number from state_snapshot order by 1").fetchall()
     assert rows == [(30,), (40,)]

@@ -32,6 +32,7 @@ SAMPLES: list[CosError] = [
             errors.DeliveryFailed,
             errors.EntityLost,
             errors.EntitySilent,
+            errors.NoRoom,
             errors.EventRefused,
             errors.JournalUnavailable,
             errors.MailboxFull,
@@ -40,6 +41,9 @@ SAMPLES: list[CosError] = [
             errors.ReplicasSilent,
             errors.StartFailed,
             errors.Withdrawn,
+            errors.ReadSideUnavailable,
+            errors.UnknownReadSide,
+            errors.WrongShard,
         )
     ),
 ]

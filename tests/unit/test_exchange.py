@@ -70,7 +70,7 @@ def host() -> Host:
 
 
 @pytest.fixture
-def line(host: Host) -> Line:
+async def line(host: Host) -> Line:
     return Line(host.call, lambda: None)
 
 

@@ -35,8 +35,10 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     ProcessCommandRequest,
     ProcessCommandResponse,
 )
+from cos_ray.readside.desk import ReadSideDesk
 from cos_ray.subscriptions.subscriptions import Subscriptions
 from cos_ray.testing.journal import MemoryJournal
+from tests.read_side_kit import desk_of
 
 A = EntityId("a")
 
@@ -101,6 +103,7 @@ class Parts:
     http: HttpPolicy = field(default_factory=HttpPolicy)
     any_forms: AnyForms = field(default_factory=AnyForms)
     checks: dict[str, Check] = field(default_factory=dict)
+    read_sides: ReadSideDesk = field(default_factory=lambda: desk_of([]))
 
     async def close(self) -> None: ...
 

@@ -6,9 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from cos_ray.config.read_sides import FailurePolicy, Protocol, ReadSideConfig, read_sides_from, unsupported
+from cos_ray.config.read_sides import FailurePolicy, Protocol, ReadSideConfig, read_sides_from
 from cos_ray.domain.errors import ConfigurationError
+from cos_ray.domain.failure_policy import Backoff, DeliveryPolicy, LastResort
 
+MS, SECOND = timedelta(milliseconds=1), timedelta(seconds=1)
+FIVE = Backoff(SECOND * 5, SECOND * 5)
 ON = {"COS_READ_SIDE_ENABLED": "true"}
 
 
@@ -140,7 +143,8 @@ class TestVariables:
             ("AUTO_START", "1", "true, false"),
             ("ENABLED", "on", "true, false"),
             ("PROTOCOL", "thrift", "grpc, http"),
-            ("FAILURE_POLICY", "RETRY", "none, STOP, SKIP, REPLAY_STOP, REPLAY_SKIP"),
+            ("CONCURRENCY", "0", "a whole number from 1 to 10000"),
+            ("FAILURE_POLICY", "RETRY", "none, STOP, SKIP, REPLAY_STOP, REPLAY_SKIP, PARK"),
             ("HOST", "http://handler", "a host name or address, without scheme and port"),
             ("HOST", "handler:50053", "a host name or address, without scheme and port"),
         ],
@@ -248,7 +252,8 @@ class TestFiles:
             (
                 "readSideId: a\nhost: h\nport: 1\ntls: true\n",
                 "readside a: tls in {file}, line 4, is a not valid read side key; allowed: readSideId, "
-                "protocol, host, port, useTls, timeout, autoStart, enabled, failurePolicy",
+                "protocol, host, port, useTls, timeout, autoStart, enabled, failurePolicy, failureRetries, "
+                "failureDelay, concurrency, handler",
             ),
             (
                 "readSideId: a\nhost: h\nhost: i\nport: 1\n",
@@ -290,17 +295,56 @@ class TestFiles:
         assert "is no valid YAML" in fault(from_path, tmp_path)
 
 
-class TestUnsupported:
-    def test_grpc_without_a_policy_can_be_run(self):
-        assert unsupported(from_variables(HOST__X="h", PORT__X="1")[0]) is None
+class TestPolicies:
+    @pytest.mark.parametrize(
+        ("variables", "policy"),
+        [
+            ({}, DeliveryPolicy()),
+            ({"FAILURE_DELAY__X": "100"}, DeliveryPolicy(waits=Backoff(MS * 100, SECOND * 30))),
+            ({"FAILURE_DELAY__X": "60000"}, DeliveryPolicy(waits=Backoff(SECOND * 60, SECOND * 60))),
+            ({"FAILURE_POLICY__X": "STOP"}, DeliveryPolicy(0, FIVE, LastResort.STOP)),
+            ({"FAILURE_POLICY__X": "SKIP"}, DeliveryPolicy(0, FIVE, LastResort.SKIP)),
+            ({"FAILURE_POLICY__X": "REPLAY_STOP"}, DeliveryPolicy(5, FIVE, LastResort.STOP)),
+            ({"FAILURE_POLICY__X": "replay-skip"}, DeliveryPolicy(5, FIVE, LastResort.SKIP)),
+            ({"FAILURE_POLICY__X": "PARK"}, DeliveryPolicy(5, FIVE, LastResort.PARK)),
+            (
+                {"FAILURE_POLICY__X": "PARK", "FAILURE_RETRIES__X": "0", "FAILURE_DELAY__X": "1000"},
+                DeliveryPolicy(0, Backoff(SECOND, SECOND), LastResort.PARK),
+            ),
+        ],
+    )
+    def test_counts_and_delays_are_those_of_the_policy_unless_told_otherwise(self, variables, policy):
+        assert from_variables(HOST__X="h", PORT__X="1", **variables)[0].policy == policy
 
-    def test_http_cannot_be_run_yet(self):
-        (read_side,) = from_variables(HOST__X="h", PORT__X="1", PROTOCOL__X="http")
-        assert unsupported(read_side) == (
-            "readside X: protocol 'http' is not supported in this release; allowed: grpc"
-        )
+    @pytest.mark.parametrize(
+        ("variables", "setting"),
+        [
+            ({"FAILURE_RETRIES__X": "1"}, "FAILURE_RETRIES"),
+            ({"FAILURE_POLICY__X": "STOP", "FAILURE_DELAY__X": "1"}, "FAILURE_DELAY"),
+            ({"FAILURE_POLICY__X": "SKIP", "FAILURE_RETRIES__X": "1"}, "FAILURE_RETRIES"),
+        ],
+    )
+    def test_what_the_policy_leaves_without_a_meaning_is_refused(self, variables, setting):
+        message = fault(from_variables, HOST__X="h", PORT__X="1", **variables)
+        assert message.startswith(f"readside X: COS_READ_SIDE_CONFIG__{setting}__X is set; allowed: leaving")
 
-    @pytest.mark.parametrize("policy", ["STOP", "SKIP", "REPLAY_STOP", "REPLAY-SKIP"])
-    def test_failure_policies_cannot_be_run_yet(self, policy):
-        (read_side,) = from_variables(HOST__X="h", PORT__X="1", FAILURE_POLICY__X=policy)
-        assert policy.replace("-", "_") in unsupported(read_side)
+
+class TestHandlersInPython:
+    def test_a_class_needs_neither_host_nor_port(self):
+        (read_side,) = from_variables(HANDLER__X="shop.balances:Balances", CONCURRENCY__X="4")
+        assert (read_side.handler, read_side.concurrency) == ("shop.balances:Balances", 4)
+
+    def test_in_yaml_too(self, tmp_path):
+        (read_side,) = from_yaml(tmp_path, "readSideId: x\nhandler: a.b:C\n")
+        assert read_side.handler == "a.b:C"
+
+    @pytest.mark.parametrize("setting", ["HOST", "PORT", "PROTOCOL", "USE_TLS"])
+    def test_with_an_address_beside_it_nobody_could_tell_what_is_meant(self, setting):
+        value = {"HOST": "h", "PORT": "1", "PROTOCOL": "grpc", "USE_TLS": "true"}[setting]
+        message = fault(from_variables, HANDLER__X="a:B", **{f"{setting}__X": value})
+        assert setting in message
+        assert "the handler runs inside the service" in message
+
+    @pytest.mark.parametrize("value", ["a", "a.B", "a:b:c", ":B", "a-b:C"])
+    def test_what_names_no_class_is_refused(self, value):
+        assert "allowed: package.module:Class" in fault(from_variables, HANDLER__X=value)

@@ -9,21 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from cos_ray.domain.errors import DeliveryFailed, JournalUnavailable
-from cos_ray.domain.failure_policy import Backoff
-from cos_ray.domain.ids import Offset, ReadSideId, Shard
+from cos_ray.domain.errors import DeliveryFailed, JournalUnavailable, ReadSideUnavailable
+from cos_ray.domain.failure_policy import Backoff, DeliveryPolicy
+from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Revision, Shard
 from cos_ray.domain.messages import JournaledEvent
+from cos_ray.domain.read_sides import Refresh, Replay, ReplayEntities
 from cos_ray.readside.read_side import ReadSide
 from cos_ray.readside.settings import ReadSideSettings
-from cos_ray.testing.read_handlers import Attempt, Outcome, RecordingReadHandler, faults_in
-from cos_ray.testing.read_sides import MemoryEventSource, MemoryOffsetStore, SteppedClock
+from cos_ray.readside.stores import Stores
+from cos_ray.testing.dead_letters import MemoryDeadLetters
+from cos_ray.testing.offsets import MemoryReadSides
+from cos_ray.testing.read_handlers import (
+    Attempt,
+    Outcome,
+    RecordingBatchHandler,
+    RecordingReadHandler,
+    faults_in,
+)
+from cos_ray.testing.read_sides import MemoryEventSource, SteppedClock
 
 READ_SIDE = ReadSideId("r")
 SHARDS = 3
@@ -48,6 +59,10 @@ class Story:
     batch: int
     look_ahead: int
     concurrency: int
+    batch_handler: int
+    """How many events the handler takes in one call; 0: one, in the other kind of call."""
+    orders: list[tuple[str, int]]
+    """What an operator does in the course of each life, and to which shard."""
 
 
 stories = st.builds(
@@ -61,6 +76,11 @@ stories = st.builds(
     batch=st.integers(1, 6),
     look_ahead=st.integers(6, 20),
     concurrency=st.integers(1, 8),
+    batch_handler=st.sampled_from([0, 0, 2, 7]),
+    orders=st.lists(
+        st.tuples(st.sampled_from(["pause", "resume", "restart", "repeat"]), st.integers(0, SHARDS - 1)),
+        max_size=8,
+    ),
 )
 
 
@@ -76,7 +96,14 @@ class World:
         self.chance = random.Random(self.story.seed)
         self.source = ShakySource(self)
         self.offsets = ShakyOffsets(self)
-        self.handler = RecordingReadHandler(before=self.before_delivery)
+        batch = self.story.batch_handler
+        self.handler: RecordingReadHandler = (
+            RecordingBatchHandler(batch, self.before_delivery)
+            if batch
+            else RecordingReadHandler(self.before_delivery)
+        )
+        self.offsets.went_back = self.handler.begin_life
+        self.letters = MemoryDeadLetters()
 
     async def before_delivery(self, attempt: Attempt) -> None:
         await self.strike(DeliveryFailed("by chance"))
@@ -118,21 +145,39 @@ class ShakySource(MemoryEventSource):
         await self.world.strike(JournalUnavailable("by chance"))
         return events
 
+    async def events_of(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[JournaledEvent]:
+        # What comes again within one life is a fault, unless it was asked for.
+        self.world.handler.begin_life()
+        return await super().events_of(entity_id, first, limit)
 
-class ShakyOffsets(MemoryOffsetStore):
+
+class ShakyOffsets(MemoryReadSides):
     def __init__(self, world: World) -> None:
-        super().__init__()
+        super().__init__(world.clock)
         self.world = world
 
-    async def load(self, read_side: ReadSideId) -> Mapping[Shard, Offset]:
+    async def pause(self, read_side: ReadSideId, shards: Collection[Shard], paused: bool) -> None:
+        await self.world.strike(JournalUnavailable("by chance"))
+        await super().pause(read_side, shards, paused)
+
+    async def renew(
+        self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner, silence: timedelta
+    ) -> Collection[Shard]:
+        await self.world.strike(JournalUnavailable("by chance"))
+        return await super().renew(read_side, shards, owner, silence)
+
+    async def load(self, read_side: ReadSideId) -> Mapping[Shard, Offset | None]:
         await self.world.strike(JournalUnavailable("by chance"))
         return await super().load(read_side)
 
-    async def save(self, read_side: ReadSideId, offsets: Mapping[Shard, Offset]) -> None:
-        await super().save(read_side, offsets)
+    async def save(
+        self, read_side: ReadSideId, offsets: Mapping[Shard, Offset], owner: Owner
+    ) -> Collection[Shard]:
+        refused = await super().save(read_side, offsets, owner)
         self.world.check_offsets()
         # Failing after the fact is the harder case: saved, and nobody told.
         await self.world.strike(JournalUnavailable("by chance"))
+        return refused
 
 
 async def tell(story: Story) -> None:
@@ -147,6 +192,23 @@ async def tell(story: Story) -> None:
     assert faults_in(world.handler.attempts, world.source.histories) == []
 
 
+async def operate(world: World, read_side: ReadSide, orders: Sequence[tuple[str, int]]) -> None:
+    """What an operator does meanwhile; it does not always work."""
+    for what, number in orders:
+        await world.clock.sleep(world.chance.random() * 0.5)
+        shard = Shard(number)
+        with suppress(JournalUnavailable, ReadSideUnavailable):
+            match what:
+                case "pause" | "resume":
+                    await world.offsets.pause(READ_SIDE, [shard], what == "pause")
+                    await read_side.obey(Refresh(frozenset([shard] if what == "resume" else [])))
+                case "restart":
+                    await read_side.obey(Replay({shard: Offset(0)}))
+                case "repeat":
+                    entity = EntityId(f"e{number}")
+                    await read_side.obey(ReplayEntities({shard: (entity,)}))
+
+
 async def live(world: World, length: float | None, is_killed: bool, appended: Sequence[int]) -> None:
     """One run of the read side; to the end of all events where no length is given."""
     story = world.story
@@ -157,20 +219,26 @@ async def live(world: World, length: float | None, is_killed: bool, appended: Se
         look_ahead=story.look_ahead,
         save_every=5,
         drain=timedelta(milliseconds=300),
-        delivery_retry=QUICK,
+        policy=DeliveryPolicy(waits=QUICK),
         journal_retry=QUICK,
     )
     shards = [Shard(shard) for shard in range(SHARDS)]
-    read_side = ReadSide(measures, shards, world.source, world.offsets, world.handler, world.clock)
+    stores = Stores(world.source, world.source, world.offsets, world.offsets, world.letters)
+    owner = Owner(f"life-{world.chance.random()}")
+    read_side = ReadSide(measures, shards, shards, owner, stores, world.handler, world.clock)
     run = asyncio.ensure_future(read_side.run())
     await world.clock.advance(world.chance.random() * 0.3)
     world.append(appended)
     read_side.poke(shards)
+    operator = asyncio.ensure_future(operate(world, read_side, story.orders))
     if length is None:
         world.is_calm = True
+        await world.clock.until(operator.done)
+        world.offsets.paused_shards[READ_SIDE].clear()
         await world.clock.until(lambda: not faults_in(world.handler.attempts, world.source.histories))
     else:
         await world.clock.advance(length)
+    operator.cancel()
     if is_killed:
         run.cancel()
         await asyncio.wait({run})

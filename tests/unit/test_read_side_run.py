@@ -4,62 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
 
 import pytest
 
-from cos_ray.domain.ids import Offset, ReadSideId, Shard
+from cos_ray.domain.ids import Offset, Owner, ReadSideId, Shard
 from cos_ray.domain.messages import JournaledEvent
-from cos_ray.readside.read_side import ReadSide
+from cos_ray.domain.read_sides import ShardState
 from cos_ray.readside.settings import ReadSideSettings
-from cos_ray.readside.status import ShardState, ShardStatus
-from cos_ray.testing.read_handlers import RecordingReadHandler, faults_in
-from cos_ray.testing.read_sides import MemoryEventSource, MemoryOffsetStore, SteppedClock
-
-READ_SIDE = ReadSideId("balances")
-
-
-class World:
-    """A read side with everything around it in memory."""
-
-    def __init__(self) -> None:
-        self.clock = SteppedClock()
-        self.source = MemoryEventSource()
-        self.offsets = MemoryOffsetStore()
-        self.handler = RecordingReadHandler()
-        self.read_side: ReadSide
-
-    @asynccontextmanager
-    async def running(self, shards: Sequence[int] = (0, 1), **settings) -> AsyncIterator[ReadSide]:
-        self.read_side = ReadSide(
-            ReadSideSettings(READ_SIDE, **settings),
-            [Shard(shard) for shard in shards],
-            self.source,
-            self.offsets,
-            self.handler,
-            self.clock,
-        )
-        run = asyncio.ensure_future(self.read_side.run())
-        await self.clock.settle()
-        try:
-            yield self.read_side
-        finally:
-            stop = asyncio.ensure_future(self.read_side.stop())
-            await self.clock.until(stop.done)
-            await run
-            self.handler.begin_life()
-
-    def shard(self, shard: int) -> ShardStatus:
-        return next(each for each in self.read_side.status().shards if each.shard == shard)
-
-    def saved(self, shard: int) -> int:
-        return self.offsets.offsets[READ_SIDE].get(Shard(shard), Offset(0))
-
-    def all_confirmed(self) -> bool:
-        return not faults_in(self.handler.attempts, self.source.histories)
+from cos_ray.testing.offsets import MemoryReadSides
+from cos_ray.testing.read_handlers import RecordingReadHandler
+from cos_ray.testing.read_sides import MemoryEventSource
+from tests.read_side_kit import READ_SIDE, World
 
 
 class SlowSource(MemoryEventSource):
@@ -75,7 +33,7 @@ class SlowSource(MemoryEventSource):
         return events
 
 
-class SlowStore(MemoryOffsetStore):
+class SlowStore(MemoryReadSides):
     """A store whose saves begin at once and end when the gate is opened."""
 
     def __init__(self) -> None:
@@ -83,10 +41,12 @@ class SlowStore(MemoryOffsetStore):
         self.gate = asyncio.Event()
         self.begun = 0
 
-    async def save(self, read_side: ReadSideId, offsets: Mapping[Shard, Offset]) -> None:
+    async def save(
+        self, read_side: ReadSideId, offsets: Mapping[Shard, Offset], owner: Owner
+    ) -> Collection[Shard]:
         self.begun += 1
         await self.gate.wait()
-        await super().save(read_side, offsets)
+        return await super().save(read_side, offsets, owner)
 
 
 @pytest.fixture
@@ -240,14 +200,16 @@ class TestReading:
             assert world.handler.confirmed("a") == [1]
 
     async def test_an_idle_shard_is_polled_less_often_and_a_busy_one_again_more(self, world):
-        async with world.running(shards=[0]):
+        async with world.running(shards=range(16)):
             await world.clock.advance(30)
-            idle = len(world.source.reads)
+            idle = world.source.questions
+            # One question for all shards, and no reads.
             assert idle <= 33
+            assert len(world.source.reads) == 16
             for _ in range(40):
                 world.source.add(0, "a")
                 await world.clock.advance(0.25)
-            assert len(world.source.reads) - idle >= 35
+            assert world.source.questions - idle >= 35
 
     async def test_a_poke_during_a_read_leads_to_another_read(self, world):
         world.source = SlowSource()
@@ -494,9 +456,7 @@ class TestStopping:
         async with world.running() as read_side:
             await asyncio.gather(read_side.stop(), read_side.stop())
             await read_side.stop()
-        idle = ReadSide(
-            ReadSideSettings(READ_SIDE), [], world.source, world.offsets, world.handler, world.clock
-        )
+        idle = world.build([])
         await idle.stop()
         await idle.run()
 
@@ -504,9 +464,7 @@ class TestStopping:
         world.handler.hang("a")
         world.source.add(0, "a")
         others = asyncio.all_tasks()
-        read_side = ReadSide(
-            ReadSideSettings(READ_SIDE), [Shard(0)], world.source, world.offsets, world.handler, world.clock
-        )
+        read_side = world.build([0])
         run = asyncio.ensure_future(read_side.run())
         await world.clock.advance(1)
         run.cancel()
@@ -521,14 +479,8 @@ class TestStopping:
             async def after(self, shard: Shard, offset: Offset, limit: int) -> Sequence[JournaledEvent]:
                 raise asyncio.CancelledError
 
-        read_side = ReadSide(
-            ReadSideSettings(READ_SIDE),
-            [Shard(0)],
-            CancellingSource(),
-            world.offsets,
-            world.handler,
-            world.clock,
-        )
+        world.source = CancellingSource()
+        read_side = world.build([0])
         with pytest.raises(RuntimeError, match="cancelled by someone else"):
             await read_side.run()
         await read_side.stop()

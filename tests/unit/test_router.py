@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from cos_ray.domain.errors import OUTCOME_UNKNOWN, Code, EntityLost, EntitySilent
+from cos_ray.domain.errors import OUTCOME_UNKNOWN, Code, EntityLost, EntitySilent, NoRoom
 from cos_ray.domain.evolution import unborn
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey
 from cos_ray.domain.messages import Accepted, Command, Packed, Refused, Reply, TryElsewhere
@@ -106,3 +106,15 @@ async def test_the_state_of_an_unknown_entity_is_empty_and_wakes_nobody() -> Non
     router = Router(entities, MemoryJournal(), ImpatientClock())
     assert await router.state(A) == unborn(A)
     assert entities.asked == []
+
+
+async def test_without_room_for_its_entity_a_command_is_turned_away_and_nothing_was_stored() -> None:
+    reply, asked = await outcome(NoRoom(A))
+    assert isinstance(reply, Refused)
+    assert reply.status.code is Code.RESOURCE_EXHAUSTED
+    assert len(asked) == 1
+
+
+async def test_a_command_that_was_lost_before_there_was_no_room_stays_in_doubt() -> None:
+    reply, _ = await outcome(EntityLost("gone"), NoRoom(A))
+    assert reply == Refused(OUTCOME_UNKNOWN)

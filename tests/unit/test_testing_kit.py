@@ -9,20 +9,20 @@ from datetime import timedelta
 import pytest
 
 from cos_ray.domain.errors import CosError, EventRefused, JournalUnavailable, OutcomeUnknown, RevisionConflict
-from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard
+from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Revision, Shard
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.ports import Clock, EventSource, Journal, OffsetStore
 from cos_ray.testing.clock import ManualClock
 from cos_ray.testing.history import faults_of_history
 from cos_ray.testing.journal import Fault, MemoryJournal
-from cos_ray.testing.offsets import MemoryOffsets
+from cos_ray.testing.offsets import MemoryReadSides
 from tests.journal_kit import append_of, read_all
 
 
 def test_they_are_what_the_ports_ask_for() -> None:
     journal: Journal = MemoryJournal()
     source: EventSource = MemoryJournal()
-    offsets: OffsetStore = MemoryOffsets()
+    offsets: OffsetStore = MemoryReadSides()
     clock: Clock = ManualClock()
     assert all([journal, source, offsets, clock])
 
@@ -51,14 +51,14 @@ async def test_a_planted_fault_befalls_one_append(
 
 
 async def test_out_of_reach_nothing_works() -> None:
-    journal, offsets = MemoryJournal(), MemoryOffsets()
+    journal, offsets = MemoryJournal(), MemoryReadSides()
     journal.reachable = offsets.reachable = False
     for call in (
         journal.append(append_of("a", 0)),
         journal.newest(EntityId("a")),
         journal.after(Shard(0), Offset(0), 1),
         offsets.load(ReadSideId("a")),
-        offsets.save(ReadSideId("a"), {}),
+        offsets.save(ReadSideId("a"), {}, Owner("me")),
     ):
         with pytest.raises(JournalUnavailable):
             await call

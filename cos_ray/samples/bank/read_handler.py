@@ -15,6 +15,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,12 @@ class BalanceTable:
         values = (row.account_id, row.owner, row.balance, row.is_open, row.revision)
         with self._one_at_a_time, self._database:
             return self._database.execute(_PUT, values).rowcount == 1
+
+    def put_all(self, rows: Iterable[Balance]) -> None:
+        """Show these rows, all of them or none, each unless a newer one is there."""
+        values = [(row.account_id, row.owner, row.balance, row.is_open, row.revision) for row in rows]
+        with self._one_at_a_time, self._database:
+            self._database.executemany(_PUT, values)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -1,0 +1,1 @@
+"""Who is measured: the service in its forms, its peers, and what its parts could do at best."""

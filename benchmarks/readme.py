@@ -1,0 +1,16 @@
+"""Where the README shows what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- benchmarks -->\n", "<!-- end of benchmarks -->\n"
+
+
+def put_in_place(text: str, file: Path = README) -> None:
+    """Replace what stands between the two marks. Raises ValueError if they are not there."""
+    page = file.read_text(encoding="utf-8")
+    before, rest = page.split(BEGIN)
+    _, after = rest.split(END)
+    file.write_text(f"{before}{BEGIN}\n{text}\n\n{END}{after}", encoding="utf-8")

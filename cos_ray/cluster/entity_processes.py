@@ -1,0 +1,135 @@
+"""The processes of entities, as the keeper reaches them: detached actors, each bound to a node."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
+
+import ray
+from ray._private import state
+from ray.actor import ActorHandle
+from ray.core.generated.gcs_pb2 import ActorTableData
+from ray.exceptions import RayActorError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cos_ray.cluster.entity_actor import EntityActor, EntityBuilder
+from cos_ray.cluster.names import ENTITY, entity_actor_name
+from cos_ray.cluster.warm_workers import living_nodes, start_workers
+from cos_ray.domain.errors import EntityLost
+from cos_ray.domain.ids import EntityId
+from cos_ray.domain.passivation import NodeId, default_bound
+
+logger = logging.getLogger(__name__)
+
+UP_WITHIN = 60.0
+"""Seconds a process may take to start."""
+
+ANSWERS_WITHIN = 2.0
+"""Seconds in which an entity says whether it leaves; then it is taken for busy."""
+
+GONE_WITHIN = 5.0
+"""Seconds in which Ray tells of the end of one that leaves."""
+
+_Answer = TypeVar("_Answer")
+
+
+class EntityProcesses:
+    """The keeper's `Homes` on Ray."""
+
+    def __init__(self, namespace: str, build: EntityBuilder) -> None:
+        self._namespace = namespace
+        self._build = build
+
+    async def start(self, entity_id: EntityId, node: NodeId) -> ActorHandle[Any]:
+        """The entity's actor. Raises EntityLost."""
+        # Ray asks its head node and blocks meanwhile: not in this loop.
+        return await _asked(asyncio.to_thread(self._found_or_started, entity_id, node))
+
+    async def up(self, home: ActorHandle[Any]) -> None:
+        """Return when the actor answers. Raises EntityLost."""
+        await _asked(_in_time(home.pid.remote(), UP_WITHIN))
+
+    async def passivate(self, entity_id: EntityId, after: float) -> float | None:
+        """Let the actor end if it has rested so long. Raises EntityLost when it does not answer."""
+        try:
+            handle = await asyncio.to_thread(ray.get_actor, entity_actor_name(entity_id), self._namespace)
+        except ValueError:
+            return None
+        except RayError as error:
+            raise EntityLost(str(error)) from error
+        try:
+            rested: float = await _in_time(handle.passivate.remote(after), ANSWERS_WITHIN + GONE_WITHIN)
+        except EntityLost:
+            raise
+        except RayActorError:
+            # It ended, and Ray has told so: the name is free.
+            return None
+        except RayError as error:
+            raise EntityLost(str(error)) from error
+        return rested
+
+    async def census(self) -> Mapping[EntityId, NodeId]:
+        """The actors that live. Raises EntityLost."""
+        return await _asked(asyncio.to_thread(self._living))
+
+    async def bounds(self) -> Mapping[NodeId, int]:
+        """How many actors the memory of each node allows. Raises EntityLost."""
+        nodes = await _asked(asyncio.to_thread(living_nodes))
+        return {NodeId(node["NodeID"]): default_bound(int(_of(node, "memory"))) for node in nodes}
+
+    async def starts_at_once(self) -> int:
+        """One for each CPU: more would all be ready late instead of some early. Raises EntityLost."""
+        return sum(int(_of(node, "CPU")) for node in await _asked(asyncio.to_thread(living_nodes)))
+
+    async def warm(self, node: NodeId, most: int) -> None:
+        """Start workers without anything to do: an actor that is given one starts in a third of the time."""
+        await asyncio.to_thread(start_workers, node, most)
+
+    def _found_or_started(self, entity_id: EntityId, node: NodeId) -> ActorHandle[Any]:
+        try:
+            handle: ActorHandle[Any] = EntityActor.options(  # type: ignore[attr-defined]
+                name=entity_actor_name(entity_id),
+                namespace=self._namespace,
+                lifetime="detached",
+                get_if_exists=True,
+                # Soft: rather elsewhere than not at all, if the node goes in this moment.
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True),
+            ).remote(entity_id, self._build)
+        except ValueError as error:
+            # Ray's word for a name that was taken and given up in the same moment.
+            raise RayActorError(error_msg=str(error)) from error
+        return handle
+
+    def _living(self) -> dict[EntityId, NodeId]:
+        # Neither Ray's named actors nor its `actors()` tell of both namespace and node.
+        table = state.state._connect_and_get_accessor().get_actor_table(None, "ALIVE")
+        return {
+            EntityId(actor.name.removeprefix(ENTITY)): NodeId(actor.address.node_id.hex())
+            for actor in map(ActorTableData.FromString, table)
+            if actor.ray_namespace == self._namespace and actor.name.startswith(ENTITY)
+        }
+
+
+def _of(node: Mapping[str, Any], resource: str) -> float:
+    amount: float = node["Resources"].get(resource, 0)
+    return amount
+
+
+async def _in_time(call: Awaitable[_Answer], seconds: float) -> _Answer:
+    try:
+        return await asyncio.wait_for(_awaited(call), seconds)
+    except asyncio.TimeoutError:
+        raise EntityLost(f"no answer within {seconds:g} s") from None
+
+
+async def _awaited(call: Awaitable[_Answer]) -> _Answer:
+    return await call
+
+
+async def _asked(question: Awaitable[_Answer]) -> _Answer:
+    try:
+        return await question
+    except RayError as error:
+        raise EntityLost((str(error).strip() or type(error).__name__).splitlines()[0]) from error

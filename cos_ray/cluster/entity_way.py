@@ -1,0 +1,82 @@
+"""
+The way to one entity's actor: by wire, and by Ray calls where no wire can be laid.
+
+A network may let nothing through but Ray's own ports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+
+from cos_ray.cluster.wire import Address, Wire, WireCut
+from cos_ray.domain.errors import EntityLost
+from cos_ray.domain.messages import Command, Reply, TryElsewhere
+
+logger = logging.getLogger(__name__)
+
+UP_WITHIN = 60.0
+"""Seconds an entity's process may take to start; then it is looked for anew."""
+
+
+class EntityWay:
+    """Hands commands to one actor. Every failure is an EntityLost."""
+
+    def __init__(self, actor: ActorHandle[Any], wire: Wire | None) -> None:
+        self._actor = actor
+        self._wire = wire
+
+    @classmethod
+    async def to(cls, actor: ActorHandle[Any]) -> EntityWay:
+        """Open, when the actor has started. Raises EntityLost."""
+        try:
+            address = await asyncio.wait_for(_address(actor), UP_WITHIN)
+        except (RayError, asyncio.TimeoutError) as error:
+            raise EntityLost(first_line(error)) from error
+        try:
+            return cls(actor, await Wire.to(address))
+        except WireCut as error:
+            logger.warning("entity is reached by Ray calls only, slowly", extra={"reason": str(error)})
+            return cls(actor, None)
+
+    def when_cut(self, tell: Callable[[], None]) -> None:
+        """Call this when the entity's process is known to be gone."""
+        if self._wire is not None:
+            self._wire.when_cut(tell)
+
+    async def process(self, command: Command) -> Reply:
+        """Run the command; withdraw it when no one waits for it any more. Raises EntityLost."""
+        try:
+            reply: Reply
+            if self._wire is not None:
+                reply = await self._wire.ask("process", command)
+            else:
+                reply = await self._actor.process.remote(command)
+        except (WireCut, RayError) as error:
+            raise EntityLost(first_line(error)) from error
+        except asyncio.CancelledError:
+            # If it has not begun, it need not.
+            if self._wire is not None:
+                self._wire.tell("withdraw", command.command_id)
+            else:
+                self._actor.withdraw.remote(command.command_id)
+            raise
+        if isinstance(reply, TryElsewhere):
+            # What gives commands back is to end, and cannot do so by itself.
+            self._actor.end.remote()
+        return reply
+
+
+async def _address(actor: ActorHandle[Any]) -> Address:
+    address: Address = await actor.door.remote()
+    return address
+
+
+def first_line(error: Exception) -> str:
+    """What it says, in a line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,135 @@
+"""
+The process that admits entities to memory, with dedicated placement.
+
+Commands to entities that are awake do not pass through it. When it dies, Ray starts it anew and it
+counts who is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayError
+
+from cos_ray.cluster.entity_actor import EntityBuilder
+from cos_ray.cluster.entity_processes import EntityProcesses
+from cos_ray.cluster.names import KEEPER
+from cos_ray.domain.errors import EntityLost
+from cos_ray.domain.ids import EntityId
+from cos_ray.domain.passivation import ProcessLimits
+from cos_ray.system_clock import SystemClock
+from cos_ray.telemetry.logs import LogSettings
+from cos_ray.writeside.keeper import ANSWER_WITHIN, Keeper
+
+logger = logging.getLogger(__name__)
+
+ANSWERS_WITHIN = ANSWER_WITHIN + 3.0
+"""Seconds after which a keeper that says nothing is looked for again."""
+
+AGAIN_AFTER = 0.1
+"""Seconds before a keeper that was lost is asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperRecipe:
+    """What it takes to start the keeper."""
+
+    namespace: str
+    build: EntityBuilder
+    limits: ProcessLimits
+    logs: LogSettings | None = None
+
+
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=20_000)
+class KeeperActor:
+    """Hosts the one `Keeper`; errors travel as values, for Ray would dress them up."""
+
+    def __init__(self, recipe: KeeperRecipe) -> None:
+        if recipe.logs is not None:
+            recipe.logs.apply()
+        processes = EntityProcesses(recipe.namespace, recipe.build)
+        self._keeper = Keeper(processes, recipe.limits, SystemClock())
+        # Begun here and not by a call: after a restart Ray runs the constructor only.
+        self._running = asyncio.get_running_loop().create_task(self._keeper.run())
+        self._running.add_done_callback(_end)
+
+    async def admit(self, entity_id: EntityId) -> ActorHandle[Any] | EntityLost | None:
+        """Like `Keeper.admit`."""
+        try:
+            return await self._keeper.admit(entity_id)
+        except EntityLost as error:
+            return error
+
+    async def used(self, entity_ids: Sequence[EntityId]) -> None:
+        """Like `Keeper.used`."""
+        self._keeper.used(entity_ids)
+
+
+def _end(running: asyncio.Task[None]) -> None:
+    """A keeper that no longer works must not look as if it did: Ray starts it anew."""
+    if not running.cancelled():
+        logger.error("entity keeper ended", exc_info=running.exception())
+        os._exit(1)
+
+
+class FoundKeeper:
+    """The keeper as an ingress process sees it: found, or started if there is none."""
+
+    def __init__(self, recipe: KeeperRecipe) -> None:
+        self._recipe = recipe
+        self._actor: asyncio.Future[ActorHandle[Any]] | None = None
+
+    async def admit(self, entity_id: EntityId) -> ActorHandle[Any] | None:
+        """Like `Keeper.admit`; a keeper that is lost is told by None, too."""
+        finding = self._finding()
+        try:
+            actor = await asyncio.shield(finding)
+            answer = await asyncio.wait_for(_admitted(actor, entity_id), ANSWERS_WITHIN)
+        except (RayError, asyncio.TimeoutError) as error:
+            logger.info("entity keeper lost", extra={"reason": repr(error)})
+            if self._actor is finding:
+                self._actor = None
+            await asyncio.sleep(AGAIN_AFTER)
+            return None
+        if isinstance(answer, EntityLost):
+            raise answer
+        return answer
+
+    def prepare(self) -> None:
+        """Start it if need be, and do not wait for it."""
+        self._finding()
+
+    def used(self, entity_ids: Sequence[EntityId]) -> None:
+        """Like `Keeper.used`; not waited for."""
+        finding = self._actor
+        if finding is not None and finding.done() and finding.exception() is None:
+            finding.result().used.remote(entity_ids)
+
+    def _finding(self) -> asyncio.Future[ActorHandle[Any]]:
+        if self._actor is None:
+            # Ray asks its head node and blocks meanwhile: not in this loop.
+            self._actor = asyncio.ensure_future(asyncio.to_thread(_found_or_started, self._recipe))
+        return self._actor
+
+
+async def _admitted(actor: ActorHandle[Any], entity_id: EntityId) -> ActorHandle[Any] | EntityLost | None:
+    answer: ActorHandle[Any] | EntityLost | None = await actor.admit.remote(entity_id)
+    return answer
+
+
+def _found_or_started(recipe: KeeperRecipe) -> ActorHandle[Any]:
+    try:
+        handle: ActorHandle[Any] = KeeperActor.options(  # type: ignore[attr-defined]
+            name=KEEPER, namespace=recipe.namespace, lifetime="detached", get_if_exists=True
+        ).remote(recipe)
+    except ValueError as error:
+        # Ray's word for a name that was taken and given up in the same moment.
+        raise RayActorError(error_msg=str(error)) from error
+    return handle

@@ -1,0 +1,85 @@
+"""Events that were set aside, in a table of our own."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+
+from google.protobuf.message import DecodeError
+
+from cos_ray.domain.errors import JournalUnavailable
+from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard
+from cos_ray.domain.messages import JournaledEvent
+from cos_ray.domain.read_sides import DeadLetter
+from cos_ray.postgres.connections import Connections
+from cos_ray.postgres.statements import statement
+from cos_ray.protocol.codec import envelope_from_bytes, envelope_to_bytes
+
+LONGEST_REASON = 2_000
+"""How much of a reason is kept, in characters."""
+
+
+class PostgresDeadLetters:
+    """`DeadLetters` on `cos_dead_letters`. Nobody knows how large a history is: no list is unbounded."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    async def park(
+        self, read_side: ReadSideId, shard: Shard, event: JournaledEvent, reason: str, failures: int
+    ) -> None:
+        """See `DeadLetters.park`."""
+        envelope = event.envelope
+        parameters = {
+            "read_side": read_side,
+            "entity_id": envelope.meta.entity_id,
+            "sequence_number": envelope.sequence_number,
+            "shard": shard,
+            "ordering": event.offset,
+            "payload": envelope_to_bytes(envelope),
+            # Text cannot hold NUL.
+            "reason": reason.replace("\0", "")[:LONGEST_REASON],
+            "failures": failures,
+        }
+        await self._connections.run(statement("park_event"), parameters)
+
+    async def entities(self, read_side: ReadSideId) -> Mapping[Shard, Collection[EntityId]]:
+        """See `DeadLetters.entities`."""
+        found: dict[Shard, set[EntityId]] = defaultdict(set)
+        for shard, entity_id in await self._connections.run(
+            statement("parked_entities"), {"read_side": read_side}
+        ):
+            found[Shard(shard)].add(EntityId(entity_id))
+        return found
+
+    async def letters(
+        self, read_side: ReadSideId, entity_id: EntityId | None, limit: int
+    ) -> Sequence[DeadLetter]:
+        """See `DeadLetters.letters`."""
+        query = statement("dead_letters" if entity_id is None else "dead_letters_of")
+        parameters = {"read_side": read_side, "entity_id": entity_id, "limit": limit}
+        rows = await self._connections.run(query, parameters)
+        try:
+            return [
+                DeadLetter(
+                    Shard(shard),
+                    Offset(ordering),
+                    envelope_from_bytes(Revision(number), payload),
+                    reason,
+                    failures,
+                    parked_at,
+                )
+                for shard, ordering, number, payload, reason, failures, parked_at in rows
+            ]
+        except DecodeError as error:
+            raise JournalUnavailable("a dead letter is no EventWrapper") from error
+
+    async def drop(self, read_side: ReadSideId, entity_id: EntityId, revision: Revision | None) -> int:
+        """See `DeadLetters.drop`."""
+        parameters = {"read_side": read_side, "entity_id": entity_id, "sequence_number": revision}
+        return len(await self._connections.run(statement("drop_dead_letters"), parameters))
+
+    async def drop_after(self, read_side: ReadSideId, shard: Shard, offset: Offset) -> None:
+        """See `DeadLetters.drop_after`."""
+        parameters = {"read_side": read_side, "shard": shard, "ordering": offset}
+        await self._connections.run(statement("drop_dead_letters_after"), parameters)

@@ -1,0 +1,33 @@
+"""All that is remembered of read sides, over two small pools of connections."""
+
+from __future__ import annotations
+
+from cos_ray.postgres.connections import Connections
+from cos_ray.postgres.database import Database
+from cos_ray.postgres.dead_letters import PostgresDeadLetters
+from cos_ray.postgres.offsets import PostgresOffsets
+from cos_ray.postgres.places import PostgresPlaces
+from cos_ray.postgres.read_sides import PostgresReadSides
+
+
+class PostgresReadSideStores:
+    """Opened and closed together."""
+
+    def __init__(self, database: Database) -> None:
+        # Each statement says by which index it finds its rows, in their order.
+        session = {"enable_sort": "off"}
+        self._connections = Connections(database, at_least=0, at_most=2, session=session)
+        self.offsets = PostgresOffsets(database)
+        self.controls = PostgresReadSides(self._connections)
+        self.letters = PostgresDeadLetters(self._connections)
+        self.places = PostgresPlaces(self._connections)
+
+    async def open(self) -> None:
+        """Start; does not wait for the database."""
+        await self._connections.open()
+        await self.offsets.open()
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self.offsets.close()
+        await self._connections.close()

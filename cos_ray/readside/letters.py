@@ -1,0 +1,77 @@
+"""
+Delivers dead letters, an entity's in order.
+
+One that is confirmed is forgotten; the first that is not ends it for its entity. With the last of
+them gone, the entity's new events are delivered like everybody's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from cos_ray.domain.ids import EntityId, Shard
+from cos_ray.domain.read_sides import DeadLetter
+from cos_ray.ports import Clock, DeadLetters, ReadHandler
+from cos_ray.readside.parking import Parking
+from cos_ray.readside.settings import ReadSideSettings
+
+_PAGE = 100
+
+
+class LetterDelivery:
+    """The second try."""
+
+    def __init__(
+        self,
+        settings: ReadSideSettings,
+        letters: DeadLetters,
+        parking: Parking,
+        handler: ReadHandler,
+        clock: Clock,
+    ) -> None:
+        self._read_side = settings.read_side
+        self._letters = letters
+        self._parking = parking
+        self._handler = handler
+        self._clock = clock
+
+    async def deliver(
+        self, shard: Shard, entities: Collection[EntityId], within: float
+    ) -> tuple[int, list[str]]:
+        """
+        How many were confirmed, and a line for each entity that was not done.
+
+        Begins none after so many seconds. Raises JournalUnavailable.
+        """
+        until = self._clock.monotonic() + within
+        count = 0
+        faults = []
+        for entity_id in entities:
+            done, fault = await self._deliver(shard, entity_id, until)
+            count += done
+            if fault is not None:
+                faults.append(f"{entity_id}: {fault}")
+        return count, faults
+
+    async def _deliver(self, shard: Shard, entity_id: EntityId, until: float) -> tuple[int, str | None]:
+        count = 0
+        while not await self._parking.clear_if_empty(shard, entity_id):
+            for letter in await self._letters.letters(self._read_side, entity_id, _PAGE):
+                if self._clock.monotonic() >= until:
+                    return count, "out of time; retry again for the rest"
+                if (fault := await self._try(shard, letter)) is not None:
+                    return count, fault
+                revision = letter.envelope.sequence_number
+                await self._letters.drop(self._read_side, entity_id, revision)
+                count += 1
+        return count, None
+
+    async def _try(self, shard: Shard, letter: DeadLetter) -> str | None:
+        try:
+            await self._handler.handle(self._read_side, shard, letter.envelope)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a handler may raise anything
+            return f"revision {letter.envelope.sequence_number}: {str(error) or type(error).__name__}"
+        return None

@@ -1,0 +1,228 @@
+"""
+What an operator wants of a read side, done in the process that has the shard.
+
+One order at a time for each shard. Whatever is stored is stored before it takes effect, and in an
+order in which dying in between costs repeated deliveries at worst.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+
+from typing_extensions import assert_never
+
+from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
+from cos_ray.domain.messages import JournaledEvent
+from cos_ray.domain.read_sides import (
+    DropLetters,
+    Obeyed,
+    Order,
+    Refresh,
+    Replay,
+    ReplayEntities,
+    Report,
+    RetryLetters,
+    ShardState,
+    Skip,
+)
+from cos_ray.ports import Clock, ReadHandler
+from cos_ray.readside.delivery import Delivery
+from cos_ray.readside.letters import LetterDelivery
+from cos_ray.readside.offset_keeper import OffsetKeeper
+from cos_ray.readside.parking import Parking
+from cos_ray.readside.projection import Projection
+from cos_ray.readside.settings import ReadSideSettings
+from cos_ray.readside.stores import Stores
+
+logger = logging.getLogger(__name__)
+
+_PAGE = 1_000
+
+
+class Operations:
+    """The orders, and what they are carried out on."""
+
+    def __init__(
+        self,
+        settings: ReadSideSettings,
+        projections: Mapping[Shard, Projection],
+        delivery: Delivery,
+        offsets: OffsetKeeper,
+        parking: Parking,
+        stores: Stores,
+        handler: ReadHandler,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._projections = projections
+        self._delivery = delivery
+        self._offsets = offsets
+        self._parking = parking
+        self._stores = stores
+        self._letters = LetterDelivery(settings, stores.letters, parking, handler, clock)
+        self._locks: dict[Shard, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def open(self, shards: Collection[Shard]) -> None:
+        """Begin in these shards, which are ours, where the stored offsets are. Raises JournalUnavailable."""
+        offsets = await self._offsets.load(shards)
+        await self._parking.load(shards)
+        paused = await self._stores.controls.paused(self._settings.read_side)
+        for shard, offset in offsets.items():
+            projection = self._projections[shard]
+            projection.pause(shard in paused)
+            if offset is None:
+                reason = "the stored offset is no number: restart the shard, or replay it from an offset"
+                projection.close(ShardState.STOPPED, reason)
+            else:
+                projection.open(offset)
+
+    async def refresh_after_renewal(self, gained: Collection[Shard]) -> None:
+        """Begin in shards taken over; learn what an operator told somebody else. Never raises."""
+        try:
+            if gained:
+                await self.open(gained)
+            await self._refresh(frozenset())
+        except Exception as error:  # noqa: BLE001
+            facts = {"read_side": self._settings.read_side, "reason": str(error)}
+            logger.warning("read side does not know its orders", extra=facts)
+
+    async def obey(self, order: Order) -> Obeyed:
+        """Do as told in the shards that are ours. Raises JournalUnavailable."""
+        match order:
+            case Report():
+                return self._report()
+            case Refresh(resumed):
+                await self._refresh(resumed)
+                return self._report()
+            case Skip(shards):
+                return self._skip(shards)
+            case Replay(offsets):
+                return await self._replay(offsets)
+            case ReplayEntities(entities):
+                return await self._replay_entities(entities)
+            case RetryLetters(entities, within):
+                return await self._retry(entities, within)
+            case DropLetters(shard, entity_id, revision):
+                return await self._drop(shard, entity_id, revision)
+            case unreachable:
+                assert_never(unreachable)
+
+    def _report(self, count: int = 0, failed: Collection[str] = ()) -> Obeyed:
+        ours = [p for p in self._projections.values() if p.is_ours]
+        statuses = sorted((projection.status() for projection in ours), key=lambda status: status.shard)
+        return Obeyed(tuple(statuses), count, tuple(failed))
+
+    async def _refresh(self, resumed: frozenset[Shard]) -> None:
+        paused = await self._stores.controls.paused(self._settings.read_side)
+        for shard, projection in self._projections.items():
+            if not projection.is_ours:
+                continue
+            projection.pause(shard in paused)
+            if shard in resumed:
+                projection.resume()
+            if projection.may_deliver:
+                self._delivery.release(projection, anew=shard in resumed)
+
+    def _skip(self, shards: Collection[Shard]) -> Obeyed:
+        skipped = 0
+        for projection in self._ours(shards):
+            if self._delivery.skip_failing(projection) or projection.skip_barrier():
+                skipped += 1
+                # What stopped for that event goes on with the next.
+                projection.resume()
+                self._delivery.release(projection, anew=True)
+        return self._report(skipped)
+
+    async def _replay(self, offsets: Mapping[Shard, Offset]) -> Obeyed:
+        count = 0
+        for projection in self._ours(offsets):
+            async with self._locks[projection.shard]:
+                if await self._reopen(projection, offsets[projection.shard]):
+                    count += 1
+        return self._report(count)
+
+    async def _reopen(self, projection: Projection, offset: Offset) -> bool:
+        shard, reached = projection.shard, projection.offset
+        was_unusable = projection.is_unusable
+        if offset > reached and not was_unusable:
+            # Never forwards: that would leave events out.
+            return False
+        projection.suspend()
+        await self._delivery.empty(projection, self._settings.settle)
+        # What a read under way brings from now on is not taken in.
+        projection.close(ShardState.STARTING)
+        try:
+            if not await self._offsets.reset(shard, offset):
+                projection.close(ShardState.ELSEWHERE)
+                return False
+            # After the offset: dying in between, an event is rather set aside once more than lost.
+            await self._stores.letters.drop_after(self._settings.read_side, shard, offset)
+            await self._parking.load([shard])
+        except Exception:
+            if was_unusable:
+                projection.close(ShardState.STOPPED)
+            else:
+                projection.open(reached)
+            raise
+        projection.open(offset)
+        return True
+
+    async def _replay_entities(self, entities: Mapping[Shard, tuple[EntityId, ...]]) -> Obeyed:
+        count = 0
+        failed = []
+        for projection in self._ours(entities):
+            async with self._locks[projection.shard]:
+                for entity_id in entities[projection.shard]:
+                    if self._parking.holds(projection.shard, entity_id):
+                        failed.append(f"{entity_id} has dead letters: retry or drop them first")
+                    else:
+                        count += await self._repeat(projection, entity_id)
+        return self._report(count, failed)
+
+    async def _repeat(self, projection: Projection, entity_id: EntityId) -> int:
+        """Deliver the entity's earlier events before those that wait; how many that are."""
+        window = projection.window
+        await self._delivery.hold(projection, entity_id)
+        count = 0
+        try:
+            events: list[JournaledEvent] = []
+            first = Revision(1)
+            while page := await self._stores.places.events_of(entity_id, first, _PAGE):
+                events += page
+                first = Revision(page[-1].envelope.sequence_number + 1)
+            head = window.head(entity_id)
+            end = head.offset if head is not None else window.read_to + 1
+            earlier = [event for event in events if event.offset < end]
+            if window is projection.window:
+                window.repeat(earlier)
+                count = len(earlier)
+        finally:
+            self._delivery.go_on(projection, entity_id)
+        return count
+
+    async def _retry(self, entities: Mapping[Shard, tuple[EntityId, ...]], within: float) -> Obeyed:
+        count = 0
+        failed: list[str] = []
+        for projection in self._ours(entities):
+            async with self._locks[projection.shard]:
+                done, faults = await self._letters.deliver(
+                    projection.shard, entities[projection.shard], within
+                )
+                count += done
+                failed += faults
+        return self._report(count, failed)
+
+    async def _drop(self, shard: Shard, entity_id: EntityId, revision: Revision | None) -> Obeyed:
+        count = 0
+        for _ in self._ours([shard]):
+            async with self._locks[shard]:
+                count += await self._stores.letters.drop(self._settings.read_side, entity_id, revision)
+                await self._parking.clear_if_empty(shard, entity_id)
+        return self._report(count)
+
+    def _ours(self, shards: Collection[Shard]) -> list[Projection]:
+        found = [self._projections[shard] for shard in sorted(shards) if shard in self._projections]
+        return [projection for projection in found if projection.is_ours]

@@ -1,0 +1,70 @@
+"""Dead letters, in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timezone
+
+from cos_ray.domain.errors import JournalUnavailable
+from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard
+from cos_ray.domain.messages import JournaledEvent
+from cos_ray.domain.read_sides import DeadLetter
+
+
+class MemoryDeadLetters:
+    """`DeadLetters` in one process."""
+
+    def __init__(self) -> None:
+        self.kept: dict[ReadSideId, dict[tuple[EntityId, Revision], DeadLetter]] = defaultdict(dict)
+        self.is_down = False
+        """While True, every call raises JournalUnavailable."""
+
+    async def park(
+        self, read_side: ReadSideId, shard: Shard, event: JournaledEvent, reason: str, failures: int
+    ) -> None:
+        """See `DeadLetters.park`."""
+        await self._be_asked()
+        key = event.envelope.meta.entity_id, event.envelope.sequence_number
+        now = datetime.now(timezone.utc)
+        letter = DeadLetter(shard, event.offset, event.envelope, reason, failures, now)
+        self.kept[read_side].setdefault(key, letter)
+
+    async def entities(self, read_side: ReadSideId) -> Mapping[Shard, Collection[EntityId]]:
+        """See `DeadLetters.entities`."""
+        await self._be_asked()
+        found: dict[Shard, set[EntityId]] = defaultdict(set)
+        for (entity_id, _), letter in self.kept[read_side].items():
+            found[letter.shard].add(entity_id)
+        return found
+
+    async def letters(
+        self, read_side: ReadSideId, entity_id: EntityId | None, limit: int
+    ) -> Sequence[DeadLetter]:
+        """See `DeadLetters.letters`."""
+        await self._be_asked()
+        found = [letter for (whose, _), letter in self.kept[read_side].items() if entity_id in (None, whose)]
+        return sorted(found, key=lambda letter: letter.offset)[:limit]
+
+    async def drop(self, read_side: ReadSideId, entity_id: EntityId, revision: Revision | None) -> int:
+        """See `DeadLetters.drop`."""
+        await self._be_asked()
+        kept = self.kept[read_side]
+        dropped = [key for key in kept if key[0] == entity_id and revision in (None, key[1])]
+        for key in dropped:
+            del kept[key]
+        return len(dropped)
+
+    async def drop_after(self, read_side: ReadSideId, shard: Shard, offset: Offset) -> None:
+        """See `DeadLetters.drop_after`."""
+        await self._be_asked()
+        kept = self.kept[read_side]
+        for key, letter in list(kept.items()):
+            if letter.shard == shard and letter.offset > offset:
+                del kept[key]
+
+    async def _be_asked(self) -> None:
+        await asyncio.sleep(0)
+        if self.is_down:
+            raise JournalUnavailable("the dead letters are out of reach, as planted")

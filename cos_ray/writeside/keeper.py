@@ -1,0 +1,339 @@
+"""
+Who may be in memory, with dedicated placement: wakes entities within the bounds of the nodes, and
+lets those leave that have rested longest.
+
+One for the whole cluster, asked only for an entity that is not awake where it is wanted. What it
+knows can be told anew at any time from who is there; it decides nothing that the journal would not
+put right. Free of Ray: processes are reached through `Homes`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Protocol
+
+from cos_ray.domain.errors import EntityLost
+from cos_ray.domain.ids import EntityId
+from cos_ray.domain.passivation import (
+    NodeId,
+    ProcessLimits,
+    least_recently_used,
+    resting_since,
+    roomiest,
+)
+from cos_ray.ports import Clock
+
+logger = logging.getLogger(__name__)
+
+ANSWER_WITHIN = 2.0
+"""Seconds in which who asks for room is told to ask again; their place in the queue is kept."""
+
+PLACE_KEPT = 1.0
+"""Seconds for which it is kept if they do not ask again."""
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks for entities that have rested long enough."""
+
+COUNT_EVERY = 5.0
+"""Seconds between two counts of who is really there."""
+
+LEAVING_AT_ONCE = 8
+"""How many entities are asked at the same time to leave."""
+
+BREATH = 0.05
+"""Seconds before entities are asked again when all of them had something to do."""
+
+SOON = 10.0
+"""An entity that has to leave although it was used within so many seconds shows that there are too many."""
+
+COMPLAIN_EVERY = 60.0
+"""Seconds between two lines in the log about that."""
+
+
+class Homes(Protocol):
+    """The processes of entities, one each. Raises EntityLost throughout."""
+
+    async def start(self, entity_id: EntityId, node: NodeId) -> Any:
+        """The way to the entity's process, which is started on the node if there is none."""
+        ...
+
+    async def up(self, home: Any) -> None:
+        """Return when the process runs."""
+        ...
+
+    async def passivate(self, entity_id: EntityId, after: float) -> float | None:
+        """End the process if it has rested for so many seconds; else how long it has. None: it is gone."""
+        ...
+
+    async def census(self) -> Mapping[EntityId, NodeId]:
+        """Every process there is, and where."""
+        ...
+
+    async def bounds(self) -> Mapping[NodeId, int]:
+        """The nodes there are, and how many processes each may have."""
+        ...
+
+    async def starts_at_once(self) -> int:
+        """How many processes are worth starting at the same time."""
+        ...
+
+    async def warm(self, node: NodeId, most: int) -> None:
+        """Have more processes ready on the node for entities to come; fewer, if so many are of no use."""
+        ...
+
+
+class Keeper:
+    """Admits entities to memory, first come first served."""
+
+    def __init__(self, homes: Homes, limits: ProcessLimits, clock: Clock) -> None:
+        self._homes = homes
+        self._limits = limits
+        self._clock = clock
+        self._live: dict[EntityId, _Living] = {}
+        self._places: dict[EntityId, _Place] = {}
+        """Who waits, in order."""
+        self._starting: dict[EntityId, asyncio.Task[None]] = {}
+        self._bounds: Mapping[NodeId, int] = {}
+        self._starts_at_once = 1
+        self._making_room: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+        self._counted = asyncio.Event()
+        self._complained_at = float("-inf")
+        self._used_up: Counter[NodeId] = Counter()
+        """Processes that were ready and are so no longer, by what is known."""
+
+    async def run(self) -> None:
+        """Work, until cancelled."""
+        await asyncio.gather(self._count_again_and_again(), self._admit_again_and_again(), self._tidy())
+
+    async def admit(self, entity_id: EntityId) -> Any | None:
+        """
+        The way to the entity's process, woken if there is room for it; None: not yet, ask again soon.
+
+        Raises EntityLost when its process cannot be started.
+        """
+        place = self._places.get(entity_id)
+        if place is None:
+            place = self._places[entity_id] = _Place()
+        place.kept_until = self._clock.monotonic() + ANSWER_WITHIN + PLACE_KEPT
+        self._news.set()
+        patience = asyncio.ensure_future(self._clock.sleep(ANSWER_WITHIN))
+        await asyncio.wait({place.home, patience}, return_when=asyncio.FIRST_COMPLETED)
+        patience.cancel()
+        if place.home.done():
+            return place.home.result()
+        place.kept_until = self._clock.monotonic() + PLACE_KEPT
+        return None
+
+    def used(self, entity_ids: Iterable[EntityId]) -> None:
+        """These have had commands just now."""
+        now = self._clock.monotonic()
+        for entity_id in entity_ids:
+            if (living := self._live.get(entity_id)) is not None:
+                living.used_at = max(living.used_at, now)
+
+    @property
+    def live(self) -> Collection[EntityId]:
+        """Who is in memory, as far as is known."""
+        return self._live.keys()
+
+    @property
+    def waiting(self) -> Collection[EntityId]:
+        """Who waits for room or for a process to start, in order."""
+        return self._places.keys()
+
+    async def _admit_again_and_again(self) -> None:
+        await self._counted.wait()
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            self._give_up_places()
+            lacking = self._start_those_with_room()
+            if lacking and (self._making_room is None or self._making_room.done()):
+                self._making_room = asyncio.get_running_loop().create_task(self._make_room(lacking))
+
+    def _give_up_places(self) -> None:
+        """No one asks for these any more."""
+        now = self._clock.monotonic()
+        for entity_id, place in list(self._places.items()):
+            if place.kept_until < now and entity_id not in self._starting:
+                del self._places[entity_id]
+
+    def _start_those_with_room(self) -> int:
+        """Start the first in line, as many as can be started; how many lack room."""
+        lacking = 0
+        for entity_id, place in self._places.items():
+            if entity_id in self._starting or len(self._starting) >= self._starts_at_once:
+                continue
+            living = self._live.get(entity_id)
+            if living is not None and living.is_leaving:
+                continue
+            if living is None or living.node not in self._bounds:
+                node = roomiest(Counter(each.node for each in self._live.values()), self._bounds)
+                if node is None or lacking:
+                    lacking += 1
+                    continue
+                living = self._live[entity_id] = _Living(node, self._clock.monotonic())
+            task = asyncio.get_running_loop().create_task(self._start(entity_id, living, place))
+            self._starting[entity_id] = task
+        return lacking
+
+    async def _start(self, entity_id: EntityId, living: _Living, place: _Place) -> None:
+        is_new = not living.is_known
+        try:
+            home = await self._homes.start(entity_id, living.node)
+            living.is_known = True
+            self._places.pop(entity_id, None)
+            place.home.set_result(home)
+            await self._homes.up(home)
+            if is_new:
+                self._used_up[living.node] += 1
+        except EntityLost as error:
+            self._forget(entity_id, living)
+            self._places.pop(entity_id, None)
+            if not place.home.done():
+                place.home.set_exception(error)
+                place.home.exception()  # whether anyone still waits for it or not
+        finally:
+            living.used_at = self._clock.monotonic()
+            del self._starting[entity_id]
+            self._news.set()
+
+    async def _make_room(self, wanted: int) -> None:
+        """Let some of those leave that are idle, the least recently used first."""
+        used_at = {entity_id: living.used_at for entity_id, living in self._live.items()}
+        spared = {*self._starting, *(each for each, living in self._live.items() if living.is_leaving)}
+        order = least_recently_used(used_at, spared)
+        now = self._clock.monotonic()
+        wanted = min(wanted, LEAVING_AT_ONCE)
+        left = 0
+        while order and left < wanted:
+            asked, order = order[: wanted - left], order[wanted - left :]
+            gone = await asyncio.gather(*(self._passivate(each, 0.0) for each in asked))
+            left += sum(gone)
+            if any(is_gone and now - used_at[each] < SOON for each, is_gone in zip(asked, gone, strict=True)):
+                self._complain()
+        if not left:
+            self._complain()
+            await self._clock.sleep(BREATH)
+        self._news.set()
+
+    def _complain(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._complained_at < COMPLAIN_EVERY:
+            return
+        self._complained_at = now
+        bound = sum(self._bounds.values())
+        logger.warning(
+            "more entities are in use than may have a process each (COS_MAX_LIVE_ENTITY_ACTORS): commands "
+            "wait for others to leave. COS_ENTITY_PLACEMENT=sharded holds many entities in each process",
+            extra={"live": len(self._live), "waiting": len(self._places), "bound": bound},
+        )
+
+    async def _tidy(self) -> None:
+        while True:
+            await self._clock.sleep(LOOK_EVERY)
+            # Places whose owners have gone must not be taken for a want of room.
+            self._news.set()
+            await self.passivate_idle()
+            await self._warm()
+
+    async def _warm(self) -> None:
+        """Make up for the processes that entities have got, when there is time."""
+        if self._starting or self._places:
+            return
+        used_up, self._used_up = self._used_up, Counter()
+        for node, number in used_up.items():
+            room = self._bounds.get(node, 0) - sum(living.node == node for living in self._live.values())
+            if room > 0:
+                await self._homes.warm(node, min(number, room))
+
+    async def passivate_idle(self) -> None:
+        """Passivate those that have rested long enough."""
+        after = self._limits.idle_after
+        used_at = {
+            entity_id: living.used_at
+            for entity_id, living in self._live.items()
+            if not living.is_leaving and entity_id not in self._starting
+        }
+        idle = resting_since(used_at, self._clock.monotonic() - after)[:LEAVING_AT_ONCE]
+        await asyncio.gather(*(self._passivate(entity_id, after) for entity_id in idle))
+
+    async def _passivate(self, entity_id: EntityId, after: float) -> bool:
+        """Whether it is gone."""
+        living = self._live.get(entity_id)
+        if living is None or living.is_leaving:
+            return False
+        living.is_leaving = True
+        try:
+            rested = await self._homes.passivate(entity_id, after)
+        except EntityLost:
+            # Nobody knows; the next count does.
+            rested = 0.0
+        finally:
+            living.is_leaving = False
+            self._news.set()
+        if rested is None:
+            self._forget(entity_id, living)
+            return True
+        living.used_at = max(living.used_at, self._clock.monotonic() - rested)
+        return False
+
+    def _forget(self, entity_id: EntityId, living: _Living) -> None:
+        if self._live.get(entity_id) is living:
+            del self._live[entity_id]
+
+    async def _count_again_and_again(self) -> None:
+        while True:
+            try:
+                await self.count()
+            except EntityLost as error:
+                logger.info("entities could not be counted", extra={"reason": str(error)})
+            await self._clock.sleep(COUNT_EVERY if self._counted.is_set() else BREATH)
+
+    async def count(self) -> None:
+        """Learn who is really there, and what room there is. Raises EntityLost."""
+        begun = self._clock.monotonic()
+        bounds, present = await asyncio.gather(self._homes.bounds(), self._homes.census())
+        self._starts_at_once = max(1, await self._homes.starts_at_once())
+        most = self._limits.most_per_node
+        for node in bounds.keys() - self._bounds.keys():
+            # The first time: all that is of use.
+            self._used_up[node] += bounds[node]
+        self._bounds = bounds if most is None else dict.fromkeys(bounds, most)
+        for entity_id, living in list(self._live.items()):
+            is_settled = living.since < begun and entity_id not in self._starting and not living.is_leaving
+            if is_settled and entity_id not in present:
+                self._forget(entity_id, living)
+        for entity_id, node in present.items():
+            living = self._live.setdefault(entity_id, _Living(node, begun))
+            living.node, living.is_known = node, True
+        self._counted.set()
+        self._news.set()
+
+
+class _Living:
+    """An entity that has a process, or is given one."""
+
+    __slots__ = ("is_known", "is_leaving", "node", "since", "used_at")
+
+    def __init__(self, node: NodeId, since: float) -> None:
+        self.node = node
+        self.since = since
+        self.used_at = since
+        self.is_known = False
+        """Whether it has been started, or counted."""
+        self.is_leaving = False
+
+
+class _Place:
+    """An entity's place in the queue."""
+
+    __slots__ = ("home", "kept_until")
+
+    def __init__(self) -> None:
+        self.home: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.kept_until = 0.0

@@ -1,0 +1,94 @@
+"""Sharded placement over real processes: hosts killed, put to sleep, added and removed under load."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from dataclasses import replace
+
+import pytest
+
+from cos_ray.bootstrap.shard_host import KeeperWiring, build_shard_host, build_shard_keeper
+from cos_ray.cluster.sealed import seal
+from cos_ray.cluster.shard_hosts import ShardHostActors
+from cos_ray.cluster.shard_keeper_actor import start_shard_keeper
+from cos_ray.domain.ids import EntityId
+from cos_ray.domain.live_limits import LiveLimits
+from cos_ray.testing.history import Ending
+from tests.cluster.conftest import LOGS, Cluster, router_of
+from tests.cluster.ledger import new_command
+from tests.journal_kit import until
+
+ENTITIES = [EntityId(f"e{number}") for number in range(40)]
+
+
+@pytest.fixture
+async def sharded(cluster: Cluster) -> Cluster:
+    """Two shard hosts, started."""
+    wiring = replace(cluster.wiring, is_sharded=True)
+    build_host = seal(build_shard_host, wiring, LiveLimits(idle_after=1.0, entities=20))
+    keeper = KeeperWiring(cluster.namespace, wiring.shards, 2, build_host, LOGS)
+    await asyncio.to_thread(start_shard_keeper, cluster.namespace, seal(build_shard_keeper, keeper))
+    router = router_of(wiring, cluster.journal)
+    return replace(cluster, wiring=wiring, router=router)
+
+
+async def test_killed_hosts_and_a_killed_keeper_lose_nothing(sharded: Cluster, chance: random.Random) -> None:
+    async with sharded.under_load(ENTITIES, 12, chance) as load:
+        await load.go_on(50)
+        for beginning in ("shard-host:", "shard-host:", "shard-keeper", "shard-host:", "shard-host:"):
+            victim = chance.choice(await asyncio.to_thread(sharded.actors, beginning))
+            victim.kill()
+            await load.go_on(100)
+    assert len(await asyncio.to_thread(sharded.actors, "shard-host:")) == 2
+    assert {call.ending for call in load.calls} == {Ending.DONE}
+
+
+async def test_hosts_come_and_go_under_load_and_no_command_fails(
+    sharded: Cluster, chance: random.Random
+) -> None:
+    hosts = ShardHostActors(sharded.namespace)
+    async with sharded.under_load(ENTITIES, 12, chance) as load:
+        await load.go_on(50)
+        for seats in (4, 1, 3):
+            assignment = await hosts.resize(seats)
+            assert len(assignment.hosts) == seats
+            await load.go_on(100)
+    assert {call.ending for call in load.calls} == {Ending.DONE}
+
+    async def three_are_left() -> bool:
+        return len(await asyncio.to_thread(sharded.actors, "shard-host:")) == 3
+
+    await until(three_are_left)
+    status = [await hosts.status(host) for host in assignment.hosts]
+    assert sum(each.shards for each in status) == sharded.wiring.shards
+    assert sum(each.in_progress for each in status) == 0
+    assert all(each.entities <= 20 for each in status)
+    assert sum(each.passivations for each in status) > 0
+
+
+async def test_a_host_that_sleeps_is_replaced_and_on_waking_stores_nothing_and_leaves(
+    sharded: Cluster, chance: random.Random
+) -> None:
+    clients = sharded.clients()
+    await asyncio.gather(*(clients.process(new_command(entity)) for entity in ENTITIES))
+    sleeper = chance.choice(await asyncio.to_thread(sharded.actors, "shard-host:"))
+    async with sharded.under_load(ENTITIES, 12, chance) as load:
+        load.calls += clients.calls
+        await load.go_on(20)
+        os.kill(sleeper.pid, signal.SIGSTOP)
+        try:
+            # Twelve clients: they all wait for the sleeper until another has taken its place.
+            await load.go_on(200)
+        finally:
+            os.kill(sleeper.pid, signal.SIGCONT)
+        await load.go_on(50)
+
+        async def it_has_left() -> bool:
+            hosts = await asyncio.to_thread(sharded.actors, "shard-host:")
+            return len(hosts) == 2 and sleeper.name not in [host.name for host in hosts]
+
+        await until(it_has_left)
+        await load.go_on(50)

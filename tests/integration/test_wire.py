@@ -1,0 +1,153 @@
+"""Calls between two processes by wire; here both ends are in one."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import struct
+from dataclasses import replace
+
+import pytest
+
+from cos_ray.cluster.wire import Address, Door, Wire, WireCut
+
+LOOPBACK = "127.0.0.1"
+
+
+class Other:
+    """What is behind the door."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+        self.go_on = asyncio.Event()
+
+    async def double(self, value: int) -> int:
+        return 2 * value
+
+    async def hold(self) -> str:
+        await self.go_on.wait()
+        return "held"
+
+    async def fail(self) -> None:
+        raise ZeroDivisionError
+
+    async def note(self, value: object) -> None:
+        self.told.append(value)
+
+
+async def behind(other: Other) -> Address:
+    methods = {name: getattr(other, name) for name in ("double", "hold", "fail", "note")}
+    return await Door(methods).address(LOOPBACK)
+
+
+async def test_calls_are_answered_as_they_are_done_and_not_in_their_order() -> None:
+    other = Other()
+    wire = await Wire.to(await behind(other))
+    slow = asyncio.ensure_future(wire.ask("hold"))
+    assert await asyncio.gather(*(wire.ask("double", number) for number in range(50))) == [
+        2 * number for number in range(50)
+    ]
+    assert not slow.done()
+    other.go_on.set()
+    assert await slow == "held"
+
+
+async def test_large_calls_arrive_whole() -> None:
+    other = Other()
+    wire = await Wire.to(await behind(other))
+    large = bytes(5_000_000)
+    await wire.ask("note", large)
+    assert other.told == [large]
+
+
+async def test_what_is_told_arrives_before_what_is_asked_later() -> None:
+    other = Other()
+    wire = await Wire.to(await behind(other))
+    wire.tell("note", 1)
+    await wire.ask("note", 2)
+    assert other.told == [1, 2]
+
+
+async def test_a_door_stays_where_it_is() -> None:
+    door = Door({})
+    first, second = await asyncio.gather(door.address(LOOPBACK), door.address(LOOPBACK))
+    assert first == second
+
+
+async def test_without_the_secret_nothing_is_read() -> None:
+    other = Other()
+    address = await behind(other)
+    wire = await Wire.to(replace(address, secret=bytes(32)))
+    with pytest.raises(WireCut):
+        await wire.ask("note", 1)
+    assert other.told == []
+    assert wire.is_cut
+
+
+async def test_an_error_that_no_one_foresaw_ends_its_call_and_no_other() -> None:
+    wire = await Wire.to(await behind(Other()))
+    with pytest.raises(WireCut, match="ZeroDivisionError"):
+        await wire.ask("fail")
+    assert await wire.ask("double", 2) == 4
+
+
+async def test_with_the_other_side_gone_every_call_ends_and_whoever_wants_is_told() -> None:
+    connections: list[asyncio.StreamWriter] = []
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+
+    server = await asyncio.start_server(silent, LOOPBACK, 0)
+    wire = await Wire.to(Address(LOOPBACK, server.sockets[0].getsockname()[1], bytes(32)))
+    told = asyncio.Event()
+    wire.when_cut(told.set)
+    calls = [asyncio.ensure_future(wire.ask("anything")) for _ in range(3)]
+    while not connections:
+        await asyncio.sleep(0.001)
+    connections[0].transport.abort()
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(end) for end in ends] == [WireCut] * 3
+    await asyncio.wait_for(told.wait(), 5)
+    with pytest.raises(WireCut):
+        await wire.ask("anything")
+    server.close()
+
+
+async def test_one_that_is_silent_for_too_long_is_cut_off() -> None:
+    wire = await Wire.to(await behind(Other()))
+    with pytest.raises(WireCut):
+        await wire.ask("hold", within=0.01)
+    assert wire.is_cut
+
+
+async def test_a_call_no_one_waits_for_any_more_does_no_harm() -> None:
+    other = Other()
+    wire = await Wire.to(await behind(other))
+    call = asyncio.ensure_future(wire.ask("hold"))
+    await asyncio.sleep(0)
+    call.cancel()
+    other.go_on.set()
+    assert await wire.ask("double", 1) == 2
+
+
+async def test_where_no_one_listens_there_is_no_wire() -> None:
+    server = await asyncio.start_server(lambda reader, writer: None, LOOPBACK, 0)
+    port = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    with pytest.raises(WireCut):
+        await Wire.to(Address(LOOPBACK, port, bytes(32)))
+
+
+async def test_frames_may_come_in_pieces() -> None:
+    address = await behind(Other())
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+
+    frame = pickle.dumps((7, "double", (21,)))
+    for octet in address.secret + struct.pack("!I", len(frame)) + frame:
+        writer.write(bytes([octet]))
+        await writer.drain()
+        await asyncio.sleep(0)
+    size = struct.unpack("!I", await reader.readexactly(4))[0]
+    assert pickle.loads(await reader.readexactly(size)) == (7, 42)
+    writer.close()

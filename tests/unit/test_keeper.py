@@ -1,0 +1,261 @@
+"""Who is admitted to memory, who has to leave, and who has to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import pytest
+
+from cos_ray.domain.errors import EntityLost
+from cos_ray.domain.ids import EntityId
+from cos_ray.domain.passivation import NodeId, ProcessLimits
+from cos_ray.testing.clock import ManualClock
+from cos_ray.writeside.keeper import COUNT_EVERY, Keeper
+
+A, B, C, D = map(EntityId, "abcd")
+N1, N2 = NodeId("n1"), NodeId("n2")
+
+
+class FakeHomes:
+    """Processes that start when told; entities are busy when told."""
+
+    def __init__(self, bounds: Mapping[NodeId, int], starts_at_once: int = 10) -> None:
+        self.by_node = dict(bounds)
+        self.starts = starts_at_once
+        self.there: dict[EntityId, NodeId] = {}
+        self.most_there = 0
+        self.started: list[EntityId] = []
+        self.left: list[EntityId] = []
+        self.busy: set[EntityId] = set()
+        self.rested: dict[EntityId, float] = {}
+        self.broken: set[EntityId] = set()
+        self.warmed: list[tuple[NodeId, int]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def start(self, entity_id: EntityId, node: NodeId) -> str:
+        if entity_id in self.broken:
+            raise EntityLost("broken")
+        if entity_id not in self.there:
+            self.started.append(entity_id)
+            self.there[entity_id] = node
+            self.most_there = max(self.most_there, len(self.there))
+        return f"way to {entity_id}"
+
+    async def up(self, home: str) -> None:
+        await self.gate.wait()
+
+    async def passivate(self, entity_id: EntityId, after: float) -> float | None:
+        await asyncio.sleep(0)
+        if entity_id in self.busy:
+            return 0.0
+        if self.rested.get(entity_id, after) < after:
+            return self.rested[entity_id]
+        self.there.pop(entity_id, None)
+        self.left.append(entity_id)
+        return None
+
+    async def census(self) -> Mapping[EntityId, NodeId]:
+        return dict(self.there)
+
+    async def bounds(self) -> Mapping[NodeId, int]:
+        return self.by_node
+
+    async def starts_at_once(self) -> int:
+        return self.starts
+
+    async def warm(self, node: NodeId, most: int) -> None:
+        self.warmed.append((node, most))
+
+
+class Rig:
+    def __init__(self, homes: FakeHomes, limits: ProcessLimits | None = None) -> None:
+        self.homes, self.clock = homes, ManualClock()
+        self.keeper = Keeper(homes, limits or ProcessLimits(idle_after=1000.0), self.clock)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Rig]:
+        task = asyncio.create_task(self.keeper.run())
+        await self.clock.pass_time(0)
+        try:
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def admitted(self, entity_id: EntityId, within: float = 1.0) -> bool:
+        """Whether it gets in within so many seconds."""
+        asked = asyncio.ensure_future(self.keeper.admit(entity_id))
+        await self.clock.pass_time(within)
+        if asked.done():
+            return await asked == f"way to {entity_id}"
+        asked.cancel()
+        return False
+
+
+async def test_an_entity_is_started_once_however_many_ask() -> None:
+    async with Rig(FakeHomes({N1: 2})).running() as rig:
+        asked = [asyncio.ensure_future(rig.keeper.admit(A)) for _ in range(100)]
+        await rig.clock.pass_time(0)
+        assert {await each for each in asked} == {"way to a"}
+        assert rig.homes.started == [A]
+
+
+async def test_at_the_bound_the_least_recently_used_leaves() -> None:
+    async with Rig(FakeHomes({N1: 3})).running() as rig:
+        for entity_id in (A, B, C):
+            assert await rig.admitted(entity_id)
+        rig.keeper.used([A])
+        assert await rig.admitted(D)
+        assert rig.homes.left == [B]
+        assert rig.homes.most_there == 3
+
+
+async def test_one_that_is_busy_stays_and_the_next_leaves() -> None:
+    async with Rig(FakeHomes({N1: 2})).running() as rig:
+        assert await rig.admitted(A)
+        assert await rig.admitted(B)
+        rig.homes.busy = {A}
+        assert await rig.admitted(C)
+        assert rig.homes.left == [B]
+
+
+async def test_while_all_are_busy_those_who_wait_keep_their_order() -> None:
+    async with Rig(FakeHomes({N1: 1})).running() as rig:
+        assert await rig.admitted(A)
+        rig.homes.busy = {A, B, C, D}
+        waiting = {each: asyncio.ensure_future(rig.keeper.admit(each)) for each in (B, C, D)}
+        await rig.clock.pass_time(1)
+        assert list(rig.keeper.waiting) == [B, C, D]
+        for first, then in ((A, B), (B, C), (C, D)):
+            rig.homes.busy -= {first}
+            await rig.clock.pass_time(0.2)
+            assert waiting[then].done()
+        assert rig.homes.started == [A, B, C, D]
+        assert rig.homes.most_there == 1
+
+
+async def test_who_asks_again_keeps_the_place_and_who_does_not_loses_it() -> None:
+    async with Rig(FakeHomes({N1: 1})).running() as rig:
+        assert await rig.admitted(A)
+        rig.homes.busy = {A}
+        asked = [asyncio.ensure_future(rig.keeper.admit(each)) for each in (B, C)]
+        await rig.clock.pass_time(2.5)
+        assert [await each for each in asked] == [None, None]
+        again = asyncio.ensure_future(rig.keeper.admit(C))
+        await rig.clock.pass_time(1.5)
+        assert list(rig.keeper.waiting) == [C]
+        rig.homes.busy = set()
+        await rig.clock.pass_time(0.2)
+        assert await again == "way to c"
+        assert rig.homes.started == [A, C]
+
+
+async def test_those_without_a_command_for_long_leave_and_others_stay() -> None:
+    async with Rig(FakeHomes({N1: 3}), ProcessLimits(idle_after=10.0)).running() as rig:
+        for entity_id in (A, B):
+            assert await rig.admitted(entity_id)
+        await rig.clock.pass_time(6)
+        rig.keeper.used([B])
+        await rig.clock.pass_time(6)
+        assert rig.homes.left == [A]
+        assert set(rig.keeper.live) == {B}
+
+
+async def test_an_entity_that_knows_better_when_it_was_used_is_asked_again_later() -> None:
+    async with Rig(FakeHomes({N1: 3}), ProcessLimits(idle_after=10.0)).running() as rig:
+        assert await rig.admitted(A)
+        rig.homes.rested = {A: 3.0}
+        await rig.clock.pass_time(15)
+        assert rig.homes.left == []
+        rig.homes.rested = {}
+        await rig.clock.pass_time(10)
+        assert rig.homes.left == [A]
+
+
+async def test_entities_are_spread_over_nodes() -> None:
+    async with Rig(FakeHomes({N1: 2, N2: 4})).running() as rig:
+        for number in range(6):
+            assert await rig.admitted(EntityId(str(number)))
+        assert Counter(rig.homes.there.values()) == {N1: 2, N2: 4}
+
+
+async def test_a_bound_that_was_set_counts_for_every_node() -> None:
+    async with Rig(FakeHomes({N1: 50, N2: 50}), ProcessLimits(most_per_node=1)).running() as rig:
+        for entity_id in (A, B, C):
+            assert await rig.admitted(entity_id)
+        assert rig.homes.most_there == 2
+
+
+async def test_no_more_are_started_at_once_than_is_of_use() -> None:
+    async with Rig(FakeHomes({N1: 10}, starts_at_once=2)).running() as rig:
+        rig.homes.gate.clear()
+        asked = [asyncio.ensure_future(rig.keeper.admit(each)) for each in (A, B, C)]
+        await rig.clock.pass_time(1)
+        assert rig.homes.started == [A, B]
+        rig.homes.gate.set()
+        await rig.clock.pass_time(0.1)
+        assert [each.done() for each in asked] == [True] * 3
+
+
+async def test_a_process_that_cannot_be_started_leaves_its_room_to_others() -> None:
+    async with Rig(FakeHomes({N1: 1})).running() as rig:
+        rig.homes.broken = {A}
+        asked = asyncio.ensure_future(rig.keeper.admit(A))
+        await rig.clock.pass_time(0.1)
+        with pytest.raises(EntityLost):
+            await asked
+        assert await rig.admitted(B)
+
+
+async def test_a_new_keeper_learns_who_is_there_before_it_admits_anyone() -> None:
+    homes = FakeHomes({N1: 2})
+    homes.there = {A: N1, B: N1}
+    async with Rig(homes).running() as rig:
+        assert await rig.admitted(C)
+        assert homes.most_there == 2
+        assert len(homes.left) == 1
+
+
+async def test_the_room_of_one_that_died_is_free_with_the_next_count() -> None:
+    async with Rig(FakeHomes({N1: 1})).running() as rig:
+        assert await rig.admitted(A)
+        del rig.homes.there[A]
+        rig.homes.busy = {A}
+        assert await rig.admitted(B, within=COUNT_EVERY + 1) or await rig.admitted(B, within=COUNT_EVERY)
+        assert set(rig.keeper.live) == {B}
+
+
+async def test_too_many_are_told_of_once_a_minute_with_the_other_placement(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    async with Rig(FakeHomes({N1: 1})).running() as rig:
+        for number in range(40):
+            assert await rig.admitted(EntityId(str(number)))
+        told = [record for record in caplog.records if "COS_ENTITY_PLACEMENT=sharded" in record.message]
+        assert len(told) == 1
+        for number in range(40, 80):
+            assert await rig.admitted(EntityId(str(number)))
+        told = [record for record in caplog.records if "COS_ENTITY_PLACEMENT=sharded" in record.message]
+        assert len(told) == 2
+
+
+async def test_processes_that_were_used_up_are_made_up_for_when_there_is_time() -> None:
+    async with Rig(FakeHomes({N1: 5})).running() as rig:
+        await rig.clock.pass_time(1.1)
+        assert rig.homes.warmed == [(N1, 5)]
+        rig.homes.gate.clear()
+        for entity_id in (A, B):
+            assert await rig.admitted(entity_id)
+        assert len(rig.homes.warmed) == 1
+        rig.homes.gate.set()
+        await rig.clock.pass_time(1.1)
+        assert rig.homes.warmed[1:] == [(N1, 2)]
+        # The way to one that is there already takes no process.
+        assert await rig.admitted(A, within=1.1)
+        assert len(rig.homes.warmed) == 2
