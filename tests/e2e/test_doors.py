@@ -45,6 +45,8 @@ def open_service(
         **handlers.settings,
         "COS_READ_SIDE_ENABLED": "false",
         "COS_SUBSCRIPTION_ENABLED": "true",
+        # So that streams are ended from another process than the one they are in.
+        "COS_INGRESS_REPLICAS": "2",
         "COS_SERVER_PROTOCOL": "both",
         "COS_ERASURE_ENABLED": "true",
         "COS_DESCRIPTOR_SETS": str(folder / "bank.binpb"),
