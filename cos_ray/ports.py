@@ -400,11 +400,3 @@ class Publisher(Protocol):
     def appended(self, shards: Sequence[Shard]) -> None:
         """Events were stored in these shards. Returns at once, never raises."""
         ...
-
-
-class Replicas(Protocol):
-    """The processes that serve clients, this one among them."""
-
-    async def end_subscription(self, kind: str, subscription_id: str) -> None:
-        """Have all of them end the subscriptions of this id. Raises ReplicasSilent if one may not have."""
-        ...

@@ -20,7 +20,8 @@ from cos_ray.ingress.guard import AdmissionPolicy
 from cos_ray.ingress.http_api import HttpPolicy
 from cos_ray.ingress.policy import IngressPolicy
 from cos_ray.ingress.readiness import Check
-from cos_ray.ports import Entities, EntityGateway, EntityPast, Eraser, History, Replicas
+from cos_ray.ingress.subscription_methods import Replicas
+from cos_ray.ports import Entities, EntityGateway, EntityPast, Eraser, History
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores

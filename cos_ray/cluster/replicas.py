@@ -16,7 +16,7 @@ ANSWER_WITHIN = 3.0
 
 
 class ServeReplicas:
-    """`ports.Replicas` of a Serve application, called through Serve's own handle."""
+    """`Replicas` of a Serve application, called through Serve's own handle."""
 
     def __init__(self, application: str) -> None:
         self._application = application

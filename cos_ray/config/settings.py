@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from typing_extensions import Self
 
 from cos_ray.config.complaints import complaint, complaints_of
+from cos_ray.config.door_settings import Admission, Subscriptions
 from cos_ray.config.environment import with_file, with_secret
+from cos_ray.config.group import Group
 from cos_ray.config.values import (
     Allowed,
     BreakerFailures,
@@ -39,23 +41,6 @@ from cos_ray.config.values import (
     Text,
 )
 from cos_ray.domain.errors import ConfigurationError
-
-
-class Group(BaseModel):
-    """Settings that belong together; fields are named here, variables by their alias."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        populate_by_name=True,
-        use_attribute_docstrings=True,
-        hide_input_in_errors=True,
-    )
-
-    @classmethod
-    def variables(cls) -> dict[str, str]:
-        """The variables of this group, each with the name of its field."""
-        return {field.alias: name for name, field in cls.model_fields.items() if field.alias}
 
 
 class Address(NamedTuple):
@@ -340,44 +325,6 @@ class ReadSides(Group):
     """How long a call may take before the breaker counts it as failed."""
     breaker_reset_timeout: Duration = Field(timedelta(minutes=1), alias="COS_READ_SIDE_BREAKER_RESET_TIMEOUT")
     """How long calls stay stopped before one is tried."""
-
-
-class Subscriptions(Group):
-    """Streams of live events."""
-
-    enabled: Flag = Field(False, alias="COS_SUBSCRIPTION_ENABLED")
-    """Whether clients may subscribe to events."""
-    streams: Annotated[int, Field(ge=1, le=100_000)] = Field(5_000, alias="COS_MAX_SUBSCRIPTIONS")
-    """How many subscriptions one ingress process serves; the next are answered RESOURCE_EXHAUSTED."""
-    streams_per_client: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        1_000, alias="COS_MAX_SUBSCRIPTIONS_PER_CLIENT"
-    )
-    """How many of them one client may have, as far as clients can be told apart."""
-    waiting_events: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        1_000, alias="COS_SUBSCRIPTION_WAITING_EVENTS"
-    )
-    """How many events may wait for a client that is slow to take them, before its stream is ended."""
-
-
-class Admission(Group):
-    """What clients may ask for, and who they must be."""
-
-    request_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = Field(
-        32 * 1024 * 1024, alias="COS_MAX_REQUEST_BYTES"
-    )
-    """The largest request, in bytes; beyond it: RESOURCE_EXHAUSTED."""
-    metadata_bytes: Annotated[int, Field(ge=1024, le=1024 * 1024)] = Field(
-        16 * 1024, alias="COS_MAX_METADATA_BYTES"
-    )
-    """The largest metadata of a request, or its HTTP headers, in bytes; beyond it: RESOURCE_EXHAUSTED."""
-    requests_per_second: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
-        None, alias="COS_MAX_REQUESTS_PER_SECOND"
-    )
-    """How many requests one client may send to one ingress process; unset: as many as it likes."""
-    auth_file: File | None = Field(None, alias="COS_AUTH_FILE")
-    """Who may call what, by bearer tokens and JSON Web Tokens; unset: anybody may call anything."""
-    erasure_enabled: Flag = Field(False, alias="COS_ERASURE_ENABLED")
-    """Whether entities may be erased for good, by EraseEntity."""
 
 
 class Logs(Group):

@@ -17,7 +17,6 @@ from cos_ray.domain.messages import JournaledEvent
 from cos_ray.ingress.clients import client_of
 from cos_ray.ingress.places import Place, place_of
 from cos_ray.ingress.status import FAILED, ReplyContext, StreamRefused, refuse, refused_stream
-from cos_ray.ports import Replicas
 from cos_ray.protocol.codec import event_fields
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     SubscribeAllRequest,
@@ -43,6 +42,14 @@ OFFSET = "cos_ray.offset"
 """Where a message of SubscribeAll has its offset, if asked for: in `meta.data`, a UInt64Value."""
 
 _LONGEST_ID = 255
+
+
+class Replicas(Protocol):
+    """The processes that serve clients, this one among them."""
+
+    async def end_subscription(self, kind: str, subscription_id: str) -> None:
+        """Have all of them end the subscriptions of this id. Raises ReplicasSilent if one may not have."""
+        ...
 
 
 class SubscriptionParts(Protocol):

@@ -49,15 +49,17 @@ class PostgresErasure:
         return Erasure(rows[0][0], rows[0][1])
 
     async def _redact(self, entity_id: EntityId, payloads: dict[int, bytes]) -> None:
-        redacted = {number: _redacted(entity_id, number, payload) for number, payload in payloads.items()}
-        changed = {number: payload for number, payload in redacted.items() if payload != payloads[number]}
+        bare = {number: _redacted(entity_id, number, payload) for number, payload in payloads.items()}
+        changed = {number: payload for number, payload in bare.items() if payload != payloads[number]}
         if changed:
             parameters = {
                 "entity_id": entity_id,
                 "sequence_numbers": list(changed),
                 "payloads": list(changed.values()),
             }
-            await self._connections.run(statement("redact"), parameters)
+            [(redacted,)] = await self._connections.run(statement("redact"), parameters)
+            if redacted != len(changed):
+                raise JournalUnavailable("an entity to be erased has not come to its last event")
 
 
 def _redacted(entity_id: EntityId, number: int, payload: bytes) -> bytes:

@@ -116,6 +116,9 @@ async def test_nothing_is_left_of_what_events_and_states_said(
         connection.execute(
             "insert into cos_idempotency_keys values ('a', 'key of a', 7, now() + interval '1 h')"
         )
+        connection.execute(
+            "insert into cos_dead_letters values ('r', 'a', 7, 0, 7, 'state 7', 'why', 1, now())"
+        )
     assert secret in everything(database)
     assert "key of a" in everything(database)
     reply, context = await erase(service, reason="asked for")

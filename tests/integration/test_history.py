@@ -15,6 +15,8 @@ from cos_ray.ingress.history_methods import HistoryMethods
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.past import PostgresPast
+from cos_ray.postgres.rows import columns, encode
+from cos_ray.postgres.statements import statement
 from cos_ray.protocol.pb.cos_ray.v1.history_pb2 import (
     GetEventsRequest,
     GetStateAtRequest,
@@ -187,6 +189,16 @@ async def test_entities_are_listed_by_prefix_in_byte_order(
     for prefix in ("a", "a-", "a%", "a_", "é", "a\U0010ffff", "a\ud7ff", "nobody", "A"):
         expected = sorted((n for n in names if n.startswith(prefix)), key=str.encode)
         assert await listed(service, prefix=prefix, page_size=3) == expected
+
+
+async def test_an_entity_is_listed_whatever_became_of_its_neighbours_in_a_batch(
+    service: HistoryMethods, database: Database
+) -> None:
+    batch = [encode(append_of("lands", 0, events=2)), encode(append_of("conflicts", 5))]
+    with connected(database) as connection:
+        answers = connection.execute(statement("append"), columns(batch)).fetchall()
+    assert [outcome for outcome, _ in answers] == ["L", "C"]
+    assert await listed(service) == ["lands"]
 
 
 async def test_entities_with_something_new_come_in_the_order_of_it(

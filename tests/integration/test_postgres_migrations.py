@@ -176,6 +176,7 @@ async def test_a_chief_of_state_database_is_opened_in_place(empty_database: Data
     tables = columns(empty_database)
     assert migrate(empty_database) == OURS
     assert columns(empty_database) == tables
+    assert query(empty_database, "select entity_id from cos_entities") == [("old",)]
     assert query(empty_database, "select count(*), max(upgraded_at) from cos_migrations") == [
         (3, 1600000000000)
     ]

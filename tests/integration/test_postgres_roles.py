@@ -12,8 +12,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from cos_ray.domain.errors import StartFailed
-from cos_ray.domain.ids import EntityId, Owner, ReadSideId
+from cos_ray.domain.erasure import ERASED
+from cos_ray.domain.errors import JournalUnavailable, StartFailed
+from cos_ray.domain.ids import EntityId, Owner, ReadSideId, Revision
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.domain.retention import Retention
 from cos_ray.postgres.database import Database
@@ -160,6 +161,26 @@ def test_what_it_deletes_by_the_function_obeys_the_function_s_rules(runtime: Dat
             connection.execute(insert, [number])
         connection.execute("select cos_delete_events(array['a'], array[1000], array[]::text[], 100)")
         assert connection.execute("select sequence_number from event_journal").fetchall() == [(3,)]
+
+
+async def test_it_erases_what_has_come_to_its_end_and_nothing_else(runtime: Database) -> None:
+    journal = PostgresJournal(runtime)
+    await journal.open()
+    append = append_of("a", 0, events=2)
+    await journal.append(append)
+    with pytest.raises(JournalUnavailable, match="not come to its last event"):
+        await journal.eraser.remove(EntityId("a"), "", None)
+    assert await journal.history(EntityId("a"), Revision(1), 9) == list(append.envelopes)
+    last = append_of("a", 2)
+    erased = replace(last.envelopes[0], event=ERASED, resulting_state=ERASED)
+    await journal.append(replace(last, envelopes=(erased,)))
+    with connected(runtime) as connection:
+        query = "select cos_redact('a', '{1}', array['other bytes'::bytea])"
+        assert connection.execute(query).fetchall() == [(0,)]
+    assert (await journal.eraser.remove(EntityId("a"), "", None)).events == 3
+    states = {envelope.resulting_state for envelope in await journal.history(EntityId("a"), Revision(1), 9)}
+    assert states == {ERASED}
+    await journal.close()
 
 
 def test_others_may_not_ask_for_deletions(runtime: Database, empty_database: Database) -> None:

@@ -65,20 +65,17 @@ begin
     )
     select coalesce(array_agg(s.ordering order by s.ordering), '{}') into landed from stored s;
 
-    if 1 = any (sequence_numbers) then
-        insert into cos_entities (entity_id)
-        select a.entity_id
-        from unnest(entity_ids, sequence_numbers) as a (entity_id, sequence_number)
-        join event_journal j on j.persistence_id = a.entity_id and j.sequence_number = a.sequence_number
-        where a.sequence_number = 1 and j.ordering = any (landed)
-        order by a.entity_id
-        on conflict do nothing;
-    end if;
-
     if cardinality(landed) = cardinality(payloads) then
         -- All of them, as nearly always: the n-th ordering is the n-th event's.
         insert into event_tag (event_id, tag)
         select l.ordering, l.shard::text from unnest(landed, shards) as l (ordering, shard);
+        if 1 = any (sequence_numbers) then
+            insert into cos_entities (entity_id)
+            select a.entity_id
+            from unnest(entity_ids, sequence_numbers) as a (entity_id, sequence_number)
+            where a.sequence_number = 1
+            on conflict do nothing;
+        end if;
         return query
         select l.append_number, 'L', max(l.ordering)
         from unnest(append_numbers, landed) as l (append_number, ordering)
@@ -92,6 +89,13 @@ begin
     from unnest(shards, entity_ids, sequence_numbers) as a (shard, entity_id, sequence_number)
     join event_journal j on j.persistence_id = a.entity_id and j.sequence_number = a.sequence_number
     where j.ordering = any(landed);
+
+    insert into cos_entities (entity_id)
+    select a.entity_id
+    from unnest(entity_ids, sequence_numbers) as a (entity_id, sequence_number)
+    join event_journal j on j.persistence_id = a.entity_id and j.sequence_number = a.sequence_number
+    where a.sequence_number = 1 and j.ordering = any(landed)
+    on conflict do nothing;
 
     for answer in
         select

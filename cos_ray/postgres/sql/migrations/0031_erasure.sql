@@ -9,20 +9,41 @@ create table cos_erased_entities (
     events bigint
 );
 
--- Put other payloads into the place of an entity's own, except for its last event's. Only for an
--- entity that is on record as to be erased. Runs with the rights of its owner: the service may not
--- change what is in the journal, but for this.
+-- How the payload of an event begins that says no more than that its entity is erased: an EventWrapper
+-- with cos_ray.v1.EntityErased for its event and its state.
+create function cos_erased_payload() returns bytea
+language sql immutable
+as $$
+    select decode(
+        '0a2d0a2b747970652e676f6f676c65617069732e636f6d2f636f735f7261792e76312e456e74697479457261736564'
+        || '122d0a2b747970652e676f6f676c65617069732e636f6d2f636f735f7261792e76312e456e74697479457261736564',
+        'hex'
+    )
+$$;
+
+-- Put payloads that say nothing into the place of an entity's own, and no others. Only for an entity
+-- that has come to such an event, and is on record as to be erased. Runs with the rights of its owner:
+-- the service may not change what is in the journal, but for this.
 create function cos_redact(entity text, sequence_numbers bigint[], payloads bytea[]) returns bigint
 language sql
 security definer
 set search_path from current
 as $$
-    with redacted as (
+    with newest as (
+        select event_payload
+        from event_journal
+        where persistence_id = entity
+        order by sequence_number desc
+        limit 1
+    ),
+    redacted as (
         update event_journal j
         set event_payload = r.payload, meta_ser_id = null, meta_ser_manifest = null, meta_payload = null
-        from unnest(sequence_numbers, payloads) as r (sequence_number, payload)
+        from unnest(sequence_numbers, payloads) as r (sequence_number, payload), newest n
         where j.persistence_id = entity
             and j.sequence_number = r.sequence_number
+            and substring(r.payload for 94) = cos_erased_payload()
+            and substring(n.event_payload for 94) = cos_erased_payload()
             and exists (select from cos_erased_entities e where e.entity_id = entity)
         returning 1
     )
