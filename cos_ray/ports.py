@@ -29,6 +29,7 @@ from cos_ray.domain.messages import (
 )
 from cos_ray.domain.placement import Assignment, HostId
 from cos_ray.domain.read_sides import DeadLetter, Lag, Obeyed, Order
+from cos_ray.domain.status import ServiceStatus
 from cos_ray.domain.watermark import JournalHead, UnreadableEvent
 
 
@@ -391,6 +392,22 @@ class Neighbours(Protocol):
 
     async def release(self, host: HostId, assignment: Assignment, shards: Collection[Shard]) -> None:
         """Return when the host no longer runs anything in these shards. Raises EntityLost."""
+        ...
+
+
+class Operations(Protocol):
+    """The service as an operator sees it."""
+
+    async def status(self) -> ServiceStatus:
+        """Every part that answers in time."""
+        ...
+
+    async def resize(self, hosts: int | None) -> Sequence[HostId]:
+        """
+        Have so many shard hosts, None: as many as suit the cluster; who they are.
+
+        Raises NotSharded, and EntityLost when their keeper does not answer.
+        """
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,16 +13,18 @@ from cos_ray.bootstrap.journal import build_journal
 from cos_ray.bootstrap.wiring import EntityWiring
 from cos_ray.cluster.entities import DedicatedEntities
 from cos_ray.cluster.layer import check_cluster
+from cos_ray.cluster.overview import Overview
 from cos_ray.cluster.read_sides import ReadSideActors
 from cos_ray.cluster.replicas import ServeReplicas
 from cos_ray.cluster.sealed import seal
+from cos_ray.cluster.shard_host_actor import node_address
 from cos_ray.domain.ids import ReadSideId
 from cos_ray.ingress.guard import AdmissionPolicy
 from cos_ray.ingress.http_api import HttpPolicy
 from cos_ray.ingress.policy import IngressPolicy
 from cos_ray.ingress.readiness import Check
 from cos_ray.ingress.subscription_methods import Replicas
-from cos_ray.ports import Entities, EntityGateway, EntityPast, Eraser, History
+from cos_ray.ports import Entities, EntityGateway, EntityPast, Eraser, History, Operations
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
@@ -51,6 +54,8 @@ class IngressParts:
     any_forms: AnyForms
     checks: Mapping[str, Check]
     eraser: Eraser | None
+    operations: Operations
+    whereabouts: tuple[str, int]
 
     @property
     def history(self) -> History:
@@ -110,6 +115,8 @@ async def build_ingress(
         any_forms=any_forms,
         checks={"database": journal.check, "entities": check_cluster},
         eraser=journal.eraser if doors.erasure else None,
+        operations=Overview(wiring.logs.service, wiring.namespace, wiring.is_sharded),
+        whereabouts=(node_address(), os.getpid()),
     )
 
 

@@ -266,10 +266,21 @@ class _Launch:
             # Serve's own bound has to come after ours, for it has no word for the client.
             max_ongoing_requests=2 * settings.calls.commands_at_once,
         )
+        self._let_connect(wiring)
         with self._progress.step("Starting the ingress on Ray Serve"):
             self.cluster_parts.callback(stop_ingress, cluster.namespace)
             ingress = seal(build_ingress, wiring, database, policy, doors_of(settings), read_side_ids)
             start_ingress(Ingress, ingress, options)
+
+    def _let_connect(self, wiring: EntityWiring) -> None:
+        """Let programs of the same cluster find the service."""
+        from cos_ray.bootstrap.connection import WayIn
+        from cos_ray.cluster import whiteboard
+        from cos_ray.cluster.sealed import seal
+
+        timeout = self._settings.calls.command_timeout.total_seconds()
+        self.cluster_parts.callback(whiteboard.take_down, wiring.namespace)
+        whiteboard.put_up(wiring.namespace, seal(WayIn, wiring, timeout))
 
     def _start_shard_hosts(self, wiring: EntityWiring) -> None:
         from cos_ray.bootstrap.shard_host import KeeperWiring, build_shard_host, build_shard_keeper

@@ -19,6 +19,7 @@ from cos_ray import __version__
 from cos_ray.cli import journal_files
 from cos_ray.cli.journal import journal
 from cos_ray.cli.readside import readside
+from cos_ray.cli.status import resize, status
 from cos_ray.domain.errors import ConfigurationError, CosError, StartFailed
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ app.add_typer(config, name="config")
 journal.command("export")(journal_files.export)
 journal.command("import")(journal_files.import_)
 app.add_typer(journal, name="journal")
+app.command("status")(status)
+app.command("resize")(resize)
 app.add_typer(readside, name="readside")
 
 

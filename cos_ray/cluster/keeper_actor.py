@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from cos_ray.cluster.entity_processes import EntityProcesses
 from cos_ray.cluster.names import KEEPER
 from cos_ray.domain.errors import EntityLost
 from cos_ray.domain.ids import EntityId
-from cos_ray.domain.passivation import ProcessLimits
+from cos_ray.domain.passivation import NodeId, ProcessLimits
 from cos_ray.system_clock import SystemClock
 from cos_ray.telemetry.logs import LogSettings
 from cos_ray.writeside.keeper import ANSWER_WITHIN, Keeper
@@ -66,6 +66,10 @@ class KeeperActor:
             return await self._keeper.admit(entity_id)
         except EntityLost as error:
             return error
+
+    async def counts(self) -> Mapping[NodeId, int]:
+        """How many entities are awake on each node."""
+        return self._keeper.counts()
 
     async def used(self, entity_ids: Sequence[EntityId]) -> None:
         """Like `Keeper.used`."""

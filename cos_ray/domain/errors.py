@@ -108,6 +108,17 @@ class Rejected(CosError):
         self.code, self.message, self.details = code, message, details
 
 
+class CallFailed(CosError):
+    """A command or a question did not end well; `status` is what a gRPC client would see."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status)
+        self.status = status
+
+    def __str__(self) -> str:
+        return f"{self.status.code.name}: {self.status.message}"
+
+
 class DeliveryFailed(CosError):
     """A read handler did not confirm an event; the reason is for the log, the code for the breaker."""
 
@@ -178,6 +189,10 @@ class UnreadableEvent(JournalUnavailable):
 
 class NoRoom(CosError):
     """An entity could not be woken within a command's time: others take up all the room there is."""
+
+
+class NotSharded(CosError):
+    """There are no shard hosts: each entity has a process of its own."""
 
 
 class HistoryGap(CosError):

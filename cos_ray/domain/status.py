@@ -27,3 +27,43 @@ class ShardHostStatus:
     """Commands answered since its process started."""
     activations: int
     passivations: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One machine of the cluster."""
+
+    address: str
+    cpus: float
+    entities: int
+    """Entities with a process of their own there."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngressStatus:
+    """One process that takes requests."""
+
+    node: str
+    pid: int
+    in_hand: int
+    """Commands taken in and not answered."""
+    commands: int
+    """Commands answered since its process started."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """The service as a whole."""
+
+    service: str
+    placement: str
+    nodes: tuple[NodeStatus, ...]
+    ingress: tuple[IngressStatus, ...]
+    shard_hosts: tuple[ShardHostStatus, ...]
+    silent: tuple[str, ...]
+    """Parts that did not answer in time."""
+
+    @property
+    def entities(self) -> int:
+        """How many entities are awake, as far as is known."""
+        return sum(node.entities for node in self.nodes) + sum(host.entities for host in self.shard_hosts)

@@ -22,12 +22,18 @@ from cos_ray.domain.erasure import ERASE
 from cos_ray.domain.errors import Code, JournalUnavailable, Status
 from cos_ray.domain.ids import CommandId, EntityId, ReadSideId, fault_of_entity_id
 from cos_ray.domain.messages import Accepted, Command, EntityState, Refused, TryElsewhere
+from cos_ray.domain.status import IngressStatus
 from cos_ray.ingress.demands import demands_of
 from cos_ray.ingress.erasure_methods import ErasureMethods, ErasureParts
 from cos_ray.ingress.guard import AdmissionPolicy, Guard, guarded
 from cos_ray.ingress.headers import select_headers
 from cos_ray.ingress.history_methods import HistoryMethods, HistoryParts
 from cos_ray.ingress.http_api import HttpPolicy, build_http_api
+from cos_ray.ingress.operations_methods import (
+    OPERATIONS_SERVICE,
+    OPERATIONS_SERVICER_FUNCTION,
+    OperationsMethods,
+)
 from cos_ray.ingress.policy import IngressPolicy
 from cos_ray.ingress.read_side_methods import (
     READ_SIDE_SERVICER_FUNCTIONS,
@@ -38,7 +44,7 @@ from cos_ray.ingress.readiness import Check, Readiness
 from cos_ray.ingress.status import FAILED, ReplyContext, refuse, refused_stream
 from cos_ray.ingress.subscription_methods import SubscriptionMethods, SubscriptionParts
 from cos_ray.ingress.waiting import PENDING, awaited_read_side, is_pending
-from cos_ray.ports import EntityGateway
+from cos_ray.ports import EntityGateway, Operations
 from cos_ray.protocol.any_form import AnyForms
 from cos_ray.protocol.codec import pack, state_fields
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
@@ -57,6 +63,7 @@ SERVICES = (
     "cos_ray.v1.HistoryService",
     "cos_ray.v1.ErasureService",
     *READ_SIDE_SERVICES,
+    OPERATIONS_SERVICE,
     "grpc.health.v1.Health",
 )
 """The gRPC services answered here."""
@@ -67,6 +74,7 @@ SERVICER_FUNCTIONS = (
     "cos_ray.protocol.pb.cos_ray.v1.erasure_pb2_grpc.add_ErasureServiceServicer_to_server",
     "grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server",
     *READ_SIDE_SERVICER_FUNCTIONS,
+    OPERATIONS_SERVICER_FUNCTION,
 )
 """Where Serve finds the services' registration, importable on every node."""
 
@@ -82,6 +90,9 @@ class Parts(SubscriptionParts, HistoryParts, ErasureParts, Protocol):
     checks: Mapping[str, Check]
     """By which each part that commands need says that it is well."""
     read_sides: ReadSideDesk
+    operations: Operations
+    whereabouts: tuple[str, int]
+    """The node's address and this process's id."""
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -89,7 +100,7 @@ class Parts(SubscriptionParts, HistoryParts, ErasureParts, Protocol):
 
 
 @guarded(SERVICES)
-class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMethods):
+class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMethods, OperationsMethods):
     """Answers clients; one instance in each Serve replica."""
 
     async def __init__(self, build: Callable[[], Awaitable[Parts]]) -> None:  # type: ignore[misc]
@@ -100,6 +111,7 @@ class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMetho
         self._origin = uuid.uuid4().hex
         self._serial = itertools.count(1)
         self._in_hand = 0
+        self._commands = 0
 
     async def ProcessCommand(
         self, request: ProcessCommandRequest, grpc_context: ReplyContext
@@ -156,6 +168,13 @@ class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMetho
         """Let go of connections."""
         await self._parts.close()
 
+    async def own_status(self) -> IngressStatus:
+        """How this replica is; asked by another one, not by clients."""
+        return IngressStatus(*self._parts.whereabouts, self._in_hand, self._commands)
+
+    def _operations(self) -> Operations:
+        return self._parts.operations
+
     def _read_side_desk(self) -> ReadSideDesk:
         return self._parts.read_sides
 
@@ -173,6 +192,7 @@ class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMetho
             return await self._run(command, awaited, context)
         finally:
             self._in_hand -= 1
+            self._commands += 1
 
     async def _run(
         self, command: Command, awaited: ReadSideId | None, context: ReplyContext

@@ -12,7 +12,7 @@ from cos_ray.protocol.pb.chief_of_state.v1 import (
     service_pb2,
     writeside_pb2,
 )
-from cos_ray.protocol.pb.cos_ray.v1 import erasure_pb2, history_pb2, readsides_pb2
+from cos_ray.protocol.pb.cos_ray.v1 import erasure_pb2, history_pb2, operations_pb2, readsides_pb2
 
 _MODULES = (
     service_pb2,
@@ -23,6 +23,7 @@ _MODULES = (
     history_pb2,
     erasure_pb2,
     readsides_pb2,
+    operations_pb2,
 )
 
 

@@ -135,6 +135,10 @@ class Keeper:
             if (living := self._live.get(entity_id)) is not None:
                 living.used_at = max(living.used_at, now)
 
+    def counts(self) -> Mapping[NodeId, int]:
+        """How many are in memory on each node, as far as is known."""
+        return Counter(living.node for living in self._live.values())
+
     @property
     def live(self) -> Collection[EntityId]:
         """Who is in memory, as far as is known."""

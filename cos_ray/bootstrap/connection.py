@@ -1,0 +1,155 @@
+"""
+A service from within its Ray cluster: any Ray program sends commands straight to entities' actors.
+
+The same as over gRPC in all that matters, for it is the same way, less the door: a command is sent
+again when a process is lost under it, an idempotency key counts, and a state is that after every
+acknowledged command.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
+
+from cos_ray.bootstrap.ingress import entities_of
+from cos_ray.bootstrap.wiring import EntityWiring
+from cos_ray.cluster import whiteboard
+from cos_ray.cluster.journal_actor import NodeJournal
+from cos_ray.cluster.names import namespace_of
+from cos_ray.domain.errors import CallFailed, Code, JournalUnavailable, StartFailed, Status
+from cos_ray.domain.ids import (
+    CommandId,
+    EntityId,
+    IdempotencyKey,
+    Revision,
+    fault_of_entity_id,
+    fault_of_idempotency_key,
+)
+from cos_ray.domain.messages import Accepted, Command, EntityState, Header, Refused
+from cos_ray.protocol.codec import pack
+from cos_ray.system_clock import SystemClock
+from cos_ray.writeside.router import Router
+
+
+@dataclass(frozen=True, slots=True)
+class WayIn:
+    """What a program of the cluster must know of a service."""
+
+    wiring: EntityWiring
+    command_timeout: float
+    """Seconds for a command, unless told otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateOfEntity:
+    """An entity's state as its application packed it, and its revision."""
+
+    state: AnyMessage
+    revision: int
+
+
+class Connection:
+    """One service; belongs to the event loop it is used in first."""
+
+    def __init__(self, way_in: WayIn) -> None:
+        self._way_in = way_in
+        self._origin = uuid.uuid4().hex
+        self._serial = itertools.count(1)
+        self._router: Router | None = None
+
+    async def process(
+        self,
+        entity_id: str,
+        command: Message,
+        *,
+        key: str | None = None,
+        expected_revision: int | None = None,
+        headers: Sequence[tuple[str, str | bytes]] = (),
+        timeout: float | None = None,
+    ) -> StateOfEntity:
+        """
+        Run a command; the state it led to, once that is stored. Raises CallFailed.
+
+        `command` is packed unless it is an `Any`; `key`: an idempotency key; `expected_revision`: the
+        revision the entity must be at, 0: it must not exist; `headers` go to the write handler and are
+        stored with the events; `timeout` in seconds, unset: COS_COMMAND_HANDLER_TIMEOUT.
+        """
+        _insist(fault_of_entity_id(entity_id))
+        _insist(None if key is None else fault_of_idempotency_key(key))
+        told = tuple(Header(name, value) for name, value in headers)
+        reply = await self._routed().process(
+            Command(
+                entity_id=EntityId(entity_id),
+                payload=pack(_any(command)),
+                command_id=CommandId(f"{self._origin}-{next(self._serial)}"),
+                budget=self._way_in.command_timeout if timeout is None else timeout,
+                propagated=told,
+                persisted=told,
+                key=None if key is None else IdempotencyKey(key),
+                expected_revision=None if expected_revision is None else Revision(expected_revision),
+                sent_at=time.time(),
+            )
+        )
+        match reply:
+            case Accepted(state):
+                return _shown(state)
+            case Refused(status):
+                raise CallFailed(status)
+            case _:
+                raise AssertionError("the router settles this itself")
+
+    async def state(self, entity_id: str) -> StateOfEntity:
+        """The state after every acknowledged command. Raises CallFailed, with NOT_FOUND without events."""
+        _insist(fault_of_entity_id(entity_id))
+        try:
+            state = await self._routed().state(EntityId(entity_id))
+        except JournalUnavailable:
+            raise CallFailed(Status(Code.UNAVAILABLE, "the journal is unavailable")) from None
+        if not state.exists:
+            raise CallFailed(Status(Code.NOT_FOUND))
+        return _shown(state)
+
+    def _routed(self) -> Router:
+        # Made in the loop that uses it, on first use.
+        if self._router is None:
+            wiring = self._way_in.wiring
+            journal = NodeJournal(wiring.namespace, wiring.journal)
+            self._router = Router(entities_of(wiring), journal, SystemClock())
+        return self._router
+
+
+def connect(service: str = "chiefofstate") -> Connection:
+    """
+    The service of this name (COS_SERVICE_NAME) in the Ray cluster this program is connected to.
+
+    Raises StartFailed if this program is connected to none, or no such service runs in it.
+    """
+    if not whiteboard.is_connected():
+        raise StartFailed("this program is not connected to a Ray cluster: call ray.init(address=...) first")
+    way_in = whiteboard.look_up(namespace_of(service))
+    if way_in is None:
+        raise StartFailed(f"no service {service!r} runs in this Ray cluster")
+    return Connection(way_in())
+
+
+def _any(message: Message) -> AnyMessage:
+    if isinstance(message, AnyMessage):
+        return message
+    packed = AnyMessage()
+    packed.Pack(message)
+    return packed
+
+
+def _shown(state: EntityState) -> StateOfEntity:
+    return StateOfEntity(AnyMessage.FromString(state.state), state.meta.revision)
+
+
+def _insist(fault: str | None) -> None:
+    if fault is not None:
+        raise CallFailed(Status(Code.INVALID_ARGUMENT, fault))
