@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -348,3 +350,12 @@ class TestHandlersInPython:
     @pytest.mark.parametrize("value", ["a", "a.B", "a:b:c", ":B", "a-b:C"])
     def test_what_names_no_class_is_refused(self, value):
         assert "allowed: package.module:Class" in fault(from_variables, HANDLER__X=value)
+
+
+def test_the_example_in_the_readme_is_what_it_says(tmp_path):
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(readSideId: .*?)```", readme, re.DOTALL)
+    balances, search, statements = from_yaml(tmp_path, example)
+    assert balances.policy.last_resort is LastResort.PARK
+    assert (search.protocol, search.timeout, search.concurrency) == (Protocol.HTTP, SECOND * 5, 16)
+    assert statements.handler == "cos_ray.samples.bank.postgres_read_handler:Statements"
