@@ -36,12 +36,19 @@ class Process:
         self.live = LiveEntities(self._activate, LiveLimits(), cluster.clock)
         self.host = ShardHost(host, assignment, self.live, cluster, cluster.clock)
         self.desk = Desk(self.host.process, self.live.withdraw)
+        self._lease = asyncio.ensure_future(self.host.keep_lease())
         self._cluster = cluster
         self._journal = _JournalOfProcess(self, cluster.journal)
 
     def _activate(self, entity_id: EntityId) -> Entity:
         handler, clock = self._cluster.handler, self._cluster.clock
-        return Entity(entity_id, shard_of(entity_id, SHARDS), handler, self._journal, clock)
+        shard, is_sole = shard_of(entity_id, SHARDS), self.host.is_sole
+        return Entity(entity_id, shard, handler, self._journal, clock, is_sole=is_sole)
+
+    def end(self) -> None:
+        """It is gone, and what it has begun is never heard of."""
+        self.is_gone.set()
+        self._lease.cancel()
 
     async def until_able(self) -> None:
         """Return when the process runs, which a killed one never does again."""
@@ -101,7 +108,7 @@ class MemoryCluster:
     def kill(self, host: HostId) -> None:
         """Lose the process; another one comes up under its name, as it was at first (Ray does that)."""
         process = self.processes[host]
-        process.is_gone.set()
+        process.end()
         self.processes[host] = Process(self, host, Assignment(0, SHARDS, process.host.assignment.hosts))
 
     def thaw(self) -> None:
@@ -137,7 +144,7 @@ class MemoryCluster:
         async def retire() -> None:
             await process.host.retire(process.host.assignment)
             await process.desk.emptied()
-            self.processes.pop(host, None)
+            self.processes.pop(host).end() if host in self.processes else None
 
         await process.ask(retire)
 
@@ -146,6 +153,10 @@ class MemoryCluster:
     async def release(self, host: HostId, assignment: Assignment, shards: Collection[Shard]) -> None:
         process = self.process(host)
         await process.ask(lambda: process.host.release(assignment, shards))
+
+    async def renew(self, host: HostId) -> Assignment:
+        await self.process(host).until_able()
+        return await self.keeper.renew(host)
 
     def process(self, host: HostId) -> Process:
         """The process. Raises EntityLost."""

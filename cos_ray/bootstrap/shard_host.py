@@ -48,7 +48,8 @@ class OwnedShardHost:
         self.desk = Desk(host.process, live.withdraw)
         self._live = live
         self._journal = journal
-        self._tidying = asyncio.get_running_loop().create_task(live.keep_tidy())
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(live.keep_tidy()), loop.create_task(host.keep_lease())]
 
     def status(self) -> ShardHostStatus:
         """How it is."""
@@ -68,7 +69,8 @@ class OwnedShardHost:
 
     async def close(self) -> None:
         """Let go of connections."""
-        self._tidying.cancel()
+        for task in self._tasks:
+            task.cancel()
         await self._journal.close()
 
 
@@ -86,12 +88,12 @@ async def build_shard_host(
 
     def activate(entity_id: EntityId) -> Entity:
         shard = shard_of(entity_id, wiring.shards)
-        return Entity(entity_id, shard, handler, journal, clock, wiring.policy)
+        return Entity(entity_id, shard, handler, journal, clock, wiring.policy, shard_host.is_sole)
 
     collect_seldom()
     live = LiveEntities(activate, limits, clock)
-    neighbours = ShardHostActors(wiring.namespace)
-    return OwnedShardHost(ShardHost(host, assignment, live, neighbours, clock), live, own_journal)
+    shard_host = ShardHost(host, assignment, live, ShardHostActors(wiring.namespace), clock)
+    return OwnedShardHost(shard_host, live, own_journal)
 
 
 def build_shard_keeper(wiring: KeeperWiring) -> ShardKeeper:

@@ -58,6 +58,10 @@ class ShardHostActors:
         """The newest assignment, by the keeper. Raises EntityLost."""
         return await self._ask_keeper(lambda keeper: keeper.assignment.remote())
 
+    async def renew(self, host: HostId) -> Assignment:
+        """Tell the keeper that this host is well; the newest assignment. Raises EntityLost."""
+        return await self._ask_keeper(lambda keeper: keeper.renew.remote(host))
+
     async def resize(self, seats: int | None) -> Assignment:
         """Have so many hosts from now on, None: as many as suit the cluster. Raises EntityLost."""
         return await self._ask_keeper(lambda keeper: keeper.resize.remote(seats))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from typing_extensions import assert_never
@@ -75,6 +75,11 @@ OWN_OCTETS = 1500
 
 _ANYTHING = EntityPolicy()
 
+
+def _perhaps_not() -> bool:
+    return False
+
+
 _Answer = TypeVar("_Answer")
 
 
@@ -86,6 +91,7 @@ class Entity:
         "_clock",
         "_entity_id",
         "_handler",
+        "_is_sole",
         "_journal",
         "_keys",
         "_mailbox",
@@ -103,13 +109,19 @@ class Entity:
         journal: Journal,
         clock: Clock,
         policy: EntityPolicy = _ANYTHING,
+        is_sole: Callable[[], bool] = _perhaps_not,
     ) -> None:
+        """
+        `is_sole`: whether at this moment there is surely no other copy of the entity. If that cannot be
+        told, an answer that stores nothing costs a look into the journal.
+        """
         self._entity_id = entity_id
         self._shard = shard
         self._handler = handler
         self._journal = journal
         self._clock = clock
         self._types = policy.accepted_types
+        self._is_sole = is_sole
         self._mailbox = Mailbox(policy.waiting_commands)
         self._keys = KnownKeys()
         # The newest state known to be in the journal; None until recovered.
@@ -187,9 +199,14 @@ class Entity:
         fault = fault_of_revision(command.expected_revision, state.meta.revision)
         if fault is not None:
             return Refused(fault)
-        decision = await self._handler.handle_command(
-            command.payload, state, command.propagated, self._time_left(deadline)
-        )
+        try:
+            decision = await self._handler.handle_command(
+                command.payload, state, command.propagated, self._time_left(deadline)
+            )
+        except HandlerFailed:
+            # A refusal, too, has to be one of the newest state.
+            await self._ensure_newest(state, deadline)
+            raise
         match decision:
             case NoChange():
                 return Accepted(await self._conclude(state, command, deadline))
@@ -271,15 +288,19 @@ class Entity:
         return tuple(envelopes)
 
     async def _conclude(self, state: EntityState, command: Command, deadline: float) -> EntityState:
-        """End a command without events; only what it promises beyond its reply concerns the journal."""
+        """End a command without events; only its key concerns the journal."""
         if command.key is not None:
             return await self._append((), state, command, deadline)
-        if command.expected_revision is not None:
-            # Without an append, only a look tells whether the entity is still there.
-            newest = await self._in_time(self._newest_state(), deadline)
-            if newest.sequence_number != state.sequence_number:
-                raise RevisionConflict(self._entity_id, state.sequence_number)
+        await self._ensure_newest(state, deadline)
         return state
+
+    async def _ensure_newest(self, state: EntityState, deadline: float) -> None:
+        """Raises RevisionConflict if another copy has gone further: without an append only a look tells."""
+        if self._is_sole():
+            return
+        newest = await self._in_time(self._journal.newest(self._entity_id), deadline)
+        if (newest.sequence_number if newest else 0) != state.sequence_number:
+            raise RevisionConflict(self._entity_id, state.sequence_number)
 
     async def _append(
         self, envelopes: tuple[EventEnvelope, ...], prior: EntityState, command: Command, deadline: float

@@ -29,6 +29,20 @@ RELEASED_WITHIN = 5.0
 """Seconds that a former home may take to let go of a shard."""
 
 
+LEASE = 4.0
+"""
+Seconds for which a host may go by its keeper's word that its shards are its own. The keeper gives
+them to no one sooner than after more than that without hearing of the host; and a host that they are
+handed to while this one lives waits longer than that for this one to let go.
+"""
+
+RENEW_EVERY = 1.0
+"""Seconds between two questions to the keeper."""
+
+RENEW_WITHIN = 2.0
+"""Seconds for the keeper to answer."""
+
+
 class ShardHost:
     """Runs commands of its own shards, and hands shards over."""
 
@@ -41,9 +55,29 @@ class ShardHost:
         self._live = live
         self._neighbours = neighbours
         self._clock = clock
+        self._sole_until = float("-inf")
         # Shards that a former home has not let go of yet.
         self._arriving: dict[Shard, asyncio.Task[None]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+
+    def is_sole(self) -> bool:
+        """Whether surely no other host has been given this one's shards."""
+        return self._clock.monotonic() < self._sole_until
+
+    async def keep_lease(self) -> None:
+        """Ask the keeper again and again whether its shards are this host's, until cancelled."""
+        while True:
+            # From before it was asked: what happens to this process meanwhile, counts against it.
+            asked_at = self._clock.monotonic()
+            try:
+                assignment = await asyncio.wait_for(self._neighbours.renew(self.host), RENEW_WITHIN)
+            except (EntityLost, asyncio.TimeoutError) as error:
+                logger.debug("the lease is not renewed", exc_info=error)
+            else:
+                self.adopt(assignment)
+                if assignment.epoch == self._assignment.epoch and self.host in assignment.hosts:
+                    self._sole_until = asked_at + LEASE
+            await self._clock.sleep(RENEW_EVERY)
 
     @property
     def assignment(self) -> Assignment:
@@ -70,6 +104,7 @@ class ShardHost:
         if assignment.epoch <= former.epoch:
             return
         before, self._assignment = self._mine, assignment
+        self._sole_until = float("-inf")
         self._mine = assignment.shards_of(self.host)
         if lost := before - self._mine:
             self._keep(asyncio.get_running_loop().create_task(self._let_go(lost)))

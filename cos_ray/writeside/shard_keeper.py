@@ -54,6 +54,13 @@ class ShardKeeper:
         """The newest, as soon as there is one."""
         return await asyncio.shield(self._assignment)
 
+    async def renew(self, host: HostId) -> Assignment:
+        """This host is well, and wants to know what holds. Its seat is its own for a while, if it has one."""
+        assignment = await self.assignment()
+        if host in assignment.hosts:
+            self._patience[host] = max(self._patience[host], self._clock.monotonic() + SILENT_AFTER)
+        return assignment
+
     async def run(self) -> None:
         """Look after the hosts, until cancelled."""
         while not self._assignment.done():
@@ -105,7 +112,8 @@ class ShardKeeper:
         seats = self._seats or len(beginning.hosts) or await self._hosts.seats()
         if seats != len(beginning.hosts):
             beginning = resized(beginning, seats)
-        await self._start(beginning, beginning.hosts)
+        # Who is new is told what held before, and asks the former homes to let go.
+        await self._start(newest or beginning, beginning.hosts)
         self._assignment.set_result(beginning)
         await asyncio.gather(*(self._tell(host) for host in beginning.hosts))
 

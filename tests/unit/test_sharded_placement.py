@@ -82,6 +82,7 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """No one is waited for as long as between processes."""
     monkeypatch.setattr(shard_keeper, "ANSWER_WITHIN", 0.05)
     monkeypatch.setattr(shard_host, "RELEASED_WITHIN", 0.5)
+    monkeypatch.setattr(shard_host, "RENEW_WITHIN", 0.05)
 
 
 @pytest.fixture
@@ -202,6 +203,38 @@ async def test_a_silent_host_is_replaced_and_what_it_does_on_waking_is_refused(
     await until(lambda: HostId("1") not in cluster.processes)
     await asyncio.gather(*(clients.send(entity) for entity in ENTITIES))
     await judge(cluster, clients)
+
+
+async def test_while_its_lease_lasts_a_host_asks_no_one_before_it_answers_and_afterwards_it_does(
+    cluster: MemoryCluster, clock: ManualClock
+) -> None:
+    await cluster.keeper.assignment()
+    host = cluster.processes[HostId("0")].host
+    await clock.pass_time(1.5)
+    assert host.is_sole()
+    cluster.processes[HostId("0")].is_awake.clear()
+    await clock.pass_time(shard_host.LEASE)
+    assert not host.is_sole()
+    assert shard_host.LEASE < shard_keeper.SILENT_AFTER
+    cluster.thaw()
+
+
+async def test_a_host_that_wakes_without_a_lease_does_not_answer_by_what_it_remembers(
+    cluster: MemoryCluster, clock: ManualClock
+) -> None:
+    clients, late = Clients(cluster), Clients(cluster)
+    assignment = await cluster.keeper.assignment()
+    entity = next(each for each in ENTITIES if assignment.host_of(shard_of(each, SHARDS)) == "1")
+    await late.send(entity)
+    cluster.processes[HostId("1")].is_awake.clear()
+    clock.advance(shard_keeper.SILENT_AFTER + 1)
+    await cluster.keeper.look_after()
+    await clients.send(entity)
+    cluster.thaw()
+    # This client has not heard that there is another host now, and asks for no event.
+    answer = await late.send(entity, 0)
+    assert (answer.ending, answer.revision) == (Ending.DONE, 2)
+    await judge(cluster, clients, late)
 
 
 async def test_a_new_keeper_goes_on_where_the_old_one_was(cluster: MemoryCluster, clock: ManualClock) -> None:
