@@ -62,6 +62,11 @@ class RunningService:
         return self._told("Ray dashboard ")
 
     @property
+    def ray_address(self) -> str:
+        """Where other programs join its Ray cluster."""
+        return self._told("Ray cluster ")
+
+    @property
     def database_url(self) -> str:
         """The embedded database, for a look into the journal."""
         role, place = self._told("journal ").split("@")

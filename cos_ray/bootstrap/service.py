@@ -143,6 +143,7 @@ class _Launch:
             f"gRPC {reachable(service.address)}:{service.port}",
             f"HTTP {reachable(service.address)}:{service.http_port} ({_http_paths(service.protocol)})",
             f"journal {database}",
+            f"Ray cluster {cluster.address}",
             f"Ray dashboard {cluster.dashboard or 'not running'}",
         ]
 

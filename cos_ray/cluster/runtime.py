@@ -33,6 +33,8 @@ class RayCluster:
     nodes: int
     dashboard: str | None
     """Where Ray shows its nodes and actors, if it does."""
+    address: str = ""
+    """Where other programs join it."""
     vital: tuple[psutil.Process, ...] = ()
     """The processes without which a cluster of ours is none."""
 
@@ -62,7 +64,10 @@ def start_or_join(service: str, address: str | None) -> RayCluster:
         raise StartFailed(f"Ray cannot be {'started' if address is None else 'joined'}: {reason}") from error
     nodes = sum(node["Alive"] for node in ray.nodes())
     dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else None
-    return RayCluster(namespace, address is None, nodes, dashboard, _vital() if address is None else ())
+    vital = _vital() if address is None else ()
+    return RayCluster(
+        namespace, address is None, nodes, dashboard, ray.get_runtime_context().gcs_address, vital
+    )
 
 
 def _vital() -> tuple[psutil.Process, ...]:

@@ -35,6 +35,9 @@ SILENCE = 2.5
 GRACE = 0.25
 """Seconds that the other side's own word on a late command may take to get here."""
 
+FETCHED_WITHIN = 3.0
+"""Seconds after which a reply that no one has fetched is no one's: who asked has given up this side."""
+
 LONGEST_LINGER = 0.004
 """Seconds that commands and replies wait at most for company."""
 
@@ -235,8 +238,10 @@ class Desk:
         return sum(counter.in_progress for counter in self._counters.values())
 
     async def emptied(self) -> None:
-        """Return when every command has been answered and every reply fetched."""
-        while self._counters:  # noqa: ASYNC110 - once in a process's life
+        """Return when every command has been answered and every reply fetched, if anyone still does."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + FETCHED_WITHIN
+        while self._counters and (self.in_progress or loop.time() < deadline):  # noqa: ASYNC110 - once in a life
             await asyncio.sleep(LONGEST_LINGER)
 
     async def exchange(self, origin: str, letter: Letter) -> Answer:

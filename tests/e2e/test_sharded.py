@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -13,7 +16,7 @@ import psutil
 import pytest
 
 from cos_ray.samples.bank.client import Bank, BankError
-from tests.running_service import BankHandlers, RunningService, eventually
+from tests.running_service import BankHandlers, RunningService, eventually, plain_environment
 
 ACCOUNTS = [f"account-{number}" for number in range(20)]
 
@@ -110,6 +113,85 @@ async def test_any_replica_reaches_any_entity(sharded: RunningService) -> None:
         assert sum(load.in_doubt.values()) == 0
     assert len(processes(sharded, "ray::ServeReplica")) == 2
     assert len(processes(sharded, "ray::ShardHostActor")) == 2
+
+
+async def test_an_operator_sees_where_entities_live_and_changes_it_under_load(
+    sharded: RunningService,
+) -> None:
+    async with under_load(sharded) as load:
+        shown = json.loads(cos_ray("status", "--json", "--port", str(sharded.port)).stdout)
+        assert shown["placement"] == "sharded"
+        assert shown["silent"] == []
+        assert shown["commands_per_second"] > 0
+        assert len(shown["ingress"]) == 2
+        assert [host["host"] for host in shown["shard_hosts"]] == ["0", "1"]
+        assert sum(host["shards"] for host in shown["shard_hosts"]) == 16
+        assert int(shown["live_entities"]) >= len(ACCOUNTS)
+        assert shown["read_side_events_behind"].keys() == {"balances"}
+        for hosts in ("3", "2"):
+            assert cos_ray("resize", hosts, "--port", str(sharded.port)).returncode == 0
+            await load.go_on(50, 60)
+        assert sum(load.in_doubt.values()) == 0
+    tables = cos_ray("status", "--port", str(sharded.port)).stdout
+    assert "sharded: " in tables
+    assert "shard host" in tables
+
+
+def test_a_program_of_the_same_cluster_calls_entities_directly(sharded: RunningService) -> None:
+    environment = {**plain_environment(), "RAY_AUTH_MODE": "disabled"}
+    program = [sys.executable, "-c", PROGRAM, sharded.ray_address]
+    ran = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=90, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == [
+        "revision 1",
+        "twenty at once, each of its own key: revisions 2 to 21",
+        "a key again: revision 2",
+        "now: revision 21, balance 20",
+        "ALREADY_EXISTS: the account is open already, for Ray",
+        "ABORTED: expected revision 3, actual 21",
+        "NOT_FOUND: ",
+        "INVALID_ARGUMENT: empty entity ID",
+    ]
+
+
+PROGRAM = """
+import asyncio, sys
+import ray, cos_ray
+from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import Account, Deposit, OpenAccount
+
+async def main():
+    bank = cos_ray.connect()
+    opened = await bank.process("direct", OpenAccount(owner="Ray"))
+    print("revision", opened.revision)
+    calls = (bank.process("direct", Deposit(amount=1), key=str(number)) for number in range(20))
+    revisions = sorted(state.revision for state in await asyncio.gather(*calls))
+    print(f"twenty at once, each of its own key: revisions {revisions[0]} to {revisions[-1]}")
+    again = await bank.process("direct", Deposit(amount=1), key="0")
+    print("a key again: revision", again.revision)
+    now, account = await bank.state("direct"), Account()
+    now.state.Unpack(account)
+    print(f"now: revision {now.revision}, balance {account.balance}")
+    for failing in (
+        bank.process("direct", OpenAccount(owner="Ray")),
+        bank.process("direct", Deposit(amount=1), expected_revision=3),
+        bank.state("nobody"),
+        bank.state(""),
+    ):
+        try:
+            await failing
+        except cos_ray.CallFailed as error:
+            print(error)
+
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+asyncio.run(main())
+"""
+
+
+def cos_ray(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as an operator does."""
+    command = [sys.executable, "-m", "cos_ray", *arguments]
+    environment = {**plain_environment(), "COLUMNS": "140"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.parametrize(

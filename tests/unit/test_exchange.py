@@ -12,6 +12,7 @@ import pytest
 from cos_ray.domain.errors import Code, EntityLost, Status
 from cos_ray.domain.ids import CommandId, EntityId
 from cos_ray.domain.messages import Command, Packed, Refused, Reply, TryElsewhere
+from cos_ray.writeside import exchange
 from cos_ray.writeside.exchange import CALLS_OUT, Answer, Desk, HostReply, Letter, Line
 
 serials = count(1)
@@ -190,3 +191,16 @@ async def test_the_same_command_sent_twice_is_answered_twice(host: Host, line: L
     first = command("again")
     assert await in_time(line.ask(first)) == reply_to(first)
     assert await in_time(line.ask(replace(first, maybe_stored=True))) == reply_to(first)
+
+
+async def test_a_desk_that_no_one_comes_to_any_more_counts_as_empty(
+    host: Host, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "FETCHED_WITHIN", 0.01)
+    await host.desk.exchange("gone", Letter([command("quick")]))
+    gate = host.hold("slow")
+    resting = asyncio.ensure_future(host.desk.exchange("gone", Letter([command("slow")])))
+    await until(lambda: len(host.begun) == 2)
+    resting.cancel()
+    gate.set()
+    await asyncio.wait_for(host.desk.emptied(), 5)
