@@ -45,6 +45,7 @@ def open_service(
         **handlers.settings,
         "COS_READ_SIDE_ENABLED": "false",
         "COS_SUBSCRIPTION_ENABLED": "true",
+        "COS_SUBSCRIPTION_WAITING_EVENTS": "20",
         # So that streams are ended from another process than the one they are in.
         "COS_INGRESS_REPLICAS": "2",
         "COS_SERVER_PROTOCOL": "both",
@@ -139,6 +140,38 @@ async def test_unsubscribing_over_another_connection_completes_the_stream(
         assert reply.subscription_id == id_
         assert await call.read() is grpc.aio.EOF
         assert await call.code() is grpc.StatusCode.OK
+
+
+async def test_a_client_that_does_not_read_is_cut_and_misses_nothing_when_it_comes_back(
+    open_service: RunningService,
+) -> None:
+    async with (
+        grpc.aio.insecure_channel(open_service.address) as channel,
+        grpc.aio.insecure_channel(open_service.address) as other,
+    ):
+        # Its state is large: what lies between the service and the client is soon full.
+        await Bank(other).open("unread", "Ada" * 100_000)
+        service, request = ChiefOfStateServiceStub(channel), SubscribeRequest(entity_id="unread")
+        call = service.Subscribe(request, metadata=[("x-cos-from-revision", "1")], timeout=40)
+        seen = [(await call.read()).meta.revision_number]
+        for _ in range(80):
+            await Bank(other).deposit("unread", 1)
+        assert await read_until_the_end(call, seen) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert len(seen) < 81
+        place = [("x-cos-from-revision", str(seen[-1] + 1))]
+        call = service.Subscribe(request, metadata=place, timeout=30)
+        seen += await revisions(call, 81 - len(seen))
+        assert seen == list(range(1, 82))
+
+
+async def read_until_the_end(call, seen: list[int]) -> grpc.StatusCode:  # type: ignore[no-untyped-def]
+    """Adds each revision; how it ended."""
+    try:
+        while (message := await call.read()) is not grpc.aio.EOF:
+            seen.append(message.meta.revision_number)
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    return grpc.StatusCode.OK
 
 
 async def test_a_place_that_makes_no_sense_is_refused(open_service: RunningService) -> None:

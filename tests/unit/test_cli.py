@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from typer.testing import CliRunner
 
 from cos_ray import __version__
@@ -38,6 +39,7 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> CliRunner:
         ["journal"],
         ["journal", "check"],
         ["journal", "migrate"],
+        ["protoset"],
     ],
 )
 def test_every_command_explains_itself(command: list[str], runner: CliRunner) -> None:
@@ -178,3 +180,23 @@ class TestProgress:
             pass
         output.flush()
         assert raw.getvalue().startswith(b"ok Starting (")
+
+
+def test_files_that_the_ingress_cannot_use_are_named(runner: CliRunner, tmp_path: Path) -> None:
+    (tmp_path / "auth.yaml").write_text("tokens: []")
+    told = {**TARGET, "COS_AUTH_FILE": str(tmp_path / "auth.yaml"), "COS_DESCRIPTOR_SETS": "nowhere.binpb"}
+    result = runner.invoke(app, ["config", "check"], env=told)
+    assert result.exit_code == 1
+    lines = result.stderr.splitlines()
+    assert [line.split(" ")[0] for line in lines] == ["COS_DESCRIPTOR_SETS", "COS_AUTH_FILE"]
+
+
+def test_the_protos_are_written_to_a_file(runner: CliRunner, tmp_path: Path) -> None:
+    result = runner.invoke(app, ["protoset", "-o", str(tmp_path / "cos_ray.binpb")])
+    assert result.exit_code == 0
+    names = {
+        file.name for file in FileDescriptorSet.FromString((tmp_path / "cos_ray.binpb").read_bytes()).file
+    }
+    assert {"chief_of_state/v1/service.proto", "cos_ray/v1/history.proto"} <= names
+    result = runner.invoke(app, ["protoset", "-o", str(tmp_path / "nowhere" / "x")])
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
