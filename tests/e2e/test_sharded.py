@@ -119,7 +119,8 @@ async def test_an_operator_sees_where_entities_live_and_changes_it_under_load(
     sharded: RunningService,
 ) -> None:
     async with under_load(sharded) as load:
-        shown = json.loads(cos_ray("status", "--json", "--port", str(sharded.port)).stdout)
+        looked = await asyncio.to_thread(cos_ray, "status", "--json", "--port", str(sharded.port))
+        shown = json.loads(looked.stdout)
         assert shown["placement"] == "sharded"
         assert shown["silent"] == []
         assert shown["commands_per_second"] > 0
@@ -129,7 +130,8 @@ async def test_an_operator_sees_where_entities_live_and_changes_it_under_load(
         assert int(shown["live_entities"]) >= len(ACCOUNTS)
         assert shown["read_side_events_behind"].keys() == {"balances"}
         for hosts in ("3", "2"):
-            assert cos_ray("resize", hosts, "--port", str(sharded.port)).returncode == 0
+            resized = await asyncio.to_thread(cos_ray, "resize", hosts, "--port", str(sharded.port))
+            assert resized.returncode == 0
             await load.go_on(50, 60)
         assert sum(load.in_doubt.values()) == 0
     tables = cos_ray("status", "--port", str(sharded.port)).stdout
