@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 import signal
@@ -61,6 +63,11 @@ class RayHead:
         self._process.wait_for(lambda line: "Ray runtime started" in line, 60)
 
     @property
+    def environment(self) -> Mapping[str, str]:
+        """What its processes were started with; another node's are to be started with the same."""
+        return self._environment
+
+    @property
     def pid(self) -> int:
         """The process of `ray start`, which all others descend from."""
         assert self._process is not None
@@ -81,6 +88,56 @@ class RayHead:
             psutil.wait_procs(self._family.values(), timeout=10)
         self._running.close()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+class RayWorkerNode:
+    """Another node of a head's cluster, on this machine; ended by the ids of its processes."""
+
+    def __init__(self, head: RayHead, name: str) -> None:
+        self._head = head
+        self._name = name
+        self._process: ChildProcess | None = None
+        self._family: dict[int, psutil.Process] = {}
+
+    def start(self) -> None:
+        """Start it, and return when it has joined."""
+        options = {
+            "address": self._head.address,
+            "node-ip-address": "127.0.0.1",
+            "num-cpus": 2,
+            "resources": json.dumps({self._name: 1}),
+            "object-store-memory": 100_000_000,
+            "dashboard-agent-listen-port": free_port(),
+            "dashboard-agent-grpc-port": free_port(),
+            "runtime-env-agent-port": free_port(),
+            "metrics-export-port": free_port(),
+        }
+        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+        arguments = [f"--{name}={value}" for name, value in options.items()]
+        environment = self._head.environment
+        self._process = ChildProcess(["cos_ray.cluster.dies_with_parent", *ray, *arguments], environment)
+        self._process.wait_for(lambda line: "Ray runtime started" in line, 60)
+
+    def pids(self) -> set[int]:
+        """Every process of the node."""
+        assert self._process is not None
+        return set(family_of(self._process.pid))
+
+    def kill(self) -> None:
+        """SIGKILL every process of the node at once: what a machine's loss looks like to the others."""
+        assert self._process is not None
+        self._family |= family_of(self._process.pid)
+        for process in self._family.values():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.stop()
+
+    def end(self) -> None:
+        """End every process of it."""
+        if self._process is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self.kill()
+            psutil.wait_procs(self._family.values(), timeout=10)
 
 
 @dataclass(frozen=True)

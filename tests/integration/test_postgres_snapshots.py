@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from cos_ray.domain.errors import JournalUnavailable
-from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard
+from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Revision, Shard
 from cos_ray.domain.retention import Retention
 from cos_ray.domain.sharding import shard_of
 from cos_ray.postgres import snapshots as module
 from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
-from cos_ray.postgres.offsets import PostgresOffsets
+from cos_ray.postgres.read_side_stores import PostgresReadSideStores
 from cos_ray.postgres.snapshots import Snapshots
 from cos_ray.protocol.codec import meta_from_pb, pack
 from cos_ray.protocol.pb.chief_of_state.v1.persistence_pb2 import StateWrapper
@@ -246,15 +246,16 @@ class TestDeletion:
             await until(lambda: _is(lambda: events_of(database, "a") == list(range(41, 61))))
 
     async def test_does_not_disturb_a_read_side_that_has_seen_the_events(self, database: Database) -> None:
-        offsets = PostgresOffsets(database)
-        await offsets.open()
+        stores = PostgresReadSideStores(database)
+        await stores.open()
         shard = shard_of(EntityId("a"), SHARDS)
         retention = replace(DELETING, read_sides=(ReadSideId("r"),))
         async with journal_with(database, retention) as journal:
             await append(journal, "a", 30)
             seen = (await journal.after(shard, Offset(0), 20))[-1].offset
             assert len(events_of(database, "a")) == 30
-            await offsets.save(ReadSideId("r"), {shard: seen})
+            await stores.controls.claim(ReadSideId("r"), [shard], Owner("r"))
+            assert await stores.offsets.save(ReadSideId("r"), {shard: seen}, Owner("r")) == set()
             await append(journal, "a", 40, after=30)
             await until(lambda: _is(lambda: events_of(database, "a") == list(range(21, 41))))
             rest = await journal.after(shard, seen, 100)
@@ -262,7 +263,7 @@ class TestDeletion:
             newest = await journal.newest(EntityId("a"))
             assert newest is not None
             assert newest.sequence_number == Revision(40)
-        await offsets.close()
+        await stores.close()
 
     def delete(
         self, database: Database, up_tos: Mapping[str, int], *read_sides: str, most: int = 1000
