@@ -13,9 +13,11 @@ from itertools import count
 import pytest
 import ray
 
+from cos_ray.bootstrap.entity import build_entity
 from cos_ray.bootstrap.ingress import entities_of
 from cos_ray.bootstrap.journal import build_journal
 from cos_ray.bootstrap.wiring import EntityWiring
+from cos_ray.cluster.entities import DedicatedEntities
 from cos_ray.cluster.journal_actor import JournalRecipe
 from cos_ray.cluster.runtime import RayCluster, stop_actors
 from cos_ray.cluster.sealed import seal
@@ -111,7 +113,11 @@ class Cluster:
 
 def router_of(wiring: EntityWiring, journal: PostgresJournal) -> Router:
     """What an ingress replica has."""
-    return Router(entities_of(wiring), journal, SystemClock())
+    if wiring.is_sharded:
+        return Router(entities_of(wiring), journal, SystemClock())
+    # Without the keeper's early start: a test may want other limits first.
+    entities = DedicatedEntities(wiring.namespace, seal(build_entity, wiring), wiring.limits, wiring.logs)
+    return Router(entities, journal, SystemClock())
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from cos_ray.domain.decisions import Decision, Persist
 from cos_ray.domain.errors import JournalUnavailable, StartFailed
-from cos_ray.domain.ids import CommandId, EntityId, Offset, ReadSideId, Shard
+from cos_ray.domain.ids import CommandId, EntityId, Offset, Owner, ReadSideId, Shard
 from cos_ray.domain.messages import Accepted, Command, EntityState, EventEnvelope, Headers, Meta, Packed
 from cos_ray.domain.retention import Retention
 from cos_ray.domain.sharding import shard_of
@@ -22,12 +22,13 @@ from cos_ray.postgres.database import Database
 from cos_ray.postgres.embedded import EmbeddedPostgres
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.migrations import migrate
-from cos_ray.postgres.offsets import PostgresOffsets
+from cos_ray.postgres.read_side_stores import PostgresReadSideStores
 from cos_ray.postgres.shard_count import shards_of_database
 from cos_ray.protocol.codec import pack, unpack
 from cos_ray.protocol.pb.chief_of_state.v1.persistence_pb2 import EventWrapper, StateWrapper
 from cos_ray.readside.read_side import ReadSide
 from cos_ray.readside.settings import ReadSideSettings
+from cos_ray.readside.stores import Stores
 from cos_ray.system_clock import SystemClock
 from cos_ray.writeside.entity import Entity
 from tests.chief_of_state import ODD_ID, ChiefOfState, left_behind, text
@@ -156,10 +157,11 @@ async def test_read_sides_go_on_after_the_offsets_they_were_left_at(
     await command(journal, old.shards, "order-3")
     shards = [Shard(number) for number in range(old.shards)]
     books = {name: Book() for name in ("ahead", "behind", "new")}
-    offsets = PostgresOffsets(old.database)
-    await offsets.open()
+    opened = PostgresReadSideStores(old.database)
+    await opened.open()
+    stores = Stores(journal, opened.places, opened.offsets, opened.controls, opened.letters)
     read_sides = [
-        ReadSide(ReadSideSettings(ReadSideId(name)), shards, journal, offsets, book, SystemClock())
+        ReadSide(ReadSideSettings(ReadSideId(name)), shards, shards, Owner(name), stores, book, SystemClock())
         for name, book in books.items()
     ]
     running = [asyncio.create_task(read_side.run()) for read_side in read_sides]
@@ -179,7 +181,7 @@ async def test_read_sides_go_on_after_the_offsets_they_were_left_at(
     for read_side in read_sides:
         await read_side.stop()
     await asyncio.gather(*running)
-    await offsets.close()
+    await opened.close()
     [(manifests, mergeable)] = old.run(
         "select array_agg(distinct manifest::text), bool_or(mergeable) from read_side_offsets"
     )
@@ -194,10 +196,11 @@ async def test_after_our_writes_chief_of_state_finds_what_it_wants(
     [(newest,)] = old.run("select max(ordering) from event_journal")
     await command(journal, old.shards, "order-1", events=2)
     await command(journal, old.shards, "fresh", events=2)
-    offsets = PostgresOffsets(old.database)
-    await offsets.open()
-    await offsets.save(ReadSideId("ours"), {Shard(3): Offset(newest)})
-    await offsets.close()
+    stores = PostgresReadSideStores(old.database)
+    await stores.open()
+    await stores.controls.claim(ReadSideId("ours"), [Shard(3)], Owner("us"))
+    assert await stores.offsets.save(ReadSideId("ours"), {Shard(3): Offset(newest)}, Owner("us")) == set()
+    await stores.close()
     await journal.close()
     rows = old.run("select * from event_journal where ordering > %s order by ordering", newest)
     assert [row[1:3] for row in rows] == [("order-1", 5), ("order-1", 6), ("fresh", 1), ("fresh", 2)]

@@ -25,6 +25,7 @@ SAMPLES: list[CosError] = [
     HandlerFailed(Status(Code.INVALID_ARGUMENT, "no", b"\x00")),
     HistoryGap(ReadSideId("r"), Shard(1), EntityId("e"), Offset(9)),
     errors.Rejected(Code.NOT_FOUND, "no", b"\x00"),
+    errors.CallFailed(Status(Code.NOT_FOUND, "no", b"\x00")),
     *(
         kind("why")
         for kind in (
@@ -33,6 +34,7 @@ SAMPLES: list[CosError] = [
             errors.EntityLost,
             errors.EntitySilent,
             errors.NoRoom,
+            errors.NotSharded,
             errors.EventRefused,
             errors.JournalUnavailable,
             errors.MailboxFull,

@@ -10,7 +10,7 @@ import grpc
 import pytest
 from google.protobuf.any_pb2 import Any as PbAny
 
-from cos_ray.domain.errors import Code, JournalUnavailable, Status
+from cos_ray.domain.errors import Code, EntityLost, JournalUnavailable, NotSharded, Status
 from cos_ray.domain.evolution import unborn
 from cos_ray.domain.ids import EntityId, Revision
 from cos_ray.domain.messages import (
@@ -24,6 +24,8 @@ from cos_ray.domain.messages import (
     Refused,
     Reply,
 )
+from cos_ray.domain.placement import HostId
+from cos_ray.domain.status import IngressStatus, NodeStatus, ServiceStatus, ShardHostStatus
 from cos_ray.ingress.guard import AdmissionPolicy
 from cos_ray.ingress.http_api import HttpPolicy
 from cos_ray.ingress.readiness import Check
@@ -35,6 +37,7 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     ProcessCommandRequest,
     ProcessCommandResponse,
 )
+from cos_ray.protocol.pb.cos_ray.v1.operations_pb2 import GetServiceStatusRequest, ResizeShardHostsRequest
 from cos_ray.readside.desk import ReadSideDesk
 from cos_ray.subscriptions.subscriptions import Subscriptions
 from cos_ray.testing.journal import MemoryJournal
@@ -90,6 +93,25 @@ class Gateway:
         return self.answer
 
 
+class OneOfEach:
+    """`Operations` of a service with one part of each kind, of which another is silent."""
+
+    def __init__(self, fault: Exception | None = None) -> None:
+        self.fault = fault
+        self.wanted: list[int | None] = []
+
+    async def status(self) -> ServiceStatus:
+        host = ShardHostStatus(HostId("0"), "10.0.0.1", 8, 16, 3, 4500, 1, 70, 5, 2)
+        node, replica = NodeStatus("10.0.0.1", 2.0, 0), IngressStatus("10.0.0.1", 7, 1, 70)
+        return ServiceStatus("bank", "sharded", (node,), (replica,), (host,), ("shard host 1",))
+
+    async def resize(self, hosts: int | None) -> list[HostId]:
+        self.wanted.append(hosts)
+        if self.fault is not None:
+            raise self.fault
+        return [HostId(str(number)) for number in range(hosts or 2)]
+
+
 @dataclass
 class Parts:
     gateway: Gateway
@@ -104,6 +126,8 @@ class Parts:
     any_forms: AnyForms = field(default_factory=AnyForms)
     checks: dict[str, Check] = field(default_factory=dict)
     read_sides: ReadSideDesk = field(default_factory=lambda: desk_of([]))
+    operations: OneOfEach = field(default_factory=OneOfEach)
+    whereabouts: tuple[str, int] = ("10.0.0.1", 7)
 
     async def close(self) -> None: ...
 
@@ -253,3 +277,33 @@ async def test_get_state_without_a_journal_is_unavailable(error: Exception, code
     context = Context()
     await (await ingress(Gateway(error))).GetState(GetStateRequest(entity_id="a"), context)
     assert context.code is code
+
+
+async def test_the_service_as_a_whole_is_shown_part_by_part_and_who_is_silent_is_named() -> None:
+    one = await ingress(Gateway(Accepted(unborn(A))))
+    shown = await one.GetServiceStatus(GetServiceStatusRequest(), Context())
+    assert (shown.service, shown.placement, shown.live_entities) == ("bank", "sharded", 3)
+    assert (shown.shard_hosts[0].memory_bytes, shown.shard_hosts[0].passivations) == (4500, 2)
+    assert (shown.nodes[0].cpus, shown.ingress[0].in_hand) == (2.0, 1)
+    assert list(shown.silent) == ["shard host 1"]
+    assert await one.own_status() == IngressStatus("10.0.0.1", 7, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (NotSharded(), grpc.StatusCode.FAILED_PRECONDITION),
+        (EntityLost("the keeper is gone"), grpc.StatusCode.UNAVAILABLE),
+        (RuntimeError("unforeseen"), grpc.StatusCode.INTERNAL),
+    ],
+)
+async def test_shard_hosts_that_cannot_be_resized_are_told_of_by_a_code(
+    fault: Exception, code: grpc.StatusCode
+) -> None:
+    operations, context = OneOfEach(fault), Context()
+    one = await ingress(Gateway(Accepted(unborn(A))), operations=operations)
+    assert not (await one.ResizeShardHosts(ResizeShardHostsRequest(hosts=3), context)).hosts
+    assert context.code is code
+    operations.fault = None
+    assert list((await one.ResizeShardHosts(ResizeShardHostsRequest(), Context())).hosts) == ["0", "1"]
+    assert operations.wanted == [3, None]
