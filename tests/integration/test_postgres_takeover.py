@@ -175,8 +175,10 @@ async def test_read_sides_go_on_after_the_offsets_they_were_left_at(
     ]
     before = len([row for row in visible if old.tag(row[0]) == old.tag("order-3")])
     await until(lambda: _is(sorted(books["new"].seen) == sorted(visible)))
-    # It had everything of one shard but the last event of Chief of State, and nothing of the others.
-    await until(lambda: _is(len(books["behind"].seen) == len(visible) - before + 2))
+    # It had everything of one shard but the last event of Chief of State, and nothing of the others, of
+    # which one was paused, and is so still.
+    paused = len([row for row in visible if old.tag(row[0]) == "0"])
+    await until(lambda: _is(len(books["behind"].seen) == len(visible) - before + 2 - paused))
     assert books["ahead"].seen == [("order-3", 3)]
     for read_side in read_sides:
         await read_side.stop()
