@@ -89,6 +89,8 @@ class DedicatedEntities:
         if way is None:
             way = self._ways[entity_id] = _Way()
             way.opening = asyncio.get_running_loop().create_task(self._open(entity_id, way))
+            # Whoever waited for it may have left by the time it fails.
+            way.opening.add_done_callback(lambda opening: opening.cancelled() or opening.exception())
         self._ways.move_to_end(entity_id)
         self._used.add(entity_id)
         if self._telling is None or self._telling.done():
