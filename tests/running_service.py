@@ -45,6 +45,8 @@ class RunningService:
             "COS_PORT": str(self.port),
             "COS_HTTP_PORT": str(self.http_port),
             "COS_DATA_DIR": str(data_dir),
+            # What one test has woken is not to slow down the next ones.
+            "COS_PASSIVATION_IDLE_AFTER": "15s",
             **settings,
         }
         self.output: list[str] = []
@@ -107,7 +109,7 @@ class RunningService:
 
     def left_behind(self) -> list[str]:
         """What still runs, seconds later, of the processes it had when it was last ended."""
-        _, alive = psutil.wait_procs(self._family.values(), timeout=10)
+        _, alive = psutil.wait_procs(self._family.values(), timeout=30)
         return [describe(process) for process in alive]
 
     def end(self) -> None:
