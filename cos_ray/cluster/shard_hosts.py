@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
 
+LAY_AGAIN = 30.0
+"""Seconds before a connection is tried again that could not be made."""
+
 CPUS_PER_HOST = 2
 """CPUs of the cluster for each host, unless told otherwise: the others are for all else a command needs."""
 
@@ -96,6 +99,8 @@ class ShardHostActors:
             logger.warning(
                 "shard host is reached by Ray calls only, slowly", extra={"host": host, "reason": str(error)}
             )
+            # It may have been busy only.
+            asyncio.get_running_loop().call_later(LAY_AGAIN, self._wires.pop, host, None)
             return None
 
     async def _ask_host(

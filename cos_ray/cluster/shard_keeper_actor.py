@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,8 @@ from cos_ray.cluster.names import SHARD_KEEPER
 from cos_ray.domain.errors import StartFailed
 from cos_ray.domain.placement import Assignment, HostId
 from cos_ray.writeside.shard_keeper import ShardKeeper
+
+logger = logging.getLogger(__name__)
 
 KeeperBuilder = Callable[[], ShardKeeper]
 
@@ -28,6 +32,7 @@ class ShardKeeperActor:
         self._keeper = build()
         # Begun here and not by a call: after a restart Ray runs the constructor only.
         self._running = asyncio.get_running_loop().create_task(self._keeper.run())
+        self._running.add_done_callback(_end)
 
     async def assignment(self) -> Assignment:
         """The newest, as soon as there is one."""
@@ -40,6 +45,13 @@ class ShardKeeperActor:
     async def resize(self, seats: int | None) -> Assignment:
         """Have so many hosts from now on; None: as many as suit the cluster."""
         return await self._keeper.resize(seats)
+
+
+def _end(running: asyncio.Task[None]) -> None:
+    """A keeper that no longer works must not look as if it did: Ray starts it anew."""
+    if not running.cancelled():
+        logger.error("the keeper of the shard hosts ended", exc_info=running.exception())
+        os._exit(1)
 
 
 def start_shard_keeper(namespace: str, build: KeeperBuilder) -> Assignment:
