@@ -26,8 +26,8 @@ class JournalHead:
 
 
 @dataclass(frozen=True, slots=True)
-class UnreadableEvent:
-    """An event that the journal has and nobody can read."""
+class UnreadableRow:
+    """A row of the journal whose event nobody can read."""
 
     offset: Offset
     entity_id: EntityId

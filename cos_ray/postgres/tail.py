@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from cos_ray.domain.ids import EntityId, Offset, Revision, Shard, fault_of_entity_id
 from cos_ray.domain.messages import JournaledEvent
-from cos_ray.domain.watermark import JournalHead, UnreadableEvent
+from cos_ray.domain.watermark import JournalHead, UnreadableRow
 from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.statements import statement
 from cos_ray.protocol.codec import envelope_from_bytes
@@ -32,14 +32,14 @@ class PostgresTail:
 
     async def between(
         self, after: Offset, up_to: Offset, limit: int
-    ) -> Sequence[JournaledEvent | UnreadableEvent]:
+    ) -> Sequence[JournaledEvent | UnreadableRow]:
         """See `JournalTail.between`."""
         parameters = {"after": after, "up_to": up_to, "limit": limit}
         return [_event(*row) for row in await self._connections.run(statement("between"), parameters)]
 
     async def of_entity(
         self, entity_id: EntityId, first: Revision, up_to: Offset, limit: int
-    ) -> Sequence[JournaledEvent | UnreadableEvent]:
+    ) -> Sequence[JournaledEvent | UnreadableRow]:
         """See `JournalTail.of_entity`."""
         if fault_of_entity_id(entity_id):
             return []
@@ -49,9 +49,9 @@ class PostgresTail:
 
 def _event(
     ordering: int, entity_id: str, sequence_number: int, payload: Any
-) -> JournaledEvent | UnreadableEvent:
+) -> JournaledEvent | UnreadableRow:
     try:
         envelope = envelope_from_bytes(Revision(sequence_number), payload)
     except DecodeError:
-        return UnreadableEvent(Offset(ordering), EntityId(entity_id))
+        return UnreadableRow(Offset(ordering), EntityId(entity_id))
     return JournaledEvent(Offset(ordering), envelope)

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from cos_ray.domain.errors import Code, Status
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.messages import JournaledEvent
-from cos_ray.domain.watermark import UnreadableEvent
+from cos_ray.domain.watermark import UnreadableRow
 from cos_ray.subscriptions.listener import Listener
 
 
-def unreadable(event: UnreadableEvent) -> Status:
+def unreadable(event: UnreadableRow) -> Status:
     """Why a stream that would have to show this event ends before it."""
     return Status(Code.DATA_LOSS, f"the event at offset {event.offset} cannot be read")
 
@@ -41,9 +41,9 @@ class Feed:
             if not self._of_entity[entity_id]:
                 del self._of_entity[entity_id]
 
-    def publish(self, event: JournaledEvent | UnreadableEvent) -> None:
+    def publish(self, event: JournaledEvent | UnreadableRow) -> None:
         """Tell those whom it concerns. An unreadable one is never stepped over: it ends their streams."""
-        if isinstance(event, UnreadableEvent):
+        if isinstance(event, UnreadableRow):
             for listener in self._concerned(event.entity_id):
                 listener.end(unreadable(event))
             return

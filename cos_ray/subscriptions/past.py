@@ -8,7 +8,7 @@ from typing import Protocol
 from cos_ray.domain.errors import Code, Status
 from cos_ray.domain.ids import EntityId, Offset, Revision
 from cos_ray.domain.messages import JournaledEvent
-from cos_ray.domain.watermark import UnreadableEvent
+from cos_ray.domain.watermark import UnreadableRow
 from cos_ray.ports import JournalTail
 from cos_ray.subscriptions.feed import unreadable
 from cos_ray.subscriptions.listener import SubscriptionEnded
@@ -101,11 +101,11 @@ class PastOfEntity:
         self._has_begun = True
 
 
-def _readable(events: Sequence[JournaledEvent | UnreadableEvent]) -> Sequence[JournaledEvent]:
+def _readable(events: Sequence[JournaledEvent | UnreadableRow]) -> Sequence[JournaledEvent]:
     """The events before the first that cannot be read. Raises SubscriptionEnded if there is none."""
     found: list[JournaledEvent] = []
     for event in events:
-        if isinstance(event, UnreadableEvent):
+        if isinstance(event, UnreadableRow):
             if not found:
                 raise SubscriptionEnded(unreadable(event))
             break

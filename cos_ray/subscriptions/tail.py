@@ -16,7 +16,7 @@ from datetime import timedelta
 from cos_ray.domain.errors import JournalUnavailable
 from cos_ray.domain.failure_policy import Backoff
 from cos_ray.domain.ids import Offset
-from cos_ray.domain.watermark import UnreadableEvent, Watermark
+from cos_ray.domain.watermark import UnreadableRow, Watermark
 from cos_ray.ports import Clock, JournalTail
 from cos_ray.subscriptions.feed import Feed
 
@@ -124,7 +124,7 @@ class Tail:
             # From here to the end of the block nothing is awaited: who begins to listen now begins
             # exactly behind what was told.
             for event in events:
-                if isinstance(event, UnreadableEvent):
+                if isinstance(event, UnreadableRow):
                     logger.error("an event cannot be read", extra={"offset": event.offset})
                 self._feed.publish(event)
             after = events[-1].offset if len(events) == self._policy.page else up_to

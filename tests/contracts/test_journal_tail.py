@@ -11,7 +11,7 @@ import pytest
 
 from cos_ray.domain.ids import EntityId, Offset, Revision
 from cos_ray.domain.messages import JournaledEvent
-from cos_ray.domain.watermark import UnreadableEvent, Watermark
+from cos_ray.domain.watermark import UnreadableRow, Watermark
 from cos_ray.ports import JournalTail
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
@@ -127,8 +127,8 @@ async def test_an_event_that_nobody_can_read_is_named(
     with connected(database) as connection:
         connection.execute("update event_journal set event_payload = '\\xff'")
     tail = postgres_journal.tail
-    assert await tail.between(Offset(0), ALL, 1) == [UnreadableEvent(offset, A)]
-    assert await tail.of_entity(A, Revision(1), ALL, 1) == [UnreadableEvent(offset, A)]
+    assert await tail.between(Offset(0), ALL, 1) == [UnreadableRow(offset, A)]
+    assert await tail.of_entity(A, Revision(1), ALL, 1) == [UnreadableRow(offset, A)]
 
 
 async def listen(

@@ -1,0 +1,60 @@
+"""
+What the flows ask of the world, and nothing about how it is done.
+
+Each Protocol is implemented by a door (postgres, handlers, cluster) and by a fake in
+`cos_ray.testing`, held to one contract suite.
+"""
+
+from __future__ import annotations
+
+from cos_ray.ports.journal import (
+    EntityPast,
+    Eraser,
+    EventSource,
+    History,
+    Journal,
+    JournalTail,
+)
+from cos_ray.ports.read_sides import (
+    BatchReadHandler,
+    DeadLetters,
+    OffsetStore,
+    Places,
+    Publisher,
+    ReadHandler,
+    ReadSideControls,
+    ReadSideProcesses,
+)
+from cos_ray.ports.write_side import (
+    Clock,
+    Entities,
+    EntityGateway,
+    Neighbours,
+    Operations,
+    ShardHosts,
+    WriteHandler,
+)
+
+__all__ = [
+    "BatchReadHandler",
+    "Clock",
+    "DeadLetters",
+    "Entities",
+    "EntityGateway",
+    "EntityPast",
+    "Eraser",
+    "EventSource",
+    "History",
+    "Journal",
+    "JournalTail",
+    "Neighbours",
+    "OffsetStore",
+    "Operations",
+    "Places",
+    "Publisher",
+    "ReadHandler",
+    "ReadSideControls",
+    "ReadSideProcesses",
+    "ShardHosts",
+    "WriteHandler",
+]

@@ -1,0 +1,143 @@
+"""The journal, as each of those sees it who append to it or read it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from cos_ray.domain.erasure import Erasure
+from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, Revision, Shard
+from cos_ray.domain.listing import Listing
+from cos_ray.domain.messages import (
+    Append,
+    EventEnvelope,
+    JournaledEvent,
+    Remembered,
+)
+from cos_ray.domain.watermark import JournalHead, UnreadableRow
+
+
+class Journal(Protocol):
+    """Where events are kept: the only truth."""
+
+    async def append(self, append: Append) -> Offset:
+        """
+        Store all of the command's events, or none; answer with the last one's offset (0: no events).
+
+        Asking again for what is already stored by the same command, byte for byte, succeeds;
+        with a key it raises KeyKnown, as for any command with a key that is remembered: then
+        `remembered` has the answer. Also raises RevisionConflict when the entity is not at
+        `append.expected`, EventRefused when the journal can never take it, JournalUnavailable
+        when nothing was stored, and OutcomeUnknown when that cannot be told.
+        """
+        ...
+
+    async def newest(self, entity_id: EntityId) -> EventEnvelope | None:
+        """The entity's newest event; None if it has none. Raises JournalUnavailable."""
+        ...
+
+    async def stored_by(self, entity_id: EntityId, command_id: CommandId) -> EventEnvelope | None:
+        """
+        The last event this command led to; None if it led to none that is stored.
+
+        Looks at the entity's newest 5,000 events, which is far more than can happen within the
+        time of one command. Raises JournalUnavailable.
+        """
+        ...
+
+    async def keys(self, entity_id: EntityId, limit: int) -> Collection[IdempotencyKey]:
+        """The entity's keys that have not expired, so many at most. Raises JournalUnavailable."""
+        ...
+
+    async def remembered(self, entity_id: EntityId, key: IdempotencyKey) -> Remembered | None:
+        """What the key led to; None if it is unknown or has expired. Raises JournalUnavailable."""
+        ...
+
+
+class EventSource(Protocol):
+    """The journal as read sides see it: shard by shard, in order, nothing skipped."""
+
+    async def after(self, shard: Shard, offset: Offset, limit: int) -> Sequence[JournaledEvent]:
+        """
+        The shard's next events after the offset, in rising order.
+
+        Raises JournalUnavailable; as UnreadableEvent when the next event is none that can be read.
+        """
+        ...
+
+    async def stirring(self, offsets: Mapping[Shard, Offset]) -> Collection[Shard]:
+        """Those of the shards that have events after their offset. Raises JournalUnavailable."""
+        ...
+
+
+class History(Protocol):
+    """The journal as those see it who ask for an entity's past. Revisions are sequence numbers here."""
+
+    async def history(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[EventEnvelope]:
+        """The entity's events from the first one named, in order. Raises JournalUnavailable."""
+        ...
+
+    async def at(self, entity_id: EntityId, revision: Revision) -> EventEnvelope | None:
+        """
+        The event that brought the entity to this revision, with the state it then had.
+
+        None if it has not come so far, or the event is deleted for good. Raises JournalUnavailable.
+        """
+        ...
+
+
+class EntityPast(Protocol):
+    """What was when, and which entities there are. All of it raises JournalUnavailable."""
+
+    async def at_time(self, entity_id: EntityId, moment: datetime) -> EventEnvelope | None:
+        """The entity's newest event that is not dated later."""
+        ...
+
+    async def entities(self, prefix: str, after: str, limit: int) -> Listing:
+        """Entities whose ids begin so, after the place named, in the order of their ids' UTF-8 bytes."""
+        ...
+
+    async def offset_at(self, moment: datetime) -> Offset | None:
+        """About where the events begin that were stored since then; None if there are none."""
+        ...
+
+    async def changed(self, prefix: str, since: datetime, after: Offset, limit: int) -> Listing:
+        """Entities with an event stored since then, whose newest lies after the offset, in their order."""
+        ...
+
+
+class Eraser(Protocol):
+    """Removes what is kept of an entity that has come to its last event. All raises JournalUnavailable."""
+
+    async def erasure_of(self, entity_id: EntityId) -> Erasure | None:
+        """What is on record; None if nobody has asked for it."""
+        ...
+
+    async def remove(self, entity_id: EntityId, reason: str, caller: str | None) -> Erasure:
+        """Put it on record, and remove all that its events said. May be repeated."""
+        ...
+
+
+class JournalTail(Protocol):
+    """The journal as one sequence of events over all shards, in the order of their offsets."""
+
+    async def head(self) -> JournalHead:
+        """Where the journal ends, and who is writing at it. Raises JournalUnavailable."""
+        ...
+
+    async def between(
+        self, after: Offset, up_to: Offset, limit: int
+    ) -> Sequence[JournaledEvent | UnreadableRow]:
+        """Events after the one offset and up to the other, in order. Raises JournalUnavailable."""
+        ...
+
+    async def of_entity(
+        self, entity_id: EntityId, first: Revision, up_to: Offset, limit: int
+    ) -> Sequence[JournaledEvent | UnreadableRow]:
+        """
+        An entity's events from one sequence number on, up to an offset, in order.
+
+        Raises JournalUnavailable.
+        """
+        ...

@@ -1,0 +1,171 @@
+"""Read sides: what they are delivered to, and what is remembered of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol, runtime_checkable
+
+from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Revision, Shard
+from cos_ray.domain.messages import (
+    EventEnvelope,
+    JournaledEvent,
+)
+from cos_ray.domain.read_sides import DeadLetter, Lag, Obeyed, Order
+
+
+class Places(Protocol):
+    """Where events lie in the journal, for those who look after read sides."""
+
+    async def lags(self, offsets: Mapping[Shard, Offset]) -> Mapping[Shard, Lag]:
+        """What follows these offsets, counted up to some bound. Raises JournalUnavailable."""
+        ...
+
+    async def before(self, shards: Collection[Shard], date: datetime) -> Mapping[Shard, Offset]:
+        """The offset in each shard after which everything comes that was stored since the date.
+
+        As far as the clocks rose of those who stored it. Raises JournalUnavailable.
+        """
+        ...
+
+    async def events_of(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[JournaledEvent]:
+        """The entity's events from this sequence number on, in order. Raises JournalUnavailable."""
+        ...
+
+    async def place_of(self, entity_id: EntityId, sequence_number: Revision) -> Offset | None:
+        """Where this event lies; None if it is not there. Raises JournalUnavailable."""
+        ...
+
+
+class OffsetStore(Protocol):
+    """How far each read side has come in each shard."""
+
+    async def load(self, read_side: ReadSideId) -> Mapping[Shard, Offset | None]:
+        """
+        The offsets known; a shard without one starts at 0. Raises JournalUnavailable.
+
+        None for a shard whose stored offset is no number: someone else wrote it.
+        """
+        ...
+
+    async def save(
+        self, read_side: ReadSideId, offsets: Mapping[Shard, Offset], owner: Owner
+    ) -> Collection[Shard]:
+        """
+        Keep these offsets, leaving those of other shards; answer with those that were refused.
+
+        Refused is what the owner has no claim to (any more). Raises JournalUnavailable.
+        """
+        ...
+
+
+class ReadSideControls(Protocol):
+    """What operators want of read sides, and which process has which shard. May raise JournalUnavailable."""
+
+    async def introduce(self, read_side: ReadSideId, shards: Collection[Shard], auto_start: bool) -> None:
+        """A read side starts: one never seen before is paused unless it is to start by itself."""
+        ...
+
+    async def paused(self, read_side: ReadSideId) -> Collection[Shard]:
+        """Which shards are paused."""
+        ...
+
+    async def pause(self, read_side: ReadSideId, shards: Collection[Shard], paused: bool) -> None:
+        """Pause or resume these shards, for good."""
+        ...
+
+    async def claim(self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner) -> None:
+        """Take these shards, from whomever."""
+        ...
+
+    async def renew(
+        self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner, silence: timedelta
+    ) -> Collection[Shard]:
+        """
+        Keep one's claims alive, and take over those of others that were not renewed for so long.
+
+        Answers with the shards that are the owner's now.
+        """
+        ...
+
+    async def release(self, read_side: ReadSideId, owner: Owner) -> None:
+        """Give up one's claims: whoever renews takes them over at once."""
+        ...
+
+
+class DeadLetters(Protocol):
+    """Events that were set aside, by read side and entity. May raise JournalUnavailable."""
+
+    async def park(
+        self, read_side: ReadSideId, shard: Shard, event: JournaledEvent, reason: str, failures: int
+    ) -> None:
+        """Set this event aside; once is enough."""
+        ...
+
+    async def entities(self, read_side: ReadSideId) -> Mapping[Shard, Collection[EntityId]]:
+        """The entities that have dead letters."""
+        ...
+
+    async def counts(self, read_side: ReadSideId) -> Mapping[Shard, int]:
+        """How many dead letters there are, in the shards that have any."""
+        ...
+
+    async def letters(
+        self, read_side: ReadSideId, entity_id: EntityId | None, limit: int
+    ) -> Sequence[DeadLetter]:
+        """The oldest dead letters, of one entity or of all, by their offsets."""
+        ...
+
+    async def drop(self, read_side: ReadSideId, entity_id: EntityId, revision: Revision | None) -> int:
+        """Forget one event of the entity, or all; answer with how many that were."""
+        ...
+
+    async def drop_after(self, read_side: ReadSideId, shard: Shard, offset: Offset) -> None:
+        """Forget those in the shard that lie after the offset: they are going to be delivered again."""
+        ...
+
+
+class ReadHandler(Protocol):
+    """An application's consumer of events."""
+
+    async def handle(self, read_side: ReadSideId, shard: Shard, envelope: EventEnvelope) -> None:
+        """Deliver one event within the handler's own timeout; raises DeliveryFailed unless confirmed."""
+        ...
+
+
+@runtime_checkable
+class BatchReadHandler(ReadHandler, Protocol):
+    """A consumer that takes many events in one call."""
+
+    batch: int
+    """How many at most."""
+
+    async def handle_many(self, read_side: ReadSideId, events: Sequence[tuple[Shard, EventEnvelope]]) -> None:
+        """Deliver all of them, an entity's in order; raises DeliveryFailed unless all are confirmed."""
+        ...
+
+
+class ReadSideProcesses(Protocol):
+    """The way to the processes that run the read sides."""
+
+    async def obey(self, read_side: ReadSideId, order: Order, timeout: float) -> Sequence[Obeyed]:
+        """
+        What the read side's processes say that answered within so many seconds; others are left out.
+
+        Raises ReadSideUnavailable when one of them tried and could not.
+        """
+        ...
+
+    async def handled(
+        self, read_side: ReadSideId, shard: Shard, entity_id: EntityId, revision: Revision, timeout: float
+    ) -> bool:
+        """Whether this event (by its sequence number) is confirmed, now or within so many seconds."""
+        ...
+
+
+class Publisher(Protocol):
+    """Tells read sides that there is something new; losing a notice only costs time."""
+
+    def appended(self, shards: Sequence[Shard]) -> None:
+        """Events were stored in these shards. Returns at once, never raises."""
+        ...
