@@ -28,7 +28,7 @@ def add_lost_replicas_to_server(servicer: object, server: object) -> None:
         proxy.get_grpc_response_status = _status_of
 
 
-class _ReplicaLost(DeploymentUnavailableError):
+class _ReplicaLost(DeploymentUnavailableError):  # type: ignore[misc]
     """An error for which Serve answers UNAVAILABLE."""
 
     def __init__(self) -> None:
