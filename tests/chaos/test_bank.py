@@ -90,13 +90,13 @@ async def test_whatever_is_killed_or_frozen_the_books_are_right(
         # All is well again without anyone's help.
         for account in ACCOUNTS:
             await teller.until_it_works(account)
-    assert teller.dishonest == []
     history = read_journal(service)
     endings = Counter(call.ending.name for call in teller.calls)
     print(f"faults {dict(hit)}, calls {dict(endings)}, {len(history)} events")
     assert faults_of_calls(history, teller.calls) == []
     books = balances_in(history)
     eventually(lambda: read_balances(handlers.balances) == books, within=40)
+    assert teller.dishonest == []
 
 
 async def make_faults(service: RunningService, chance: random.Random, seconds: float) -> Counter[str]:
