@@ -21,6 +21,10 @@ SETTING = re.compile(r"\b(COS_[A-Z0-9_]+)(\*?)")
 """A variable's name, or with a star the beginning of several."""
 
 
+NO_SETTINGS = {CONFIG, "COS_RELEASE"}
+"""Named like settings: the file of settings, and what makes Serve deploy the same configuration anew."""
+
+
 @dataclass(frozen=True)
 class Instruction:
     """One of a Dockerfile's, its lines joined."""
@@ -64,7 +68,7 @@ def texts() -> list[Path]:
 
 def unknown_settings(text: str) -> set[str]:
     """The COS_* variables named in a text that the service does not know."""
-    known = known_variables() | {CONFIG}
+    known = known_variables() | NO_SETTINGS
     named = {(name, star) for name, star in SETTING.findall(text) if not name.startswith(READ_SIDE_SETTING)}
     return {
         name
