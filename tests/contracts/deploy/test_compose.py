@@ -173,11 +173,16 @@ def test_every_file_mounted_is_there(compose: Compose) -> None:
 @pytest.mark.skipif(not (OBSERVABILITY / "prometheus").exists(), reason="there is no prometheus.yml")
 def test_what_prometheus_scrapes_is_there(compose: Compose) -> None:
     [prometheus] = documents(OBSERVABILITY / "prometheus/prometheus.yml")
-    jobs = prometheus["scrape_configs"]
-    targets = {t for job in jobs for config in job.get("static_configs", ()) for t in config["targets"]}
-    hosts = {target.split(":")[0] for target in targets}
-    assert hosts - {"localhost"} <= compose["services"].keys()
-    assert "cos-ray:8080" in targets, "where `ray start` was told to export metrics"
+    targets = set()
+    for job in prometheus["scrape_configs"]:
+        targets |= {target for each in job.get("static_configs", ()) for target in each["targets"]}
+        for each in job.get("dns_sd_configs", ()):
+            targets |= {f"{name}:{each['port']}" for name in each["names"]}
+    assert {target.split(":")[0] for target in targets} - {"localhost"} <= compose["services"].keys()
+    [start] = [
+        word for word in compose["services"]["cos-ray"]["command"] if "--metrics-export-port=8080" in word
+    ]
+    assert "cos-ray:8080" in targets, start
 
 
 @pytest.mark.skipif(not (OBSERVABILITY / "grafana").exists(), reason="there is no dashboard")
