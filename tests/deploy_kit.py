@@ -61,9 +61,9 @@ def documents(path: Path) -> list[dict[str, Any]]:
 
 
 def texts() -> list[Path]:
-    """Every text file of deploy/; pictures are none."""
-    pictures = {".png", ".jpg", ".svg"}
-    return [path for path in sorted(DEPLOY.rglob("*")) if path.is_file() and path.suffix not in pictures]
+    """Every text file of deploy/; pictures and bytecode are none."""
+    others = {".png", ".jpg", ".svg", ".pyc"}
+    return [path for path in sorted(DEPLOY.rglob("*")) if path.is_file() and path.suffix not in others]
 
 
 def unknown_settings(text: str) -> set[str]:
