@@ -23,11 +23,13 @@ def build_write_handler(
 ) -> WriteHandler:
     """The write handler at the target, behind a breaker if there is to be one."""
     handler = _write_handler(target, call_timeout)
+    # Also without a breaker, for then it is never open.
+    changed = breaker_gauge(meters, "write side")
     if breaker is None:
         return handler
     from cos_ray.handlers.breaker import Breaker, GuardedWriteHandler
 
-    guard = Breaker(str(target), breaker, SystemClock(), breaker_gauge(meters, "write side"))
+    guard = Breaker(str(target), breaker, SystemClock(), changed)
     return GuardedWriteHandler(handler, guard)
 
 

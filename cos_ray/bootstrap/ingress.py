@@ -132,9 +132,12 @@ async def build_ingress(
 def _subscriptions(
     journal: PostgresJournal, clock: SystemClock, doors: Doors, meters: Meters
 ) -> Subscriptions | None:
+    # Also shown when they are switched off, as none.
+    recorder = SubscriptionRecorder(meters)
     if doors.subscriptions is None:
+        meters.gauge(SUBSCRIPTIONS).set(0)
         return None
-    subscriptions = Subscriptions(journal.tail, clock, doors.subscriptions, SubscriptionRecorder(meters))
+    subscriptions = Subscriptions(journal.tail, clock, doors.subscriptions, recorder)
     meters.watch(lambda: len(subscriptions), SUBSCRIPTIONS)
     return subscriptions
 

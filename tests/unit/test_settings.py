@@ -102,6 +102,7 @@ CONTRACT = {
     "COS_MAX_WAITING_COMMANDS": "500",
     "COS_MAX_COMMANDS": "5000",
     "COS_DATA_DIR": "",
+    "COS_METRICS_PORT": "",
     "COS_DESCRIPTOR_SETS": "",
 }
 """Every variable with the default the contract gives it; blank: none."""

@@ -155,7 +155,7 @@ class TestGroupCommit:
         asked = ask(group_commit, encoded("a"), encoded("b"), encoded("c"))
         await asyncio.wait(asked)
         assert all(each.done() for each in asked)
-        assert [each.exception() for each in asked][0] is None
+        assert next(each.exception() for each in asked) is None
         await group_commit.stop(SOON)
         assert sum(meter.batches) == 3
         assert sorted(meter.failures) == [False, True]
