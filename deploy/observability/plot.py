@@ -58,7 +58,7 @@ def draw(panel: dict[str, Any], axis: Any, prometheus: str, since: float, until:
             name = target["legendFormat"]
             for label, value in series["metric"].items():
                 name = name.replace("{{" + label + "}}", value)
-            axis.plot(times, values, linewidth=1.2, label=name.replace("{{ip}}", ""))
+            axis.plot(times, values, linewidth=1.2, label=name)
     unit = UNITS[panel["fieldConfig"]["defaults"]["unit"]]
     axis.set_title(panel["title"], fontsize=11, loc="left")
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{short(value)}{unit}"))
