@@ -7,27 +7,40 @@ Each kind's library is imported for that kind only: an entity's process must sta
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from typing_extensions import assert_never
 
 from cos_ray.domain.circuit import BreakerPolicy
 from cos_ray.handlers.targets import GrpcTarget, HttpTarget, PythonTarget, WriteTarget
+from cos_ray.handlers.trace_headers import Outgoing
 from cos_ray.ports import WriteHandler
 from cos_ray.system_clock import SystemClock
 
+if TYPE_CHECKING:
+    from cos_ray.telemetry.otel import Tracing
+
 
 def build_write_handler(
-    target: WriteTarget, call_timeout: timedelta, breaker: BreakerPolicy | None
+    target: WriteTarget,
+    call_timeout: timedelta,
+    breaker: BreakerPolicy | None,
+    tracing: Tracing | None = None,
 ) -> WriteHandler:
-    """The write handler at the target, behind a breaker if there is to be one."""
-    handler = _write_handler(target, call_timeout)
-    if breaker is None:
-        return handler
-    from cos_ray.cluster.metrics import breaker_gauge
-    from cos_ray.handlers.breaker import Breaker, GuardedWriteHandler
+    """The write handler at the target, behind a breaker if there is to be one; None: traces are off."""
+    handler = _write_handler(target, call_timeout, None if tracing is None else tracing.outgoing)
+    if breaker is not None:
+        from cos_ray.cluster.metrics import breaker_gauge
+        from cos_ray.handlers.breaker import Breaker, GuardedWriteHandler
 
-    guard = Breaker(str(target), breaker, SystemClock(), breaker_gauge("write side"))
-    return GuardedWriteHandler(handler, guard)
+        guard = Breaker(str(target), breaker, SystemClock(), breaker_gauge("write side"))
+        handler = GuardedWriteHandler(handler, guard)
+    if tracing is not None:
+        from cos_ray.bootstrap.tracing import calls_shown
+        from cos_ray.telemetry.traced_commands import TracedWriteHandler
+
+        handler = TracedWriteHandler(handler, tracing, calls_shown(target))
+    return handler
 
 
 def module_of(target: WriteTarget) -> str:
@@ -43,16 +56,16 @@ def module_of(target: WriteTarget) -> str:
             assert_never(unreachable)
 
 
-def _write_handler(target: WriteTarget, call_timeout: timedelta) -> WriteHandler:
+def _write_handler(target: WriteTarget, call_timeout: timedelta, outgoing: Outgoing | None) -> WriteHandler:
     match target:
         case GrpcTarget():
             from cos_ray.handlers.grpc_write import GrpcWriteHandler
 
-            return GrpcWriteHandler(target, call_timeout)
+            return GrpcWriteHandler(target, call_timeout, outgoing)
         case HttpTarget():
             from cos_ray.handlers.http_write import HttpWriteHandler
 
-            return HttpWriteHandler(target, call_timeout)
+            return HttpWriteHandler(target, call_timeout, outgoing)
         case PythonTarget():
             from cos_ray.handlers.python_write import python_write_handler
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cos_ray.bootstrap.doors import Doors
 from cos_ray.bootstrap.garbage import collect_seldom
@@ -32,8 +34,12 @@ from cos_ray.protocol.any_form import AnyForms
 from cos_ray.readside.desk import ReadSideDesk
 from cos_ray.subscriptions.subscriptions import Subscriptions
 from cos_ray.system_clock import SystemClock
+from cos_ray.telemetry.traces import tracing_of
 from cos_ray.writeside.router import Router
 from cos_ray.writeside.sharded_entities import ShardedEntities
+
+if TYPE_CHECKING:
+    from cos_ray.telemetry.otel import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +62,7 @@ class IngressParts:
     eraser: Eraser | None
     operations: Operations
     whereabouts: tuple[str, int]
+    tracing: Tracing | None = None
 
     @property
     def history(self) -> History:
@@ -73,6 +80,8 @@ class IngressParts:
             self.subscriptions.close()
         await self.read_side_stores.close()
         await self.journal.close()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.flush)
 
 
 async def build_ingress(
@@ -92,8 +101,14 @@ async def build_ingress(
     any_forms = AnyForms(doors.descriptor_sets)
     if unknown := any_forms.publish():
         logger.warning("reflection shows other protos of these names", extra={"files": unknown})
+    tracing = tracing_of(wiring.traces, "ingress")
+    gateway: EntityGateway = Router(entities_of(wiring), journal, clock)
+    if tracing is not None:
+        from cos_ray.telemetry.traced_commands import TracedGateway
+
+        gateway = TracedGateway(gateway)
     return IngressParts(
-        gateway=Router(entities_of(wiring), journal, clock),
+        gateway=gateway,
         policy=policy,
         journal=journal,
         read_sides=ReadSideDesk(
@@ -117,6 +132,7 @@ async def build_ingress(
         eraser=journal.eraser if doors.erasure else None,
         operations=Overview(wiring.logs.service, wiring.namespace, wiring.is_sharded),
         whereabouts=(node_address(), os.getpid()),
+        tracing=tracing,
     )
 
 

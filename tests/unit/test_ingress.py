@@ -128,6 +128,7 @@ class Parts:
     read_sides: ReadSideDesk = field(default_factory=lambda: desk_of([]))
     operations: OneOfEach = field(default_factory=OneOfEach)
     whereabouts: tuple[str, int] = ("10.0.0.1", 7)
+    tracing: Any = None
 
     async def close(self) -> None: ...
 
