@@ -168,9 +168,12 @@ class _Launch:
         address = self._settings.service.ray_address
         with self._progress.step(f"Joining the Ray cluster at {address}" if address else "Starting Ray"):
             from cos_ray.cluster import runtime
+            from cos_ray.cluster.worker_logs import print_worker_lines
 
             self.cluster_parts.callback(runtime.leave)
             cluster = runtime.start_or_join(self._settings.service.name, address)
+            self._logs.apply()
+            print_worker_lines(self._logs)
             self._signals.take_back()
             self.cluster_parts.is_lost = cluster.is_lost
         if cluster.nodes > 1 and self._settings.database.is_embedded:

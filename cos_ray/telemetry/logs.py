@@ -21,6 +21,9 @@ STYLES = ("JSON", "STANDARD", "SIMPLE")
 OURS = "cos_ray"
 """The logger above all of ours."""
 
+THEIRS = ("ray", "ray.serve")
+"""Loggers that would write lines of their own style to standard error."""
+
 _LEFT_BY_OTHERS = ("message", "asctime", "_ray_timestamp_ns")
 """What other formatters, and Ray, leave on a record; it would look like facts."""
 
@@ -46,7 +49,8 @@ def configure_logs(level: str, style: str, service: str, output: TextIO | None =
     """
     if level not in LEVELS or style not in STYLES:
         raise ValueError(f"no such log level or style: {level} {style}")
-    handler = logging.StreamHandler(output or sys.stderr)
+    # The process's own: in a replica Serve puts something in the place of `sys.stderr` that swallows lines.
+    handler = logging.StreamHandler(output or sys.__stderr__ or sys.stderr)
     handler.setFormatter(_Line(style, service))
     root = logging.getLogger()
     for former in [*root.handlers]:
@@ -55,6 +59,16 @@ def configure_logs(level: str, style: str, service: str, output: TextIO | None =
     root.addHandler(handler)
     root.setLevel(max(LEVELS[level], logging.INFO))
     logging.getLogger(OURS).setLevel(LEVELS[level])
+    for name in THEIRS:
+        _adopt(logging.getLogger(name))
+
+
+def _adopt(logger: logging.Logger) -> None:
+    """Let the logger's lines be written like all others; what it writes to files it goes on to write."""
+    for handler in [*logger.handlers]:
+        if type(handler) is logging.StreamHandler or type(handler).__name__ == "PlainRayHandler":
+            logger.removeHandler(handler)
+    logger.propagate = True
 
 
 @dataclass(frozen=True, slots=True)
