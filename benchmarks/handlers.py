@@ -38,6 +38,7 @@ from cos_ray.samples.bank.accounts import handle_command as bank_command
 from cos_ray.samples.bank.accounts import handle_event as bank_event
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import Account, Deposit, OpenAccount
 from cos_ray.system_clock import SystemClock
+from cos_ray.telemetry.meters import Meters
 from cos_ray.testing.journal import MemoryJournal
 from cos_ray.writeside.entity import Entity
 
@@ -92,7 +93,7 @@ async def handler_of(kind: str) -> AsyncIterator[tuple[WriteHandler, Callable[[]
         return sum(process.cpu_times()[:2]) if process else 0.0
 
     try:
-        yield build_write_handler(target, timedelta(seconds=60), None), used
+        yield build_write_handler(target, timedelta(seconds=60), None, Meters()), used
     finally:
         if child:
             child.stop()

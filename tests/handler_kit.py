@@ -40,6 +40,7 @@ from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2_grpc import (
 from cos_ray.samples.bank.http_write_handler import api
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import Account, AccountOpened, OpenAccount
 from cos_ray.samples.bank.write_handler import BankWriteHandler
+from cos_ray.telemetry.meters import Meters
 
 KINDS = ("grpc", "http", "python")
 ADA = EntityId("ada")
@@ -91,7 +92,7 @@ def events_of(decision: Decision) -> list[Any]:
 
 def built(target: WriteTarget, call_timeout: float = 30) -> Anything:
     """The handler as an entity's process builds it."""
-    return build_write_handler(target, timedelta(seconds=call_timeout), None)
+    return build_write_handler(target, timedelta(seconds=call_timeout), None, Meters())
 
 
 @asynccontextmanager

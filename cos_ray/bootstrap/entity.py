@@ -8,25 +8,39 @@ from cos_ray.cluster.journal_actor import NodeJournal
 from cos_ray.cluster.metrics import Relay
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.sharding import shard_of
+from cos_ray.ports import Journal
 from cos_ray.system_clock import SystemClock
 from cos_ray.telemetry.meters import Meters
 from cos_ray.telemetry.recorders import EntityRecorder
+from cos_ray.telemetry.traces import tracing_of
 from cos_ray.writeside.entity import Entity
+from cos_ray.writeside.resident import RunsCommands
 
 
-def build_entity(wiring: EntityWiring, entity_id: EntityId) -> Entity:
+def build_entity(wiring: EntityWiring, entity_id: EntityId) -> RunsCommands:
     """An entity that asks the write handler and appends through its node's journal actor."""
     wiring.logs.apply()
-    meters, journal = Meters(), NodeJournal(wiring.namespace, wiring.journal)
-    return Entity(
+    tracing = tracing_of(wiring.traces, "entity")
+    meters, shared_journal = Meters(), NodeJournal(wiring.namespace, wiring.journal)
+    journal: Journal = shared_journal
+    if tracing is not None:
+        from cos_ray.telemetry.traced_commands import TracedJournal
+
+        journal = TracedJournal(journal, tracing)
+    entity = Entity(
         entity_id,
         shard_of(entity_id, wiring.shards),
-        build_write_handler(wiring.write_handler, wiring.call_timeout, wiring.breaker, meters),
+        build_write_handler(wiring.write_handler, wiring.call_timeout, wiring.breaker, meters, tracing),
         journal,
         SystemClock(),
         wiring.policy,
-        meter=RelayedRecorder(meters, Relay(meters, journal.report)),
+        meter=RelayedRecorder(meters, Relay(meters, shared_journal.report)),
     )
+    if tracing is None:
+        return entity
+    from cos_ray.telemetry.traced_commands import TracedEntity
+
+    return TracedEntity(entity.process, entity.withdraw, tracing)
 
 
 class RelayedRecorder(EntityRecorder):

@@ -7,30 +7,43 @@ Each kind's library is imported for that kind only: an entity's process must sta
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from typing_extensions import assert_never
 
 from cos_ray.domain.circuit import BreakerPolicy
 from cos_ray.handlers.targets import GrpcTarget, HttpTarget, PythonTarget, WriteTarget
+from cos_ray.handlers.trace_headers import Outgoing
 from cos_ray.ports import WriteHandler
 from cos_ray.system_clock import SystemClock
 from cos_ray.telemetry.meters import Meters
 from cos_ray.telemetry.recorders import breaker_gauge
 
+if TYPE_CHECKING:
+    from cos_ray.telemetry.otel import Tracing
+
 
 def build_write_handler(
-    target: WriteTarget, call_timeout: timedelta, breaker: BreakerPolicy | None, meters: Meters
+    target: WriteTarget,
+    call_timeout: timedelta,
+    breaker: BreakerPolicy | None,
+    meters: Meters,
+    tracing: Tracing | None = None,
 ) -> WriteHandler:
-    """The write handler at the target, behind a breaker if there is to be one."""
-    handler = _write_handler(target, call_timeout)
+    """The write handler at the target, behind a breaker if there is to be one; None: traces are off."""
+    handler = _write_handler(target, call_timeout, None if tracing is None else tracing.outgoing)
     # Also without a breaker, for then it is never open.
     changed = breaker_gauge(meters, "write side")
-    if breaker is None:
-        return handler
-    from cos_ray.handlers.breaker import Breaker, GuardedWriteHandler
+    if breaker is not None:
+        from cos_ray.handlers.breaker import Breaker, GuardedWriteHandler
 
-    guard = Breaker(str(target), breaker, SystemClock(), changed)
-    return GuardedWriteHandler(handler, guard)
+        handler = GuardedWriteHandler(handler, Breaker(str(target), breaker, SystemClock(), changed))
+    if tracing is not None:
+        from cos_ray.bootstrap.tracing import calls_shown
+        from cos_ray.telemetry.traced_commands import TracedWriteHandler
+
+        handler = TracedWriteHandler(handler, tracing, calls_shown(target))
+    return handler
 
 
 def module_of(target: WriteTarget) -> str:
@@ -46,16 +59,16 @@ def module_of(target: WriteTarget) -> str:
             assert_never(unreachable)
 
 
-def _write_handler(target: WriteTarget, call_timeout: timedelta) -> WriteHandler:
+def _write_handler(target: WriteTarget, call_timeout: timedelta, outgoing: Outgoing | None) -> WriteHandler:
     match target:
         case GrpcTarget():
             from cos_ray.handlers.grpc_write import GrpcWriteHandler
 
-            return GrpcWriteHandler(target, call_timeout)
+            return GrpcWriteHandler(target, call_timeout, outgoing)
         case HttpTarget():
             from cos_ray.handlers.http_write import HttpWriteHandler
 
-            return HttpWriteHandler(target, call_timeout)
+            return HttpWriteHandler(target, call_timeout, outgoing)
         case PythonTarget():
             from cos_ray.handlers.python_write import python_write_handler
 

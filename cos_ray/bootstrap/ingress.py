@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cos_ray.bootstrap.doors import Doors
 from cos_ray.bootstrap.garbage import collect_seldom
@@ -38,8 +39,12 @@ from cos_ray.system_clock import SystemClock
 from cos_ray.telemetry.catalogue import SUBSCRIPTIONS
 from cos_ray.telemetry.meters import Meters
 from cos_ray.telemetry.recorders import CommandRecorder, ProgressRecorder, SubscriptionRecorder
+from cos_ray.telemetry.traces import tracing_of
 from cos_ray.writeside.router import Router
 from cos_ray.writeside.sharded_entities import ShardedEntities
+
+if TYPE_CHECKING:
+    from cos_ray.telemetry.otel import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +70,7 @@ class IngressParts:
     meter: CommandMeter
     lookout: asyncio.Task[None] | None
     """Measures how far behind the read sides are."""
+    tracing: Tracing | None = None
 
     @property
     def history(self) -> History:
@@ -84,6 +90,8 @@ class IngressParts:
             self.subscriptions.close()
         await self.read_side_stores.close()
         await self.journal.close()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.flush)
 
 
 async def build_ingress(
@@ -107,8 +115,14 @@ async def build_ingress(
     desk = ReadSideDesk(
         read_sides, wiring.shards, stores.controls, stores.offsets, stores.letters, stores.places, processes
     )
+    tracing = tracing_of(wiring.traces, "ingress")
+    gateway: EntityGateway = Router(entities_of(wiring), journal, clock)
+    if tracing is not None:
+        from cos_ray.telemetry.traced_commands import TracedGateway
+
+        gateway = TracedGateway(gateway)
     return IngressParts(
-        gateway=Router(entities_of(wiring), journal, clock),
+        gateway=gateway,
         policy=policy,
         journal=journal,
         read_sides=desk,
@@ -126,6 +140,7 @@ async def build_ingress(
         lookout=asyncio.create_task(keep_watch(desk, clock, ProgressRecorder(meters)))
         if read_sides
         else None,
+        tracing=tracing,
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cos_ray.bootstrap.journal import build_journal
 from cos_ray.cluster.metrics import exported_meters
@@ -16,6 +17,7 @@ from cos_ray.domain.ids import EntityId, Owner, Revision, Shard
 from cos_ray.domain.read_sides import Obeyed, Order
 from cos_ray.handlers.breaker import Breaker, GuardedReadHandler
 from cos_ray.handlers.targets import GrpcTarget, HttpTarget, PythonTarget, ReadTarget
+from cos_ray.handlers.trace_headers import Outgoing
 from cos_ray.ports import ReadHandler
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
@@ -27,6 +29,10 @@ from cos_ray.readside.stores import Stores
 from cos_ray.system_clock import SystemClock
 from cos_ray.telemetry.logs import LogSettings
 from cos_ray.telemetry.recorders import ReadSideRecorder, breaker_gauge
+from cos_ray.telemetry.traces import TraceSettings, tracing_of
+
+if TYPE_CHECKING:
+    from cos_ray.telemetry.otel import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,8 @@ class ReadSideWiring:
     """How many processes share the shards ..."""
     number: int = 0
     """... and which of them this is."""
+    traces: TraceSettings | None = None
+    """None: traces are off."""
 
     @property
     def home(self) -> list[Shard]:
@@ -68,11 +76,13 @@ class OwnedReadSide:
         handler: OwnedReadHandler,
         journal: PostgresJournal,
         stores: PostgresReadSideStores,
+        tracing: Tracing | None,
     ) -> None:
         self._read_side = read_side
         self._handler = handler
         self._journal = journal
         self._stores = stores
+        self._tracing = tracing
 
     async def run(self) -> None:
         """Deliver until stopped."""
@@ -87,6 +97,8 @@ class OwnedReadSide:
         await self._handler.close()
         await self._stores.close()
         await self._journal.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.flush)
 
     def poke(self, shards: Iterable[Shard]) -> None:
         """Look for new events in these shards now."""
@@ -106,22 +118,27 @@ class OwnedReadSide:
 def build_manager(wiring: ReadSideWiring) -> Manager:
     """Keeps a read side running in this process."""
     wiring.logs.apply()
-    return Manager(wiring.config.read_side_id, partial(build_read_side, wiring), SystemClock())
+    tracing = tracing_of(wiring.traces, "read side")
+    return Manager(wiring.config.read_side_id, partial(build_read_side, wiring, tracing), SystemClock())
 
 
-async def build_read_side(wiring: ReadSideWiring) -> OwnedReadSide:
+async def build_read_side(wiring: ReadSideWiring, tracing: Tracing | None = None) -> OwnedReadSide:
     """A read side with a handler of whichever kind."""
     config, clock = wiring.config, SystemClock()
     journal = await build_journal(wiring.logs, wiring.database)
     opened = PostgresReadSideStores(wiring.database)
     await opened.open()
-    handler = _read_handler(wiring)
+    handler = _read_handler(wiring, None if tracing is None else tracing.outgoing)
     read_side_id = config.read_side_id
     meters = exported_meters()
     served: ReadHandler = handler
     if wiring.breaker is not None and not isinstance(wiring.target, PythonTarget):
         guard = Breaker(read_side_id, wiring.breaker, clock, breaker_gauge(meters, read_side_id))
         served = GuardedReadHandler(handler, guard)
+    if tracing is not None:
+        from cos_ray.telemetry.traced_events import traced_read_handler
+
+        served = traced_read_handler(served, tracing)
     read_side = ReadSide(
         _settings(wiring),
         [Shard(number) for number in range(wiring.shards)],
@@ -132,7 +149,7 @@ async def build_read_side(wiring: ReadSideWiring) -> OwnedReadSide:
         clock,
         ReadSideRecorder(meters, read_side_id),
     )
-    return OwnedReadSide(read_side, handler, journal, opened)
+    return OwnedReadSide(read_side, handler, journal, opened, tracing)
 
 
 def _settings(wiring: ReadSideWiring) -> ReadSideSettings:
@@ -144,7 +161,7 @@ def _settings(wiring: ReadSideWiring) -> ReadSideSettings:
     return replace(settings, concurrency=1) if isinstance(wiring.target, PythonTarget) else settings
 
 
-def _read_handler(wiring: ReadSideWiring) -> OwnedReadHandler:
+def _read_handler(wiring: ReadSideWiring, outgoing: Outgoing | None) -> OwnedReadHandler:
     """The handler at the target. Each kind's library is imported for that kind only."""
     config, breaker = wiring.config, wiring.breaker
     timeout = min(config.timeout, breaker.call_timeout) if breaker else config.timeout
@@ -152,11 +169,11 @@ def _read_handler(wiring: ReadSideWiring) -> OwnedReadHandler:
         case GrpcTarget() as target:
             from cos_ray.handlers.grpc_read import GrpcReadHandler
 
-            return GrpcReadHandler(target, timeout)
+            return GrpcReadHandler(target, timeout, outgoing)
         case HttpTarget() as target:
             from cos_ray.handlers.http_read import HttpReadHandler
 
-            return HttpReadHandler(target, timeout)
+            return HttpReadHandler(target, timeout, outgoing)
         case PythonTarget() as target:
             from cos_ray.handlers.python_read import python_read_handler
 

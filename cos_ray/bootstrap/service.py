@@ -36,6 +36,7 @@ from cos_ray.postgres.embedded import EmbeddedPostgres
 from cos_ray.postgres.migrations import migrate
 from cos_ray.postgres.shard_count import shards_of_database
 from cos_ray.telemetry.logs import LogSettings
+from cos_ray.telemetry.traces import TraceSettings
 
 if TYPE_CHECKING:  # Ray reads the environment when it is imported: not before it is set.
     from cos_ray.bootstrap.wiring import EntityWiring
@@ -71,6 +72,7 @@ def serve(
     settings: Settings,
     read_sides: Sequence[ReadSideConfig],
     logs: LogSettings,
+    traces: TraceSettings | None,
     progress: Progress,
     environment: MutableMapping[str, str],
 ) -> bool:
@@ -83,7 +85,7 @@ def serve(
     """
     was_told = True
     with StopSignals() as signals, ExitStack() as running:
-        launch = _Launch(settings, read_sides, logs, progress, running, signals)
+        launch = _Launch(settings, read_sides, logs, traces, progress, running, signals)
         try:
             progress.ready(launch.start(environment))
             was_told = signals.wait(launch.cluster_parts.is_lost)
@@ -108,6 +110,7 @@ class _Launch:
         settings: Settings,
         read_sides: Sequence[ReadSideConfig],
         logs: LogSettings,
+        traces: TraceSettings | None,
         progress: Progress,
         running: ExitStack,
         signals: StopSignals,
@@ -115,6 +118,7 @@ class _Launch:
         self._settings = settings
         self._read_sides = read_sides
         self._logs = logs
+        self._traces = traces
         self._progress = progress
         self._running = running
         self._signals = signals
@@ -177,9 +181,12 @@ class _Launch:
         address = self._settings.service.ray_address
         with self._progress.step(f"Joining the Ray cluster at {address}" if address else "Starting Ray"):
             from cos_ray.cluster import runtime
+            from cos_ray.cluster.worker_logs import print_worker_lines
 
             self.cluster_parts.callback(runtime.leave)
             cluster = runtime.start_or_join(self._settings.service.name, address)
+            self._logs.apply()
+            print_worker_lines(self._logs)
             self._signals.take_back()
             self.cluster_parts.is_lost = cluster.is_lost
         if cluster.nodes > 1 and self._settings.database.is_embedded:
@@ -252,6 +259,7 @@ class _Launch:
             limits=ProcessLimits(
                 settings.entities.max_live_actors, settings.entities.idle_after.total_seconds()
             ),
+            traces=self._traces,
             is_sharded=settings.entities.placement is Placement.SHARDED,
         )
         if wiring.is_sharded:
@@ -261,7 +269,7 @@ class _Launch:
                 target, breaker = read_target(settings, config), breaker_policy(settings.read_sides)
                 for number in range(actors):
                     read_side = ReadSideWiring(
-                        config, target, breaker, shards, database, logs, actors, number
+                        config, target, breaker, shards, database, logs, actors, number, self._traces
                     )
                     build = seal(build_manager, read_side)
                     start_read_side(cluster.namespace, config.read_side_id, build, number)

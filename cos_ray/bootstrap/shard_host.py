@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cos_ray.bootstrap.garbage import collect_seldom
 from cos_ray.bootstrap.handlers import build_write_handler
@@ -16,20 +18,26 @@ from cos_ray.cluster.shard_host_actor import Home, HomeBuilder, node_address
 from cos_ray.cluster.shard_hosts import ShardHostActors, TendedShardHosts
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.live_limits import LiveLimits
+from cos_ray.domain.messages import Command
 from cos_ray.domain.placement import Assignment, HostId
 from cos_ray.domain.sharding import shard_of
 from cos_ray.domain.status import ShardHostStatus
+from cos_ray.ports import Journal
 from cos_ray.system_clock import SystemClock
 from cos_ray.telemetry import catalogue
 from cos_ray.telemetry.logs import LogSettings
 from cos_ray.telemetry.meters import Meters
 from cos_ray.telemetry.recorders import EntityRecorder
+from cos_ray.telemetry.traces import tracing_of
 from cos_ray.writeside.entity import Entity
-from cos_ray.writeside.exchange import Desk
+from cos_ray.writeside.exchange import Desk, HostReply
 from cos_ray.writeside.live_entities import LiveEntities
 from cos_ray.writeside.publishing import PublishingJournal
 from cos_ray.writeside.shard_host import ShardHost
 from cos_ray.writeside.shard_keeper import ShardKeeper
+
+if TYPE_CHECKING:
+    from cos_ray.telemetry.otel import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +55,12 @@ class KeeperWiring:
 class OwnedShardHost:
     """A shard host with what it holds open."""
 
-    def __init__(self, host: ShardHost, live: LiveEntities, journal: OwnedJournal) -> None:
+    def __init__(
+        self, host: ShardHost, live: LiveEntities, journal: OwnedJournal, tracing: Tracing | None
+    ) -> None:
         self.host = host
-        self.desk = Desk(host.process, live.withdraw)
+        self.desk = Desk(_traced(host, tracing), live.withdraw)
+        self._tracing = tracing
         self._live = live
         self._journal = journal
         loop = asyncio.get_running_loop()
@@ -76,6 +87,8 @@ class OwnedShardHost:
         for task in self._tasks:
             task.cancel()
         await self._journal.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.flush)
 
 
 async def build_shard_host(
@@ -86,11 +99,16 @@ async def build_shard_host(
     clock = SystemClock()
     meters = exported_meters()
     meter = EntityRecorder(meters)
-    handler = build_write_handler(wiring.write_handler, wiring.call_timeout, wiring.breaker, meters)
+    tracing = tracing_of(wiring.traces, "shard host")
+    handler = build_write_handler(wiring.write_handler, wiring.call_timeout, wiring.breaker, meters, tracing)
     own_journal = await wiring.journal.build()
     recipe = wiring.journal
     pokes = ReadSidePokes(wiring.namespace, recipe.read_sides, recipe.read_side_actors)
-    journal = PublishingJournal(own_journal, pokes)
+    journal: Journal = PublishingJournal(own_journal, pokes)
+    if tracing is not None:
+        from cos_ray.telemetry.traced_commands import TracedJournal
+
+        journal = TracedJournal(journal, tracing)
 
     def activate(entity_id: EntityId) -> Entity:
         shard = shard_of(entity_id, wiring.shards)
@@ -100,7 +118,16 @@ async def build_shard_host(
     live = LiveEntities(activate, limits, clock)
     _watch(live, meters)
     shard_host = ShardHost(host, assignment, live, ShardHostActors(wiring.namespace), clock)
-    return OwnedShardHost(shard_host, live, own_journal)
+    return OwnedShardHost(shard_host, live, own_journal, tracing)
+
+
+def _traced(host: ShardHost, tracing: Tracing | None) -> Callable[[Command], Awaitable[HostReply]]:
+    """What runs commands, with a span around each where traces are on."""
+    if tracing is None:
+        return host.process
+    from cos_ray.telemetry.traced_commands import traced_run
+
+    return traced_run(host.process, tracing)
 
 
 def _watch(live: LiveEntities, meters: Meters) -> None:

@@ -11,6 +11,7 @@ from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.passivation import ProcessLimits
 from cos_ray.handlers.targets import WriteTarget
 from cos_ray.telemetry.logs import LogSettings
+from cos_ray.telemetry.traces import TraceSettings
 
 _AS_MEMORY_ALLOWS = ProcessLimits()
 
@@ -31,5 +32,7 @@ class EntityWiring:
     policy: EntityPolicy
     limits: ProcessLimits = _AS_MEMORY_ALLOWS
     """How many entities may have a process, and for how long."""
+    traces: TraceSettings | None = None
+    """None: traces are off."""
     is_sharded: bool = False
     """Whether entities live in shard hosts, or each in an actor of its own."""

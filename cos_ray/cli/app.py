@@ -101,7 +101,9 @@ def serve() -> None:
     logs.apply()
     configuration.log_notices()
     try:
-        was_told_to_end = start(settings, configuration.read_sides, logs, Progress(), os.environ)
+        was_told_to_end = start(
+            settings, configuration.read_sides, logs, configuration.traces, Progress(), os.environ
+        )
     except ConfigurationError as error:
         _fail(error, MISCONFIGURED)
     except StartFailed as error:

@@ -18,7 +18,9 @@ from cos_ray.config.environment import with_file
 from cos_ray.config.read_sides import ReadSideConfig, read_sides_from
 from cos_ray.config.serving import contradictions, missing, notices, unsupported
 from cos_ray.config.settings import Settings
+from cos_ray.config.trace_settings import trace_variables
 from cos_ray.domain.errors import ConfigurationError
+from cos_ray.telemetry.traces import TraceSettings
 
 FULL = ("value", "from", "default", "meaning")
 STACKED = ("value and meaning",)
@@ -40,6 +42,8 @@ class Configuration:
 
     settings: Settings
     read_sides: Sequence[ReadSideConfig]
+    traces: TraceSettings | None
+    """None: traces are off."""
     notices: tuple[str, ...]
     """What to tell about variables that have no effect."""
 
@@ -60,6 +64,9 @@ def checked(environment: Mapping[str, str]) -> Configuration:
     wrong = missing(told)
     settings = _collecting(wrong, lambda: Settings.from_environment(told))
     read_sides = _collecting(wrong, lambda: read_sides_from(told))
+    traces = None if settings is None else _traces(settings, told)
+    if traces is not None and (fault := traces.fault()) is not None:
+        wrong.append(fault)
     if settings is not None:
         wrong += unsupported(settings) + contradictions(settings, told) + _faults_of_handlers(settings)
         wrong += _faults_of_doors(settings)
@@ -67,7 +74,12 @@ def checked(environment: Mapping[str, str]) -> Configuration:
         wrong += _faults_of_read_handlers(read_sides)
     if settings is None or read_sides is None or wrong:
         raise ConfigurationError("\n".join(wrong))
-    return Configuration(settings, read_sides, tuple(notices(told)))
+    return Configuration(settings, read_sides, traces, tuple(notices(told)))
+
+
+def _traces(settings: Settings, told: Mapping[str, str]) -> TraceSettings | None:
+    variables = trace_variables(settings.traces, told, settings.service.name)
+    return None if variables is None else TraceSettings(tuple(sorted(variables.items())))
 
 
 def _faults_of_handlers(settings: Settings) -> list[str]:

@@ -14,10 +14,9 @@ from cos_ray.cluster.wire import Address, Door
 from cos_ray.domain.ids import CommandId, EntityId
 from cos_ray.domain.messages import Command, Reply, TryElsewhere
 from cos_ray.system_clock import SystemClock
-from cos_ray.writeside.entity import Entity
-from cos_ray.writeside.resident import Resident
+from cos_ray.writeside.resident import Resident, RunsCommands
 
-EntityBuilder = Callable[[EntityId], Entity]
+EntityBuilder = Callable[[EntityId], RunsCommands]
 
 CALLS_AT_ONCE = 20_000
 """More than the mailbox ever holds: it turns commands away, where Ray would queue without end."""

@@ -32,8 +32,8 @@ def ray_environment(
         "RAY_AUTH_MODE": "disabled",
         # Ray's workers would otherwise run at low priority.
         "RAY_worker_niceness": "0",
-        # What actors log is shown by the launcher, which need not be a terminal.
-        "RAY_COLOR_PREFIX": "0",
+        # What Serve's own processes log goes the way of all lines, to the launcher, and not to files alone.
+        "RAY_SERVE_LOG_TO_STDERR": "1",
         "OMP_NUM_THREADS": "1",
         # What Ray would note of every call, for its dashboard and its logs.
         "RAY_task_events_report_interval_ms": "0",

@@ -11,6 +11,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+from cos_ray.domain.causes import Trace
 from cos_ray.domain.errors import Code, Status
 from cos_ray.domain.messages import (
     Accepted,
@@ -64,6 +65,7 @@ def _plain_command(command: Command) -> Plain:
         command.key,
         command.expected_revision,
         command.sent_at,
+        None if (trace := command.trace) is None else (trace.parent, trace.state, trace.baggage),
     )
 
 
@@ -74,9 +76,25 @@ def _command(
     budget: float,
     propagated: Plain,
     persisted: Plain,
-    *rest: Any,
+    maybe_stored: bool,
+    key: Any,
+    expected_revision: Any,
+    sent_at: float,
+    trace: Plain | None,
 ) -> Command:
-    return Command(entity_id, payload, command_id, budget, _headers(propagated), _headers(persisted), *rest)
+    return Command(
+        entity_id,
+        payload,
+        command_id,
+        budget,
+        _headers(propagated),
+        _headers(persisted),
+        maybe_stored,
+        key,
+        expected_revision,
+        sent_at,
+        None if trace is None else Trace(*trace),
+    )
 
 
 def _plain_reply(reply: HostReply) -> tuple[str, Plain]:

@@ -16,11 +16,6 @@ from cos_ray.config.settings import Settings, WriteSide, groups
 IGNORED = {"COS_DEPLOYMENT_MODE", "COS_REPLICA_COUNT", "POD_IP", "COS_KUBERNETES_APP_LABEL"}
 """CoS's variables for forming a cluster, which Ray does here."""
 
-WITHOUT_EFFECT = {
-    "OTEL_JAVAAGENT_ENABLED",
-}
-"""Variables of what is still to come, that do no harm to go without."""
-
 READ_SIDE_SETTING = "COS_READ_SIDE_CONFIG__"
 """How variables of one read side begin; they are read, and complained about, in `read_sides`."""
 
@@ -95,8 +90,6 @@ def notices(told: Mapping[str, str]) -> list[str]:
     lines = []
     if ignored := sorted(IGNORED.intersection(told)):
         lines.append(f"accepted and ignored: {', '.join(ignored)}")
-    if waiting := sorted(WITHOUT_EFFECT.intersection(told)):
-        lines.append(f"accepted, but without effect in this release: {', '.join(waiting)}")
     known = known_variables()
     for variable in sorted(told):
         if (

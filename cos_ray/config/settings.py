@@ -19,6 +19,7 @@ from cos_ray.config.complaints import complaint, complaints_of
 from cos_ray.config.door_settings import Admission, Subscriptions
 from cos_ray.config.environment import with_file, with_secret
 from cos_ray.config.group import Group
+from cos_ray.config.trace_settings import Traces
 from cos_ray.config.values import (
     Allowed,
     BreakerFailures,
@@ -341,13 +342,6 @@ class Logs(Group):
     """What a log line looks like."""
 
 
-class Telemetry(Group):
-    """Traces; where they go is said by the standard OTEL_* variables."""
-
-    enabled: Flag = Field(False, alias="OTEL_JAVAAGENT_ENABLED")
-    """Whether traces are exported."""
-
-
 class Settings(Group):
     """All settings of the service, in groups."""
 
@@ -361,7 +355,7 @@ class Settings(Group):
     subscriptions: Subscriptions = Subscriptions()
     admission: Admission = Admission()
     logs: Logs = Logs()
-    telemetry: Telemetry = Telemetry()
+    traces: Traces = Traces()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NewType, TypeAlias
 
+from cos_ray.domain.causes import Trace
 from cos_ray.domain.errors import Status
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, Revision, Shard
 
@@ -109,6 +110,8 @@ class Command:
     """The revision the entity must be at for the command to run; 0: it must not exist."""
     sent_at: float = 0.0
     """When it was taken in, in seconds since 1970 by the clock of the ingress; 0: not known."""
+    trace: Trace | None = None
+    """The trace it is part of; None: traces are off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,8 @@ class EventEnvelope:
     resulting_state: Packed
     meta: Meta
     sequence_number: Revision
+    cause: str | None = field(default=None, compare=False)
+    """The place in a trace of the command it comes from (see `causes`); known where it is delivered only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from cos_ray.domain.messages import EventEnvelope
 from cos_ray.handlers.channels import open_channels
 from cos_ray.handlers.read_metadata import read_metadata
 from cos_ray.handlers.targets import GrpcTarget
+from cos_ray.handlers.trace_headers import Outgoing
 from cos_ray.protocol.codec import meta_to_pb
 from cos_ray.protocol.pb.chief_of_state.v1.readside_pb2 import HandleReadSideRequest, HandleReadSideResponse
 
@@ -40,8 +41,10 @@ class _Opened:
 class GrpcReadHandler:
     """A read handler behind a gRPC address."""
 
-    def __init__(self, target: GrpcTarget, timeout: timedelta) -> None:
+    def __init__(self, target: GrpcTarget, timeout: timedelta, outgoing: Outgoing | None = None) -> None:
+        """`outgoing`: tells of the current trace, where traces are on."""
         self._target = target
+        self._outgoing = outgoing
         self._timeout = timeout.total_seconds()
         self._pool: list[_Opened] = []
         self._turns: Iterator[_Opened] = iter(())
@@ -71,7 +74,9 @@ class GrpcReadHandler:
         request = HandleReadSideRequest(meta=meta_to_pb(envelope.meta), read_side_id=read_side)
         request.event.MergeFromString(envelope.event)
         request.state.MergeFromString(envelope.resulting_state)
-        metadata = read_metadata(shard, envelope.meta.entity_id)
+        metadata: tuple[tuple[str, str | bytes], ...] = read_metadata(shard, envelope.meta.entity_id)
+        if self._outgoing is not None:
+            metadata += tuple((header.key, header.value) for header in self._outgoing())
         call = self._next().handle_read_side
         reply = await call(request.SerializeToString(), timeout=self._timeout, metadata=metadata)
         return HandleReadSideResponse.FromString(reply)

@@ -24,6 +24,7 @@ from cos_ray.domain.errors import Code, HandlerFailed, Status
 from cos_ray.domain.messages import EntityState, Headers, Meta, Packed
 from cos_ray.handlers.channels import open_channels
 from cos_ray.handlers.targets import GrpcTarget
+from cos_ray.handlers.trace_headers import Outgoing, with_trace
 from cos_ray.protocol.codec import meta_to_pb, pack
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2 import (
     HandleCommandRequest,
@@ -51,8 +52,10 @@ class _Calls:
 class GrpcWriteHandler:
     """A write handler behind a gRPC address."""
 
-    def __init__(self, target: GrpcTarget, call_timeout: timedelta) -> None:
+    def __init__(self, target: GrpcTarget, call_timeout: timedelta, outgoing: Outgoing | None = None) -> None:
+        """`outgoing`: tells of the current trace, where traces are on."""
         self._target = target
+        self._outgoing = outgoing
         self._call_timeout = call_timeout.total_seconds()
         self._pool: list[_Calls] = []
         self._turns: Iterator[_Calls] = iter(())
@@ -64,7 +67,7 @@ class GrpcWriteHandler:
         request = HandleCommandRequest(prior_event_meta=meta_to_pb(prior.meta))
         _set(request.command, command)
         _set(request.prior_state, prior.state)
-        call, metadata = self._next().handle_command, _metadata(headers)
+        call, metadata = self._next().handle_command, _metadata(with_trace(headers, self._outgoing))
         reply = await self._call(call, request, HandleCommandResponse, timeout, metadata)
         return decide([pack(event) for event in reply.events], pack(reply.event))
 
@@ -73,7 +76,8 @@ class GrpcWriteHandler:
         request = HandleEventRequest(event_meta=meta_to_pb(meta))
         _set(request.event, event)
         _set(request.prior_state, prior_state)
-        reply = await self._call(self._next().handle_event, request, HandleEventResponse, timeout, ())
+        call, metadata = self._next().handle_event, _metadata(with_trace((), self._outgoing))
+        reply = await self._call(call, request, HandleEventResponse, timeout, metadata)
         if not reply.HasField("resulting_state"):
             raise HandlerFailed(Status(Code.INVALID_ARGUMENT, "event handler replied with empty state"))
         return pack(reply.resulting_state)

@@ -20,6 +20,7 @@ from cos_ray.domain.errors import Code, HandlerFailed, Status
 from cos_ray.domain.messages import Header, Headers
 from cos_ray.handlers.http_status import status_of
 from cos_ray.handlers.targets import HttpTarget, Tls
+from cos_ray.handlers.trace_headers import Outgoing, with_trace
 from cos_ray.protocol.json_form import Json, without_empty
 
 _OURS = frozenset({"connection", "content-length", "content-type", "host", "te", "transfer-encoding"})
@@ -47,8 +48,10 @@ class _Answer:
 class HttpCaller:
     """The way to a handler behind an HTTP address; `who` it is, for messages."""
 
-    def __init__(self, target: HttpTarget, who: str) -> None:
+    def __init__(self, target: HttpTarget, who: str, outgoing: Outgoing | None = None) -> None:
+        """`outgoing`: tells of the current trace, where traces are on."""
         self._target = target
+        self._outgoing = outgoing
         self._who = who
         self._base = f"{'http' if target.tls is None else 'https'}://{target}"
         self._extensions: dict[str, object] = {"timeout": {"connect": CONNECT_TIMEOUT}}
@@ -68,6 +71,7 @@ class HttpCaller:
         self, path: str, request: dict[str, Json], headers: Headers, timeout: float
     ) -> Mapping[str, Json]:
         """The JSON object the handler answers with; `timeout` in seconds. Raises HandlerFailed."""
+        headers = with_trace(headers, self._outgoing)
         body = json.dumps(without_empty(request)).encode()
         if len(body) > self._target.message_limit:
             raise HandlerFailed(Status(Code.RESOURCE_EXHAUSTED, f"the request is too large for {self._who}"))

@@ -104,7 +104,8 @@ class Door:
             metadata = metadata_of(request.headers.raw, self._watched)
         except BadHeader as error:
             raise bad_request(str(error)) from None
-        return HttpContext([*metadata, *more])
+        path = getattr(request.scope.get("route"), "path", "")
+        return HttpContext([*metadata, *more], f"{request.method} {path}")
 
     def forms(self, request: Request) -> Forms:
         """How the client wants an `Any` to look. Raises HttpError."""

@@ -21,8 +21,10 @@ class HttpContext:
 
     is_http = True
 
-    def __init__(self, metadata: list[tuple[str, str | bytes]]) -> None:
+    def __init__(self, metadata: list[tuple[str, str | bytes]], route: str = "HTTP") -> None:
+        """`route`: method and path of the request, the path with names in the place of values."""
         self._metadata = metadata
+        self.route = route
         self._code: grpc.StatusCode | None = None
         self._details = ""
         self._trailers: list[tuple[str, str | bytes]] = []

@@ -44,6 +44,7 @@ from cos_ray.ingress.read_side_methods import (
 from cos_ray.ingress.readiness import Check, Readiness
 from cos_ray.ingress.status import FAILED, ReplyContext, refuse, refused_stream
 from cos_ray.ingress.subscription_methods import SubscriptionMethods, SubscriptionParts
+from cos_ray.ingress.traced import TracingParts, traced
 from cos_ray.ingress.waiting import PENDING, awaited_read_side, is_pending
 from cos_ray.ports import CommandMeter, EntityGateway, Operations
 from cos_ray.protocol.any_form import AnyForms
@@ -80,7 +81,7 @@ SERVICER_FUNCTIONS = (
 """Where Serve finds the services' registration, importable on every node."""
 
 
-class Parts(SubscriptionParts, HistoryParts, ErasureParts, Protocol):
+class Parts(SubscriptionParts, HistoryParts, ErasureParts, TracingParts, Protocol):
     """What the ingress is put together from, in the process it runs in."""
 
     gateway: EntityGateway
@@ -101,6 +102,7 @@ class Parts(SubscriptionParts, HistoryParts, ErasureParts, Protocol):
         ...
 
 
+@traced(SERVICES)
 @guarded(SERVICES)
 class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMethods, OperationsMethods):
     """Answers clients; one instance in each Serve replica."""

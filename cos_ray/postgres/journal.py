@@ -8,10 +8,12 @@ it, `lookups` and `connections` read, `snapshots` saves states behind everyone's
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from google.protobuf.message import DecodeError
 
+from cos_ray.domain.causes import cause_of
 from cos_ray.domain.errors import JournalUnavailable, UnreadableEvent
 from cos_ray.domain.ids import (
     CommandId,
@@ -178,7 +180,7 @@ class PostgresJournal:
             wanted = limit - len(found)
             parameters = {"tag": str(shard), "offset": offset, "limit": wanted}
             rows = await self._connections.run(statement("after"), parameters)
-            for ordering, sequence_number, payload in rows:
+            for ordering, sequence_number, payload, writer in rows:
                 if payload is None:
                     continue
                 try:
@@ -189,6 +191,8 @@ class PostgresJournal:
                     if found:
                         return found
                     raise UnreadableEvent(str(error), Offset(ordering)) from error
+                if writer is not None:
+                    envelope = replace(envelope, cause=cause_of(writer))
                 found.append(JournaledEvent(Offset(ordering), envelope))
             if len(rows) < wanted:
                 break

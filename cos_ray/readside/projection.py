@@ -14,6 +14,7 @@ from enum import Enum, auto
 
 from typing_extensions import assert_never
 
+from cos_ray.domain.causes import trace_id_of
 from cos_ray.domain.errors import HistoryGap, JournalUnavailable, UnreadableEvent
 from cos_ray.domain.failure_policy import Backoff
 from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
@@ -207,6 +208,8 @@ class Projection:
                 revision=meta.revision,
                 failing_entities=len(self._failing),
             )
+            if event.envelope.cause is not None:
+                facts["trace_id"] = trace_id_of(event.envelope.cause)
             logger.warning("read handler did not confirm an event", extra=facts)
 
     def skip_barrier(self) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TextIO
@@ -21,8 +21,20 @@ STYLES = ("JSON", "STANDARD", "SIMPLE")
 OURS = "cos_ray"
 """The logger above all of ours."""
 
+THEIRS = ("ray", "ray.serve")
+"""Loggers that would write lines of their own style to standard error."""
+
 _LEFT_BY_OTHERS = ("message", "asctime", "_ray_timestamp_ns")
 """What other formatters, and Ray, leave on a record; it would look like facts."""
+
+
+_noted: Callable[[], Mapping[str, str]] | None = None
+
+
+def note_in_lines(facts: Callable[[], Mapping[str, str]]) -> None:
+    """Have these facts in each line of this process: the trace it belongs to, say."""
+    global _noted  # noqa: PLW0603 - a process has one set of logs
+    _noted = facts
 
 
 def configure_logs(level: str, style: str, service: str, output: TextIO | None = None) -> None:
@@ -37,7 +49,8 @@ def configure_logs(level: str, style: str, service: str, output: TextIO | None =
     """
     if level not in LEVELS or style not in STYLES:
         raise ValueError(f"no such log level or style: {level} {style}")
-    handler = logging.StreamHandler(output or sys.stderr)
+    # The process's own: in a replica Serve puts something in the place of `sys.stderr` that swallows lines.
+    handler = logging.StreamHandler(output or sys.__stderr__ or sys.stderr)
     handler.setFormatter(_Line(style, service))
     root = logging.getLogger()
     for former in [*root.handlers]:
@@ -46,6 +59,16 @@ def configure_logs(level: str, style: str, service: str, output: TextIO | None =
     root.addHandler(handler)
     root.setLevel(max(LEVELS[level], logging.INFO))
     logging.getLogger(OURS).setLevel(LEVELS[level])
+    for name in THEIRS:
+        _adopt(logging.getLogger(name))
+
+
+def _adopt(logger: logging.Logger) -> None:
+    """Let the logger's lines be written like all others; what it writes to files it goes on to write."""
+    for handler in [*logger.handlers]:
+        if type(handler) is logging.StreamHandler or type(handler).__name__ == "PlainRayHandler":
+            logger.removeHandler(handler)
+    logger.propagate = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +100,7 @@ class _Line(logging.Formatter):
         from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
 
         time = structlog.processors.TimeStamper(fmt="iso", utc=True)
-        facts: list[Any] = [ExtraAdder(), _facts_only]
+        facts: list[Any] = [ExtraAdder(), _facts_only, _with_noted]
         match self._named:
             case "JSON":
                 facts += [add_log_level, add_logger_name, time, self._with_service]
@@ -109,6 +132,13 @@ def _console() -> Any:
 
     # The plain traceback: others show the values of variables, and some of those are payloads or secrets.
     return ConsoleRenderer(colors=False, pad_event_to=0, exception_formatter=plain_traceback)
+
+
+def _with_noted(_logger: object, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if _noted is not None:
+        for name, value in _noted().items():
+            line.setdefault(name, value)
+    return line
 
 
 def _facts_only(_logger: object, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

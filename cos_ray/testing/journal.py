@@ -7,10 +7,11 @@ from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from itertools import islice
 
+from cos_ray.domain.causes import cause_of
 from cos_ray.domain.errors import (
     EventRefused,
     JournalUnavailable,
@@ -163,7 +164,7 @@ class MemoryJournal:
         await self._be_asked()
         first = bisect_right(self._rows, offset, key=_offset_of)
         found = (row for row in self._rows[first:] if row.shard == shard and not row.deleted)
-        return [JournaledEvent(row.offset, row.envelope) for row in islice(found, limit)]
+        return [JournaledEvent(row.offset, _with_cause(row)) for row in islice(found, limit)]
 
     async def stirring(self, offsets: Mapping[Shard, Offset]) -> Collection[Shard]:
         """See `EventSource.stirring`."""
@@ -254,6 +255,11 @@ class MemoryJournal:
         for row in rows:
             insort(self._rows, row, key=_offset_of)
             self._of_entity.setdefault(row.envelope.meta.entity_id, []).append(row)
+
+
+def _with_cause(row: _Row) -> EventEnvelope:
+    cause = cause_of(row.command_id)
+    return row.envelope if cause is None else replace(row.envelope, cause=cause)
 
 
 def _offset_of(row: _Row) -> Offset:

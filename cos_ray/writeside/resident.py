@@ -8,20 +8,32 @@ once it is leaving. A command that comes too late is given back unstarted.
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
 from cos_ray.domain.ids import CommandId
 from cos_ray.domain.messages import Command, Reply, TryElsewhere
 from cos_ray.ports import Clock
-from cos_ray.writeside.entity import Entity
 
 FIRST_COMMAND_WITHIN = 5.0
 """Seconds in which an entity is not asked to leave before the command it was woken for has come."""
 
 
+class RunsCommands(Protocol):
+    """An `Entity`, or what is wrapped around one."""
+
+    async def process(self, command: Command) -> Reply:
+        """See `Entity`."""
+        ...
+
+    def withdraw(self, command_id: CommandId) -> None:
+        """See `Entity`."""
+        ...
+
+
 class Resident:
     """One entity and its rest."""
 
-    def __init__(self, entity: Entity, clock: Clock) -> None:
+    def __init__(self, entity: RunsCommands, clock: Clock) -> None:
         self._entity = entity
         self._clock = clock
         self._in_progress = 0

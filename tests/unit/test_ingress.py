@@ -130,6 +130,7 @@ class Parts:
     operations: OneOfEach = field(default_factory=OneOfEach)
     whereabouts: tuple[str, int] = ("10.0.0.1", 7)
     meter: CommandMeter = field(default_factory=Unmeasured)
+    tracing: Any = None
 
     async def close(self) -> None: ...
 

@@ -87,7 +87,20 @@ CONTRACT = {
     "COS_ERASURE_ENABLED": "false",
     "LOG_LEVEL": "INFO",
     "LOG_STYLE": "JSON",
-    "OTEL_JAVAAGENT_ENABLED": "false",
+    "OTEL_JAVAAGENT_ENABLED": "",
+    "OTEL_SDK_DISABLED": "false",
+    "OTEL_TRACES_EXPORTER": "",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "",
+    "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "",
+    "OTEL_EXPORTER_OTLP_HEADERS": "",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "",
+    "OTEL_TRACES_SAMPLER": "parentbased_always_on",
+    "OTEL_TRACES_SAMPLER_ARG": "1.0",
+    "OTEL_PROPAGATORS": "tracecontext,baggage",
+    "OTEL_SERVICE_NAME": "",
+    "OTEL_RESOURCE_ATTRIBUTES": "",
     "RAY_ADDRESS": "",
     "COS_ENTITY_PLACEMENT": "dedicated",
     "COS_MAX_LIVE_ENTITY_ACTORS": "",
@@ -349,11 +362,6 @@ def test_the_defaults_ask_for_nothing_this_release_cannot_do() -> None:
 def test_cos_s_variables_for_its_cluster_are_ignored_in_one_line() -> None:
     told = {"POD_IP": "10.0.0.1", "COS_DEPLOYMENT_MODE": "kubernetes", "PATH": "/bin"}
     assert notices(told) == ["accepted and ignored: COS_DEPLOYMENT_MODE, POD_IP"]
-
-
-def test_variables_of_what_is_still_to_come_are_told_in_one_line() -> None:
-    told = {"OTEL_JAVAAGENT_ENABLED": "true"}
-    assert notices(told) == ["accepted, but without effect in this release: OTEL_JAVAAGENT_ENABLED"]
 
 
 def test_an_unknown_variable_is_told_with_the_nearest_that_is_known() -> None:

@@ -2,7 +2,8 @@
 -- Written so that only the index (tag, event_id) has this order. The primary key would do for
 -- `tag = ... order by event_id`, and would walk past every other shard's events to find that there
 -- is nothing new in this one. Sorting is switched off in the sessions that run it.
-select t.event_id, j.sequence_number, j.event_payload
+-- The writer's name is wanted where it holds a place in a trace only; others never begin so.
+select t.event_id, j.sequence_number, j.event_payload, case when j.writer like '00-%%' then j.writer end
 from (
     select tag, event_id
     from event_tag
