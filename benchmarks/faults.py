@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -111,14 +112,21 @@ async def until(is_true: Callable[[], bool]) -> None:
         await asyncio.sleep(0.005)
 
 
-async def one_round(name: str, hit: Callable[[], None], clients: list[Client]) -> Round:
+async def one_round(name: str, fault: Fault, clients: list[Client]) -> Round:
     """Let a fault happen while all clients work; return when each of them has succeeded again."""
+    # What the last one hit has to be there again.
+    deadline = time.monotonic() + PATIENCE
+    while not (victims := await asyncio.to_thread(fault.victims)):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no {name} within {PATIENCE} s")
+        await asyncio.sleep(0.2)
     steady = time.monotonic()
     await until(lambda: all(client.last_success > steady for client in clients))
     for client in clients:
         client.errors.clear()
     struck = time.monotonic()
-    await asyncio.to_thread(hit)
+    for pid in victims:
+        strike(pid, fault.frozen_for)
     await until(lambda: any(client.last_success > struck for client in clients))
     first = time.monotonic() - struck
     await until(lambda: all(client.last_success > struck for client in clients))
@@ -132,36 +140,62 @@ async def one_round(name: str, hit: Callable[[], None], clients: list[Client]) -
     )
 
 
-class Faults:
+@dataclass(frozen=True)
+class Fault:
     """What can be done to a running service."""
+
+    victims: Callable[[], list[int]]
+    """The processes that are hit, as things are."""
+    frozen_for: float | None = None
+    """Seconds; None: they are killed."""
+
+
+def strike(pid: int, frozen_for: float | None) -> None:
+    """Kill a process, or let it stand still for a while."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL if frozen_for is None else signal.SIGSTOP)
+    if frozen_for is not None:
+        threading.Timer(frozen_for, wake, (pid,)).start()
+
+
+def wake(pid: int) -> None:
+    """Let a process go on that may have been replaced, and ended, meanwhile."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+
+
+class Faults:
+    """All that is done to a service."""
 
     def __init__(self, service: RunningService) -> None:
         self._service = service
 
-    def all(self) -> dict[str, Callable[[], None]]:
+    def all(self) -> dict[str, Fault]:
         """Each fault with its name."""
         return {
-            "shard host": lambda: self._kill(self._actors("shard-host:")[:1]),
-            "shard host frozen for 20 s": lambda: self._freeze(self._actors("shard-host:")[0], 20),
-            "shard keeper": lambda: self._kill(self._actors("shard-keeper")[:1]),
-            "read side": lambda: self._kill(self._actors("read-side:")[:1]),
-            "ingress replica": lambda: self._kill(self._replicas()),
-            "Serve controller": lambda: self._kill(self._actors("SERVE_CONTROLLER_ACTOR")),
-            "HAProxy": lambda: self._kill(self._named("haproxy")),
-            "Postgres": lambda: self._kill(self._postmaster()),
-            "GCS of Ray": lambda: self._kill(self._named("gcs_server")),
-            "everything but the launcher": lambda: self._kill(self._family()),
+            "shard host": Fault(lambda: self._actors("shard-host:")[:1]),
+            "shard host frozen for 20 s": Fault(lambda: self._actors("shard-host:")[:1], 20),
+            "shard keeper": Fault(lambda: self._actors("shard-keeper")[:1]),
+            "read side": Fault(lambda: self._actors("read-side:")[:1]),
+            "ingress replica": Fault(self._replicas),
+            "Serve controller": Fault(lambda: self._actors("SERVE_CONTROLLER_ACTOR")),
+            "HAProxy": Fault(lambda: self._named("haproxy")),
+            "Postgres": Fault(self._postmaster),
+            "GCS of Ray": Fault(lambda: self._named("gcs_server")),
+            "everything but the launcher": Fault(lambda: list(family_of(self._service.pid))),
         }
 
     def _actors(self, beginning: str) -> list[int]:
-        return [actor.pid for actor in live_actors(self._service.dashboard, beginning)]
+        # While Ray's dashboard comes up again, nobody is found.
+        with contextlib.suppress(Exception):
+            return [actor.pid for actor in live_actors(self._service.dashboard, beginning)]
+        return []
 
     def _replicas(self) -> list[int]:
-        actors = live_actors(self._service.dashboard)
-        return [actor.pid for actor in actors if actor.kind.startswith("ServeReplica")]
-
-    def _family(self) -> list[int]:
-        return list(family_of(self._service.pid))
+        with contextlib.suppress(Exception):
+            actors = live_actors(self._service.dashboard)
+            return [actor.pid for actor in actors if actor.kind.startswith("ServeReplica")]
+        return []
 
     def _named(self, name: str) -> list[int]:
         family = family_of(self._service.pid).values()
@@ -171,17 +205,6 @@ class Faults:
         children = psutil.Process(self._service.pid).children()
         return [child.pid for child in children if child.name() == "postgres"]
 
-    def _kill(self, pids: Iterable[int]) -> None:
-        victims = list(pids)
-        if not victims:
-            raise RuntimeError("nobody to kill")
-        for pid in victims:
-            os.kill(pid, signal.SIGKILL)
-
-    def _freeze(self, pid: int, seconds: float) -> None:
-        os.kill(pid, signal.SIGSTOP)
-        threading.Timer(seconds, os.kill, (pid, signal.SIGCONT)).start()
-
 
 async def measure(service: RunningService, rounds: int, only: set[str]) -> tuple[list[Round], bool]:
     """All rounds, and whether the balances are what was acknowledged."""
@@ -190,11 +213,11 @@ async def measure(service: RunningService, rounds: int, only: set[str]) -> tuple
         clients = [Client(channel, f"account-{number}") for number in range(CLIENTS)]
         await asyncio.gather(*(client.open() for client in clients))
         running = [asyncio.create_task(client.run()) for client in clients]
-        for name, hit in Faults(service).all().items():
+        for name, fault in Faults(service).all().items():
             if only and name not in only:
                 continue
             for _ in range(rounds):
-                done.append(await one_round(name, hit, clients))
+                done.append(await one_round(name, fault, clients))
                 console.print(f"{name}: {done[-1].seconds:.2f} s, errors {done[-1].errors}")
         for task in running:
             task.cancel()
