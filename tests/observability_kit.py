@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import urllib.request
@@ -19,6 +20,9 @@ ALERTS = OBSERVABILITY / "prometheus" / "alerts.yml"
 
 OF_PROMETHEUS = {"up"}
 """What Prometheus itself knows of each target."""
+
+PATIENCE = 3
+"""How often a page is asked for before it is given up."""
 
 _SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -103,8 +107,11 @@ class Scrape:
 
     @classmethod
     def of(cls, url: str) -> Scrape:
-        with urllib.request.urlopen(url, timeout=10) as reply:
-            return cls(reply.read().decode())
+        """What is there now; Ray's agent may be slow to answer on a busy machine, but answers."""
+        for _ in range(PATIENCE):
+            with contextlib.suppress(TimeoutError), urllib.request.urlopen(url, timeout=20) as reply:
+                return cls(reply.read().decode())
+        raise AssertionError(f"{url} does not answer")
 
     def labels(self) -> dict[str, set[str]]:
         """Of each metric, what labels it has."""

@@ -17,8 +17,8 @@ from typing import ClassVar
 from cos_ray.domain.errors import StartFailed
 
 PATH = "/metrics"
-_ANSWER_WITHIN = 8.0
-"""Seconds for Ray's agent, less than Prometheus gives by default."""
+_ANSWER_WITHIN = 13.0
+"""Seconds for Ray's agent, slow on a busy node; less than Prometheus waits in `deploy/observability`."""
 
 
 @contextmanager

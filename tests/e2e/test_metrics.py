@@ -15,7 +15,7 @@ from tests.running_service import RunningService, eventually
 NOT_THERE = {LIVE_OCTETS.name: "with dedicated placement nobody adds it up"}
 """What this service has no occasion to export."""
 
-SOON = 40.0
+SOON = 90.0
 """Seconds for a count to reach the page: Ray collects every 10 s by default."""
 
 
