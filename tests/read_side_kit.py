@@ -9,7 +9,7 @@ from itertools import count
 
 from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Revision, Shard
 from cos_ray.domain.read_sides import Obeyed, Order, ShardStatus
-from cos_ray.ports import ReadHandler
+from cos_ray.ports import ReadHandler, ReadSideMeter, UnmeasuredReadSide
 from cos_ray.readside.desk import ReadSideDesk
 from cos_ray.readside.read_side import ReadSide
 from cos_ray.readside.settings import ReadSideSettings
@@ -36,6 +36,7 @@ class World:
         self.offsets.went_back = self._go_back
         self.served: ReadHandler | None = None
         """The handler as the read side is to see it, if that is another."""
+        self.meter: ReadSideMeter = UnmeasuredReadSide()
         self.read_side: ReadSide
 
     @property
@@ -54,6 +55,7 @@ class World:
             self.stores,
             self.served or self.handler,
             self.clock,
+            self.meter,
         )
 
     @asynccontextmanager

@@ -69,6 +69,11 @@ class RunningService:
         return self._told("Ray cluster ")
 
     @property
+    def metrics(self) -> str:
+        """Where Prometheus finds what it counts."""
+        return self._told("metrics ")
+
+    @property
     def database_url(self) -> str:
         """The embedded database, for a look into the journal."""
         role, place = self._told("journal ").split("@")

@@ -14,19 +14,22 @@ from cos_ray.domain.circuit import BreakerPolicy
 from cos_ray.handlers.targets import GrpcTarget, HttpTarget, PythonTarget, WriteTarget
 from cos_ray.ports import WriteHandler
 from cos_ray.system_clock import SystemClock
+from cos_ray.telemetry.meters import Meters
+from cos_ray.telemetry.recorders import breaker_gauge
 
 
 def build_write_handler(
-    target: WriteTarget, call_timeout: timedelta, breaker: BreakerPolicy | None
+    target: WriteTarget, call_timeout: timedelta, breaker: BreakerPolicy | None, meters: Meters
 ) -> WriteHandler:
     """The write handler at the target, behind a breaker if there is to be one."""
     handler = _write_handler(target, call_timeout)
+    # Also without a breaker, for then it is never open.
+    changed = breaker_gauge(meters, "write side")
     if breaker is None:
         return handler
-    from cos_ray.cluster.metrics import breaker_gauge
     from cos_ray.handlers.breaker import Breaker, GuardedWriteHandler
 
-    guard = Breaker(str(target), breaker, SystemClock(), breaker_gauge("write side"))
+    guard = Breaker(str(target), breaker, SystemClock(), changed)
     return GuardedWriteHandler(handler, guard)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from cos_ray.bootstrap.journal import build_journal
 from cos_ray.bootstrap.wiring import EntityWiring
 from cos_ray.cluster.entities import DedicatedEntities
 from cos_ray.cluster.layer import check_cluster
+from cos_ray.cluster.metrics import exported_meters
 from cos_ray.cluster.overview import Overview
 from cos_ray.cluster.read_sides import ReadSideActors
 from cos_ray.cluster.replicas import ServeReplicas
@@ -24,14 +26,18 @@ from cos_ray.ingress.http_api import HttpPolicy
 from cos_ray.ingress.policy import IngressPolicy
 from cos_ray.ingress.readiness import Check
 from cos_ray.ingress.subscription_methods import Replicas
-from cos_ray.ports import Entities, EntityGateway, EntityPast, Eraser, History, Operations
+from cos_ray.ports import CommandMeter, Entities, EntityGateway, EntityPast, Eraser, History, Operations
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
 from cos_ray.protocol.any_form import AnyForms
 from cos_ray.readside.desk import ReadSideDesk
+from cos_ray.readside.lookout import keep_watch
 from cos_ray.subscriptions.subscriptions import Subscriptions
 from cos_ray.system_clock import SystemClock
+from cos_ray.telemetry.catalogue import SUBSCRIPTIONS
+from cos_ray.telemetry.meters import Meters
+from cos_ray.telemetry.recorders import CommandRecorder, ProgressRecorder, SubscriptionRecorder
 from cos_ray.writeside.router import Router
 from cos_ray.writeside.sharded_entities import ShardedEntities
 
@@ -56,6 +62,9 @@ class IngressParts:
     eraser: Eraser | None
     operations: Operations
     whereabouts: tuple[str, int]
+    meter: CommandMeter
+    lookout: asyncio.Task[None] | None
+    """Measures how far behind the read sides are."""
 
     @property
     def history(self) -> History:
@@ -69,6 +78,8 @@ class IngressParts:
 
     async def close(self) -> None:
         """Let go of connections."""
+        if self.lookout is not None:
+            self.lookout.cancel()
         if self.subscriptions is not None:
             self.subscriptions.close()
         await self.read_side_stores.close()
@@ -92,23 +103,17 @@ async def build_ingress(
     any_forms = AnyForms(doors.descriptor_sets)
     if unknown := any_forms.publish():
         logger.warning("reflection shows other protos of these names", extra={"files": unknown})
+    meters = exported_meters()
+    desk = ReadSideDesk(
+        read_sides, wiring.shards, stores.controls, stores.offsets, stores.letters, stores.places, processes
+    )
     return IngressParts(
         gateway=Router(entities_of(wiring), journal, clock),
         policy=policy,
         journal=journal,
-        read_sides=ReadSideDesk(
-            read_sides,
-            wiring.shards,
-            stores.controls,
-            stores.offsets,
-            stores.letters,
-            stores.places,
-            processes,
-        ),
+        read_sides=desk,
         read_side_stores=stores,
-        subscriptions=Subscriptions(journal.tail, clock, doors.subscriptions)
-        if doors.subscriptions
-        else None,
+        subscriptions=_subscriptions(journal, clock, doors, meters),
         replicas=ServeReplicas(wiring.namespace) if doors.subscriptions else None,
         admission=doors.admission,
         http=doors.http,
@@ -117,7 +122,24 @@ async def build_ingress(
         eraser=journal.eraser if doors.erasure else None,
         operations=Overview(wiring.logs.service, wiring.namespace, wiring.is_sharded),
         whereabouts=(node_address(), os.getpid()),
+        meter=CommandRecorder(meters),
+        lookout=asyncio.create_task(keep_watch(desk, clock, ProgressRecorder(meters)))
+        if read_sides
+        else None,
     )
+
+
+def _subscriptions(
+    journal: PostgresJournal, clock: SystemClock, doors: Doors, meters: Meters
+) -> Subscriptions | None:
+    # Also shown when they are switched off, as none.
+    recorder = SubscriptionRecorder(meters)
+    if doors.subscriptions is None:
+        meters.gauge(SUBSCRIPTIONS).set(0)
+        return None
+    subscriptions = Subscriptions(journal.tail, clock, doors.subscriptions, recorder)
+    meters.watch(lambda: len(subscriptions), SUBSCRIPTIONS)
+    return subscriptions
 
 
 def entities_of(wiring: EntityWiring) -> Entities:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from cos_ray.cluster.metrics import exported_meters
 from cos_ray.domain.retention import Retention
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
+from cos_ray.telemetry.catalogue import WAITING_APPENDS
 from cos_ray.telemetry.logs import LogSettings
+from cos_ray.telemetry.recorders import JournalRecorder
 
 
 async def build_journal(logs: LogSettings, database: Database) -> PostgresJournal:
@@ -19,7 +22,15 @@ async def build_node_journal(
     logs: LogSettings, database: Database, retention: Retention | None, key_ttl: timedelta
 ) -> PostgresJournal:
     """An open journal, to append to; what is kept beside the events, and for how long, is its business."""
-    journal = PostgresJournal(database, retention=retention, key_ttl=key_ttl, deletes_expired_keys=True)
+    meters = exported_meters()
+    journal = PostgresJournal(
+        database,
+        retention=retention,
+        key_ttl=key_ttl,
+        deletes_expired_keys=True,
+        meter=JournalRecorder(meters),
+    )
+    meters.watch(lambda: journal.waiting_appends, WAITING_APPENDS)
     return await _opened(logs, journal)
 
 

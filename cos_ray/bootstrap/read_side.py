@@ -9,7 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from cos_ray.bootstrap.journal import build_journal
-from cos_ray.cluster.metrics import breaker_gauge
+from cos_ray.cluster.metrics import exported_meters
 from cos_ray.config.read_sides import ReadSideConfig
 from cos_ray.domain.circuit import BreakerPolicy
 from cos_ray.domain.ids import EntityId, Owner, Revision, Shard
@@ -26,6 +26,7 @@ from cos_ray.readside.settings import ReadSideSettings
 from cos_ray.readside.stores import Stores
 from cos_ray.system_clock import SystemClock
 from cos_ray.telemetry.logs import LogSettings
+from cos_ray.telemetry.recorders import ReadSideRecorder, breaker_gauge
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +117,10 @@ async def build_read_side(wiring: ReadSideWiring) -> OwnedReadSide:
     await opened.open()
     handler = _read_handler(wiring)
     read_side_id = config.read_side_id
+    meters = exported_meters()
     served: ReadHandler = handler
     if wiring.breaker is not None and not isinstance(wiring.target, PythonTarget):
-        guard = Breaker(read_side_id, wiring.breaker, clock, breaker_gauge(read_side_id))
+        guard = Breaker(read_side_id, wiring.breaker, clock, breaker_gauge(meters, read_side_id))
         served = GuardedReadHandler(handler, guard)
     read_side = ReadSide(
         _settings(wiring),
@@ -128,6 +130,7 @@ async def build_read_side(wiring: ReadSideWiring) -> OwnedReadSide:
         Stores(journal, opened.places, opened.offsets, opened.controls, opened.letters),
         served,
         clock,
+        ReadSideRecorder(meters, read_side_id),
     )
     return OwnedReadSide(read_side, handler, journal, opened)
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from cos_ray.bootstrap.database import as_configured, embedded_folder, external_database, retention_of
 from cos_ray.bootstrap.handlers import module_of
 from cos_ray.bootstrap.listening import ensure_free, reachable, wait_until_healthy
+from cos_ray.bootstrap.metrics_page import metrics_page
 from cos_ray.bootstrap.port_block import reserved_block
 from cos_ray.bootstrap.stopping import BoundedStop, StopSignals
 from cos_ray.bootstrap.targets import breaker_policy, read_target, write_target
@@ -143,9 +144,21 @@ class _Launch:
             f"gRPC {reachable(service.address)}:{service.port}",
             f"HTTP {reachable(service.address)}:{service.http_port} ({_http_paths(service.protocol)})",
             f"journal {database}",
+            f"metrics {self._metrics(cluster)}",
             f"Ray cluster {cluster.address}",
             f"Ray dashboard {cluster.dashboard or 'not running'}",
         ]
+
+    def _metrics(self, cluster: RayCluster) -> str:
+        """Where Prometheus finds them."""
+        service = self._settings.service
+        if not cluster.is_ours:
+            return "of each node: see Ray's service discovery file"
+        if service.metrics_port is None or cluster.metrics is None:
+            return cluster.metrics or "not exported"
+        page = metrics_page(service.address, service.metrics_port, cluster.metrics)
+        self._running.enter_context(page)
+        return f"http://{reachable(service.address)}:{service.metrics_port}/metrics"
 
     def _start_database(self) -> Database:
         wanted = self._settings.database
@@ -197,6 +210,8 @@ class _Launch:
         service = self._settings.service
         ensure_free(service.address, service.port, "COS_PORT")
         ensure_free(service.address, service.http_port, "COS_HTTP_PORT")
+        if service.metrics_port is not None:
+            ensure_free(service.address, service.metrics_port, "COS_METRICS_PORT")
 
     def _start_parts(self, database: Database, shards: int, cluster: RayCluster) -> None:
         from cos_ray.bootstrap.doors import doors_of

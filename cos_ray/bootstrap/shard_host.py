@@ -10,6 +10,7 @@ from cos_ray.bootstrap.garbage import collect_seldom
 from cos_ray.bootstrap.handlers import build_write_handler
 from cos_ray.bootstrap.wiring import EntityWiring
 from cos_ray.cluster.journal_actor import OwnedJournal
+from cos_ray.cluster.metrics import exported_meters
 from cos_ray.cluster.pokes import ReadSidePokes
 from cos_ray.cluster.shard_host_actor import Home, HomeBuilder, node_address
 from cos_ray.cluster.shard_hosts import ShardHostActors, TendedShardHosts
@@ -19,7 +20,10 @@ from cos_ray.domain.placement import Assignment, HostId
 from cos_ray.domain.sharding import shard_of
 from cos_ray.domain.status import ShardHostStatus
 from cos_ray.system_clock import SystemClock
+from cos_ray.telemetry import catalogue
 from cos_ray.telemetry.logs import LogSettings
+from cos_ray.telemetry.meters import Meters
+from cos_ray.telemetry.recorders import EntityRecorder
 from cos_ray.writeside.entity import Entity
 from cos_ray.writeside.exchange import Desk
 from cos_ray.writeside.live_entities import LiveEntities
@@ -80,7 +84,9 @@ async def build_shard_host(
     """A host that asks the write handler and appends to the journal itself."""
     wiring.logs.apply()
     clock = SystemClock()
-    handler = build_write_handler(wiring.write_handler, wiring.call_timeout, wiring.breaker)
+    meters = exported_meters()
+    meter = EntityRecorder(meters)
+    handler = build_write_handler(wiring.write_handler, wiring.call_timeout, wiring.breaker, meters)
     own_journal = await wiring.journal.build()
     recipe = wiring.journal
     pokes = ReadSidePokes(wiring.namespace, recipe.read_sides, recipe.read_side_actors)
@@ -88,12 +94,20 @@ async def build_shard_host(
 
     def activate(entity_id: EntityId) -> Entity:
         shard = shard_of(entity_id, wiring.shards)
-        return Entity(entity_id, shard, handler, journal, clock, wiring.policy, shard_host.is_sole)
+        return Entity(entity_id, shard, handler, journal, clock, wiring.policy, shard_host.is_sole, meter)
 
     collect_seldom()
     live = LiveEntities(activate, limits, clock)
+    _watch(live, meters)
     shard_host = ShardHost(host, assignment, live, ShardHostActors(wiring.namespace), clock)
     return OwnedShardHost(shard_host, live, own_journal)
+
+
+def _watch(live: LiveEntities, meters: Meters) -> None:
+    meters.watch(lambda: len(live), catalogue.LIVE_ENTITIES)
+    meters.watch(lambda: live.octets, catalogue.LIVE_OCTETS)
+    meters.watch(lambda: live.activations, catalogue.ACTIVATIONS)
+    meters.watch(lambda: live.passivations, catalogue.PASSIVATIONS)
 
 
 def build_shard_keeper(wiring: KeeperWiring) -> ShardKeeper:

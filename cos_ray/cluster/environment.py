@@ -46,6 +46,8 @@ def ray_environment(
         # How long a replica waits for clients to go elsewhere before it stops: there is no elsewhere.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "1",
+        # How soon a HAProxy that died is missed: Serve starts it again after the third look in vain.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         **_preloaded(handler_module),
         **(_fast_ingress(scratch, ports) if sys.platform == "linux" else {}),
     }

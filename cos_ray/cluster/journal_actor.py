@@ -17,6 +17,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cos_ray.cluster.metrics import take_report
 from cos_ray.cluster.names import journal_actor_name
 from cos_ray.cluster.pokes import ReadSidePokes
 from cos_ray.cluster.wire import Address, Door, Wire, WireCut
@@ -24,6 +25,7 @@ from cos_ray.domain.errors import CosError, JournalUnavailable, OutcomeUnknown
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, ReadSideId
 from cos_ray.domain.messages import Append, EventEnvelope, Remembered
 from cos_ray.ports import Journal, Publisher
+from cos_ray.telemetry.meters import Readings
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +66,7 @@ class JournalActor:
         self._build = recipe.build
         self._publisher: Publisher = ReadSidePokes(namespace, recipe.read_sides, recipe.read_side_actors)
         self._opening: asyncio.Future[OwnedJournal] | None = None
-        names = ("append", "newest", "stored_by", "keys", "remembered")
+        names = ("append", "newest", "stored_by", "keys", "remembered", "report")
         self._door = Door({name: getattr(self, name) for name in names})
 
     async def door(self) -> Address:
@@ -93,6 +95,10 @@ class JournalActor:
     async def remembered(self, entity_id: EntityId, key: IdempotencyKey) -> Remembered | CosError | None:
         """Like `Journal.remembered`."""
         return await self._answer(lambda journal: journal.remembered(entity_id, key))
+
+    async def report(self, origin: str, readings: Readings) -> None:
+        """Count what an entity's process has counted."""
+        take_report(origin, readings)
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -154,6 +160,10 @@ class NodeJournal:
         """Like `Journal.remembered`."""
         remembered: Remembered | None = await self._question("remembered", entity_id, key)
         return remembered
+
+    async def report(self, origin: str, readings: Readings) -> None:
+        """Hand on what this process has counted. Raises WireCut when it may be lost."""
+        await self._ask("report", origin, readings)
 
     async def _question(self, method: str, *arguments: object) -> Any:
         deadline = asyncio.get_running_loop().time() + SETTLING_TIME

@@ -20,11 +20,13 @@ from ray.exceptions import RayActorError, RayError
 
 from cos_ray.cluster.entity_actor import EntityBuilder
 from cos_ray.cluster.entity_processes import EntityProcesses
+from cos_ray.cluster.metrics import exported_meters
 from cos_ray.cluster.names import KEEPER
 from cos_ray.domain.errors import EntityLost
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.passivation import NodeId, ProcessLimits
 from cos_ray.system_clock import SystemClock
+from cos_ray.telemetry.catalogue import ACTIVATIONS, LIVE_ENTITIES, PASSIVATIONS
 from cos_ray.telemetry.logs import LogSettings
 from cos_ray.writeside.keeper import ANSWER_WITHIN, Keeper
 
@@ -56,6 +58,10 @@ class KeeperActor:
             recipe.logs.apply()
         processes = EntityProcesses(recipe.namespace, recipe.build)
         self._keeper = Keeper(processes, recipe.limits, SystemClock())
+        keeper, meters = self._keeper, exported_meters()
+        meters.watch(lambda: len(keeper.live), LIVE_ENTITIES)
+        meters.watch(lambda: keeper.activations, ACTIVATIONS)
+        meters.watch(lambda: keeper.passivations, PASSIVATIONS)
         # Begun here and not by a call: after a restart Ray runs the constructor only.
         self._running = asyncio.get_running_loop().create_task(self._keeper.run())
         self._running.add_done_callback(_end)

@@ -35,6 +35,8 @@ class RayCluster:
     """Where Ray shows its nodes and actors, if it does."""
     address: str = ""
     """Where other programs join it."""
+    metrics: str | None = None
+    """Where Prometheus finds the metrics of a cluster of ours."""
     vital: tuple[psutil.Process, ...] = ()
     """The processes without which a cluster of ours is none."""
 
@@ -62,12 +64,23 @@ def start_or_join(service: str, address: str | None) -> RayCluster:
     except (ConnectionError, RayError, RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StartFailed(f"Ray cannot be {'started' if address is None else 'joined'}: {reason}") from error
-    nodes = sum(node["Alive"] for node in ray.nodes())
+    nodes = [node for node in ray.nodes() if node["Alive"]]
     dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else None
     vital = _vital() if address is None else ()
     return RayCluster(
-        namespace, address is None, nodes, dashboard, ray.get_runtime_context().gcs_address, vital
+        namespace,
+        address is None,
+        len(nodes),
+        dashboard,
+        ray.get_runtime_context().gcs_address,
+        _metrics_of(nodes[0]) if address is None else None,
+        vital,
     )
+
+
+def _metrics_of(node: dict[str, Any]) -> str | None:
+    port = node["MetricsExportPort"]
+    return f"http://{node['NodeManagerAddress']}:{port}/metrics" if port > 0 else None
 
 
 def _vital() -> tuple[psutil.Process, ...]:

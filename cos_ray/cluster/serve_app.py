@@ -28,6 +28,9 @@ DELETED_WITHIN = 30.0
 TARGET_ONGOING_REQUESTS = 100
 """Requests in hand of each replica from which on Serve adds another: most of them only wait."""
 
+LOST_REPLICAS = "cos_ray.cluster.lost_replicas.add_lost_replicas_to_server"
+"""What Serve's own proxies are to call besides the functions that add services."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -64,7 +67,7 @@ def start_ingress(ingress_class: type, build: Callable[[], Awaitable[Any]], opti
     serve.start(
         grpc_options=gRPCOptions(
             port=options.grpc_port,
-            grpc_servicer_functions=list(options.servicer_functions),
+            grpc_servicer_functions=[*options.servicer_functions, LOST_REPLICAS],
         ),
         http_options=HTTPOptions(host=options.host, port=options.http_port),
         logging_config=logging_config,

@@ -62,6 +62,9 @@ def contradictions(settings: Settings, told: Mapping[str, str]) -> list[str]:
         for one, other in ((certificate, key), (key, certificate)):
             if one in told and other not in told:
                 lines.append(complaint(one, told[one], f"setting {other} as well"))
+    if settings.service.ray_address is not None and "COS_METRICS_PORT" in told:
+        allowed = "leaving it out with RAY_ADDRESS: each node of a cluster has metrics of its own"
+        lines.append(complaint("COS_METRICS_PORT", told["COS_METRICS_PORT"], allowed))
     if not settings.write_side.use_tls:
         needless = [variable for variable in WriteSide.variables() if variable.startswith(_OF_TLS)]
         allowed = "leaving it out, or COS_WRITE_SIDE_USE_TLS=true"

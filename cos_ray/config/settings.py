@@ -126,6 +126,8 @@ class Service(Group):
     """Where the embedded database keeps its data; unset: the user's own data folder."""
     ray_address: Text | None = Field(None, alias="RAY_ADDRESS")
     """The Ray cluster to join; unset: one is started on this machine."""
+    metrics_port: Port | None = Field(None, alias="COS_METRICS_PORT")
+    """Where Prometheus finds `/metrics`, on COS_ADDRESS; unset: on Ray's own port only, on the loopback."""
     descriptor_sets: Files = Field((), alias="COS_DESCRIPTOR_SETS")
     """Compiled protos (`protoc --descriptor_set_out`) of the application, to show its types as JSON."""
 
@@ -136,6 +138,9 @@ class Service(Group):
             raise ValueError(complaint("COS_INGRESS_MAX_REPLICAS", str(self.most_replicas), allowed))
         if self.port == self.http_port:
             raise ValueError(complaint("COS_HTTP_PORT", str(self.http_port), "another port than COS_PORT"))
+        if self.metrics_port in (self.port, self.http_port):
+            allowed = "another port than COS_PORT and COS_HTTP_PORT"
+            raise ValueError(complaint("COS_METRICS_PORT", str(self.metrics_port), allowed))
         if self.http_address not in (None, self.address):
             raise ValueError(
                 complaint(

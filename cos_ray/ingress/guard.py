@@ -23,7 +23,7 @@ from cos_ray.domain.rate import Rate
 from cos_ray.ingress.clients import client_of
 from cos_ray.ingress.status import ReplyContext, refuse, refused_stream
 from cos_ray.ingress.tokens import caller_of
-from cos_ray.ports import Clock
+from cos_ray.ports import Clock, CommandMeter, Unmeasured
 
 OPEN_TO_ALL = "grpc.health.v1.Health"
 
@@ -52,13 +52,20 @@ class AdmissionPolicy:
 class Guard:
     """Lets requests in, or says why not."""
 
-    def __init__(self, policy: AdmissionPolicy, clock: Clock) -> None:
+    def __init__(self, policy: AdmissionPolicy, clock: Clock, meter: CommandMeter | None = None) -> None:
+        self._meter = meter or Unmeasured()
         self._policy = policy
         self._clock = clock
         self._rate = Rate(policy.requests_per_second) if policy.requests_per_second else None
 
     def refuses(self, method: str, request: Message, context: ReplyContext) -> Status | None:
         """Why the request is not let in; None if it is."""
+        status = self._fault(method, request, context)
+        if status is not None:
+            self._meter.turned_away(status.code)
+        return status
+
+    def _fault(self, method: str, request: Message, context: ReplyContext) -> Status | None:
         checks = (self._of_size, self._of_caller, self._of_rate)
         if not self._policy.grpc and not getattr(context, "is_http", False):
             return Status(Code.UNIMPLEMENTED, "this service answers over HTTP; see COS_SERVER_PROTOCOL")

@@ -7,6 +7,7 @@ every method of a registered service must be defined.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import time
@@ -44,7 +45,7 @@ from cos_ray.ingress.readiness import Check, Readiness
 from cos_ray.ingress.status import FAILED, ReplyContext, refuse, refused_stream
 from cos_ray.ingress.subscription_methods import SubscriptionMethods, SubscriptionParts
 from cos_ray.ingress.waiting import PENDING, awaited_read_side, is_pending
-from cos_ray.ports import EntityGateway, Operations
+from cos_ray.ports import CommandMeter, EntityGateway, Operations
 from cos_ray.protocol.any_form import AnyForms
 from cos_ray.protocol.codec import pack, state_fields
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
@@ -93,6 +94,7 @@ class Parts(SubscriptionParts, HistoryParts, ErasureParts, Protocol):
     operations: Operations
     whereabouts: tuple[str, int]
     """The node's address and this process's id."""
+    meter: CommandMeter
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -106,7 +108,7 @@ class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMetho
     async def __init__(self, build: Callable[[], Awaitable[Parts]]) -> None:  # type: ignore[misc]
         # Serve awaits an async constructor; whatever `build` opens belongs to the replica's loop.
         self._parts: Parts = await build()
-        self._guard = Guard(self._parts.admission, SystemClock())
+        self._guard = Guard(self._parts.admission, SystemClock(), self._parts.meter)
         self._readiness = Readiness(self._parts.checks, SystemClock())
         self._origin = uuid.uuid4().hex
         self._serial = itertools.count(1)
@@ -179,6 +181,22 @@ class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMetho
         return self._parts.read_sides
 
     async def _process(self, request: ProcessCommandRequest, context: ReplyContext) -> EntityState | Status:
+        begun = time.monotonic()
+        self._parts.meter.begun()
+        code: Code | None = Code.INTERNAL
+        try:
+            outcome = await self._process_at_once(request, context)
+            code = outcome.code if isinstance(outcome, Status) else None
+            return outcome
+        except asyncio.CancelledError:
+            code = Code.CANCELLED
+            raise
+        finally:
+            self._parts.meter.answered(code, time.monotonic() - begun)
+
+    async def _process_at_once(
+        self, request: ProcessCommandRequest, context: ReplyContext
+    ) -> EntityState | Status:
         command = self._command(request, context)
         if isinstance(command, Status):
             return command

@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 from cos_ray.domain.errors import CosError, JournalUnavailable, OutcomeUnknown
 from cos_ray.domain.ids import EntityId, Offset, Shard
+from cos_ray.ports import JournalMeter, UnmeasuredJournal
 from cos_ray.postgres.rows import EncodedAppend
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,9 @@ IN_COMPANY = 0.75
 """From so many others on that an append finds there: one client alone never waits."""
 
 
+_UNMEASURED = UnmeasuredJournal()
+
+
 def lane_of(shard: Shard, lanes: int) -> int:
     """The lane a shard uses: the same on every node, and even for every k-th shard, too."""
     return ((shard * 0x9E3779B1 & 0xFFFFFFFF) >> 16) % lanes
@@ -63,12 +67,19 @@ def lane_of(shard: Shard, lanes: int) -> int:
 class GroupCommit:
     """Collects appends and sends them in batches, one batch at a time in each lane."""
 
-    def __init__(self, senders: Sequence[Send], limits: BatchLimits) -> None:
+    def __init__(
+        self, senders: Sequence[Send], limits: BatchLimits, meter: JournalMeter = _UNMEASURED
+    ) -> None:
         self._limits = limits
         self._load = _Load()
-        self._lanes = [_Lane(send, limits, self._load) for send in senders]
+        self._lanes = [_Lane(send, limits, self._load, meter) for send in senders]
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """How many appends have not been answered."""
+        return self._load.appends
 
     def start(self) -> None:
         """Begin to send."""
@@ -133,8 +144,8 @@ class _Waiting:
 class _Lane:
     """One batch after the other."""
 
-    def __init__(self, send: Send, limits: BatchLimits, load: _Load) -> None:
-        self._send, self._limits, self._load = send, limits, load
+    def __init__(self, send: Send, limits: BatchLimits, load: _Load, meter: JournalMeter) -> None:
+        self._send, self._limits, self._load, self._meter = send, limits, load, meter
         # The entities that have something to send, first come first served, and what it is.
         self._turns: deque[EntityId] = deque()
         self._waiting: dict[EntityId, deque[_Waiting]] = {}
@@ -182,6 +193,8 @@ class _Lane:
         self._turns.clear()
 
     async def _take(self, batch: list[_Waiting]) -> None:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         try:
             answers = await self._send([waiting.append for waiting in batch])
         except Exception as error:
@@ -189,7 +202,10 @@ class _Lane:
             logger.exception("an append ended in an unforeseen error")
             unknown = OutcomeUnknown(f"unforeseen: {error!r}")
             answers = [unknown] * len(batch)
+        self._meter.stored(len(batch), loop.time() - begun)
         for waiting, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, JournalUnavailable | OutcomeUnknown):
+                self._meter.failed(isinstance(answer, JournalUnavailable))
             waiting.settle(answer)
         self._under_way = []
         self._load.appends -= len(batch)

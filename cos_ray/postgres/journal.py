@@ -25,6 +25,7 @@ from cos_ray.domain.ids import (
 )
 from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remembered
 from cos_ray.domain.retention import Retention
+from cos_ray.ports import JournalMeter, UnmeasuredJournal
 from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.erasure import PostgresErasure
@@ -47,6 +48,8 @@ _WALKS = {"enable_sort": "off", "enable_hashjoin": "off", "enable_mergejoin": "o
 
 _CLOSE_WITHIN = timedelta(seconds=10)
 
+_UNMEASURED = UnmeasuredJournal()
+
 
 class PostgresJournal:
     """
@@ -66,6 +69,7 @@ class PostgresJournal:
         retention: Retention | None = None,
         key_ttl: timedelta = KEY_TTL,
         deletes_expired_keys: bool = False,
+        meter: JournalMeter = _UNMEASURED,
     ) -> None:
         """
         `settle_within`: how long a lost append is asked about before OutcomeUnknown;
@@ -78,7 +82,9 @@ class PostgresJournal:
         readers = max(1, database.pool_max_size - lanes)
         self._largest_append = largest_append
         self._writers = [Writer(database, settle_within, key_ttl) for _ in range(lanes)]
-        self._group_commit = GroupCommit([writer.store for writer in self._writers], limits or BatchLimits())
+        self._group_commit = GroupCommit(
+            [writer.store for writer in self._writers], limits or BatchLimits(), meter
+        )
         self._connections = Connections(
             database, at_least=database.pool_min_size, at_most=readers, session=_WALKS
         )
@@ -112,6 +118,11 @@ class PostgresJournal:
         for writer in self._writers:
             await writer.close()
         await self._connections.close()
+
+    @property
+    def waiting_appends(self) -> int:
+        """How many appends have not been answered."""
+        return self._group_commit.waiting
 
     async def append(self, append: Append) -> Offset:
         """See `Journal.append`. Also raises JournalUnavailable when too many appends wait."""

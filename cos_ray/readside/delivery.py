@@ -19,11 +19,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from typing_extensions import assert_never
+
 from cos_ray.domain.errors import Code, DeliveryFailed
 from cos_ray.domain.failure_policy import LastResort
 from cos_ray.domain.ids import EntityId, Offset, Shard
 from cos_ray.domain.messages import JournaledEvent
-from cos_ray.ports import BatchReadHandler, Clock, ReadHandler
+from cos_ray.ports import BatchReadHandler, Clock, ReadHandler, ReadSideMeter, UnmeasuredReadSide
 from cos_ray.readside.pace import Pace
 from cos_ray.readside.parking import Parking
 from cos_ray.readside.projection import Projection, Settled
@@ -31,6 +33,8 @@ from cos_ray.readside.settings import ReadSideSettings
 from cos_ray.readside.tasks import Tasks
 
 logger = logging.getLogger(__name__)
+
+_UNMEASURED = UnmeasuredReadSide()
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +69,7 @@ class Delivery:
         clock: Clock,
         moved: Callable[[Projection], None],
         may_begin: Callable[[], bool],
+        meter: ReadSideMeter = _UNMEASURED,
     ) -> None:
         self._settings = settings
         self._handler = handler
@@ -74,6 +79,7 @@ class Delivery:
         self._moved = moved
         """Called after each delivery, confirmed or not."""
         self._may_begin = may_begin
+        self._meter = meter
         self._current: dict[Shard, dict[EntityId, _Parcel]] = defaultdict(dict)
         """The parcel of each entity that has any; one that is not here is stale, wherever it turns up."""
         self._ready: deque[_Parcel] = deque()
@@ -235,15 +241,19 @@ class Delivery:
     ) -> None:
         events = [(parcel.shard, event.envelope) for parcel, events in bundle for event in events]
         confirmed = False
+        begun = self._clock.monotonic()
         try:
             await handler.handle_many(self._settings.read_side, events)
             confirmed = True
+            self._meter.handled(self._clock.monotonic() - begun)
         except asyncio.CancelledError:
             if self._is_closed or all(self._is_stale(parcel) for parcel, _ in bundle):
                 raise
         except Exception as error:  # noqa: BLE001 - which of them is at fault, each alone will show
             facts = {"read_side": self._settings.read_side, "events": len(events), "reason": str(error)}
             logger.info("events not confirmed together; now one by one", extra=facts)
+            self._meter.handled(self._clock.monotonic() - begun)
+            self._meter.failed()
         for parcel, delivered in bundle:
             parcel.task = None
             if self._is_stale(parcel):
@@ -258,6 +268,7 @@ class Delivery:
         reason = await self._attempt(parcel)
         parcel.task = None
         if reason is not None and not self._is_stale(parcel):
+            self._meter.failed()
             await self._fail(parcel, reason)
 
     async def _attempt(self, parcel: _Parcel) -> str | None:
@@ -266,7 +277,13 @@ class Delivery:
         try:
             if self._parking.holds(shard, parcel.entity_id) and await self._set_aside(parcel):
                 return None
-            await self._handler.handle(self._settings.read_side, shard, event.envelope)
+            if parcel.failures:
+                self._meter.retried()
+            begun = self._clock.monotonic()
+            try:
+                await self._handler.handle(self._settings.read_side, shard, event.envelope)
+            finally:
+                self._meter.handled(self._clock.monotonic() - begun)
         except asyncio.CancelledError:
             if self._is_closed or self._is_stale(parcel):
                 raise
@@ -340,9 +357,23 @@ class Delivery:
         following = None
         for event in events:
             following = projection.settle(event, how)
+            self._measure(event, how)
         if following is not None:
             self._add(projection, following)
         self._moved(projection)
+
+    def _measure(self, event: JournaledEvent, how: Settled) -> None:
+        match how:
+            case Settled.DELIVERED:
+                date = event.envelope.meta.date
+                age = (self._clock.now() - date).total_seconds() if date else 0.0
+                self._meter.delivered(max(0.0, age))
+            case Settled.PARKED:
+                self._meter.parked()
+            case Settled.SKIPPED:
+                self._meter.skipped()
+            case unreachable:
+                assert_never(unreachable)
 
     def _add(self, projection: Projection, event: JournaledEvent) -> None:
         parcel = _Parcel(projection, event)

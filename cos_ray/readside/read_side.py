@@ -18,7 +18,7 @@ from datetime import timedelta
 from cos_ray.domain.errors import JournalUnavailable, ReadSideUnavailable
 from cos_ray.domain.ids import EntityId, Owner, Revision, Shard
 from cos_ray.domain.read_sides import Obeyed, Order, ShardState, ShardStatus
-from cos_ray.ports import Clock, ReadHandler
+from cos_ray.ports import Clock, ReadHandler, ReadSideMeter, UnmeasuredReadSide
 from cos_ray.readside.claims import Claims
 from cos_ray.readside.delivery import Delivery
 from cos_ray.readside.offset_keeper import OffsetKeeper
@@ -33,6 +33,8 @@ from cos_ray.readside.window import Window
 
 logger = logging.getLogger(__name__)
 
+_UNMEASURED = UnmeasuredReadSide()
+
 
 class ReadSide:
     """Runs once, in one process: from `run` to `stop`."""
@@ -46,6 +48,7 @@ class ReadSide:
         stores: Stores,
         handler: ReadHandler,
         clock: Clock,
+        meter: ReadSideMeter = _UNMEASURED,
     ) -> None:
         """
         `shards` are all of the read side, `home` those that this process takes when it starts.
@@ -61,7 +64,7 @@ class ReadSide:
         self._claims = Claims(settings, owner, stores.controls, clock)
         parking = Parking(settings.read_side, stores.letters)
         self._delivery = Delivery(
-            settings, handler, parking, clock, self._moved, lambda: self._claims.are_confirmed
+            settings, handler, parking, clock, self._moved, lambda: self._claims.are_confirmed, meter
         )
         self._offsets = OffsetKeeper(settings, stores.offsets, owner, clock, self._lose)
         self._operations = Operations(

@@ -16,14 +16,16 @@ from enum import Enum
 from cos_ray.domain.errors import Code, JournalUnavailable, Status
 from cos_ray.domain.ids import EntityId, Offset, Revision
 from cos_ray.domain.messages import JournaledEvent
-from cos_ray.ports import Clock, JournalTail
+from cos_ray.ports import Clock, JournalTail, SubscriptionMeter, Unmeasured
 from cos_ray.subscriptions.feed import Feed
-from cos_ray.subscriptions.listener import Bounds, Listener, SubscriptionEnded
+from cos_ray.subscriptions.listener import TOO_SLOW, Bounds, Listener, SubscriptionEnded
 from cos_ray.subscriptions.past import NoPast, Past, PastOfAll, PastOfEntity
 from cos_ray.subscriptions.tail import Tail, TailPolicy
 
 DRAINED = Status(Code.UNAVAILABLE, "this process stops; subscribe again from where you are")
 _NO_JOURNAL = Status(Code.UNAVAILABLE, "the journal is unavailable")
+
+_UNMEASURED = Unmeasured()
 
 CATCHES_UP = 10
 """How often a client may be overtaken by live events while it reads the past."""
@@ -71,7 +73,14 @@ class Wanted:
 class Subscriptions:
     """All of them that this process serves."""
 
-    def __init__(self, journal: JournalTail, clock: Clock, policy: SubscriptionPolicy | None = None) -> None:
+    def __init__(
+        self,
+        journal: JournalTail,
+        clock: Clock,
+        policy: SubscriptionPolicy | None = None,
+        meter: SubscriptionMeter = _UNMEASURED,
+    ) -> None:
+        self._meter = meter
         self._journal = journal
         self._policy = policy or SubscriptionPolicy()
         self._feed = Feed()
@@ -107,9 +116,14 @@ class Subscriptions:
                 on_open()
             async with aclosing(self._stream(wanted, stream)) as events:
                 async for event in events:
+                    self._meter.sent()
                     yield event
         except Completed:
             return
+        except SubscriptionEnded as ended:
+            if ended.status is TOO_SLOW:
+                self._meter.cut()
+            raise
         except JournalUnavailable:
             raise SubscriptionEnded(_NO_JOURNAL) from None
         finally:

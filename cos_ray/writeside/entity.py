@@ -46,12 +46,13 @@ from cos_ray.domain.messages import (
     Command,
     EntityState,
     EventEnvelope,
+    Meta,
     Packed,
     Refused,
     Reply,
     TryElsewhere,
 )
-from cos_ray.ports import Clock, Journal, WriteHandler
+from cos_ray.ports import Clock, EntityMeter, Journal, Unmeasured, WriteHandler
 from cos_ray.writeside.known_keys import MOST_READ, KnownKeys
 from cos_ray.writeside.mailbox import Mailbox
 from cos_ray.writeside.refusals import no_longer_there, status_of
@@ -74,6 +75,7 @@ OWN_OCTETS = 1500
 """What an entity takes beside its state (measured, with what its home keeps of it)."""
 
 _ANYTHING = EntityPolicy()
+_UNMEASURED = Unmeasured()
 
 
 def _perhaps_not() -> bool:
@@ -95,6 +97,7 @@ class Entity:
         "_journal",
         "_keys",
         "_mailbox",
+        "_meter",
         "_read_up_to",
         "_shard",
         "_state",
@@ -110,6 +113,7 @@ class Entity:
         clock: Clock,
         policy: EntityPolicy = _ANYTHING,
         is_sole: Callable[[], bool] = _perhaps_not,
+        meter: EntityMeter = _UNMEASURED,
     ) -> None:
         """
         `is_sole`: whether at this moment there is surely no other copy of the entity. If that cannot be
@@ -122,6 +126,7 @@ class Entity:
         self._clock = clock
         self._types = policy.accepted_types
         self._is_sole = is_sole
+        self._meter = meter
         self._mailbox = Mailbox(policy.waiting_commands)
         self._keys = KnownKeys()
         # The newest state known to be in the journal; None until recovered.
@@ -131,9 +136,11 @@ class Entity:
 
     async def process(self, command: Command) -> Reply:
         """Run the command when its turn comes. Every foreseen end is a reply; nothing of it is raised."""
-        deadline = self._clock.monotonic() + command.budget
+        begun = self._clock.monotonic()
+        deadline = begun + command.budget
         try:
             async with self._mailbox.turn(command.command_id, command.budget):
+                self._meter.waited(self._clock.monotonic() - begun)
                 return await self._run(command, deadline)
         except (MailboxFull, OutOfTime, Withdrawn) as error:
             return Refused(status_of(error, command.maybe_stored))
@@ -156,6 +163,7 @@ class Entity:
             try:
                 return await self._try(command, deadline, look_up)
             except (RevisionConflict, KeyKnown) as error:
+                self._meter.conflicted()
                 logger.warning(
                     "entity may have another writer",
                     extra={"entity_id": self._entity_id, "reason": repr(error)},
@@ -199,10 +207,14 @@ class Entity:
         fault = fault_of_revision(command.expected_revision, state.meta.revision)
         if fault is not None:
             return Refused(fault)
+        begun = self._clock.monotonic()
         try:
-            decision = await self._handler.handle_command(
-                command.payload, state, command.propagated, self._time_left(deadline)
-            )
+            try:
+                decision = await self._handler.handle_command(
+                    command.payload, state, command.propagated, self._time_left(deadline)
+                )
+            finally:
+                self._meter.handled_command(self._clock.monotonic() - begun)
         except HandlerFailed:
             # A refusal, too, has to be one of the newest state.
             await self._ensure_newest(state, deadline)
@@ -262,7 +274,9 @@ class Entity:
 
     async def _newest_state(self) -> EntityState:
         """The newest row's resulting state is the entity's state: no handler is asked."""
+        begun = self._clock.monotonic()
         newest = await self._journal.newest(self._entity_id)
+        self._meter.recovered(self._clock.monotonic() - begun)
         if newest is None:
             return unborn(self._entity_id)
         date = newest.meta.date
@@ -279,13 +293,20 @@ class Entity:
         envelopes = []
         for event in events:
             meta = next_meta(prior, self._clock.now(), command.persisted)
-            resulting = await self._handler.handle_event(event, prior.state, meta, self._time_left(deadline))
+            resulting = await self._evolve(event, prior, meta, deadline)
             if self._types is not None:
                 _insist(self._types.fault_of_state(resulting))
             envelope = EventEnvelope(event, resulting, meta, next_sequence_number(prior))
             envelopes.append(envelope)
             prior = state_after(envelope)
         return tuple(envelopes)
+
+    async def _evolve(self, event: Packed, prior: EntityState, meta: Meta, deadline: float) -> Packed:
+        begun = self._clock.monotonic()
+        try:
+            return await self._handler.handle_event(event, prior.state, meta, self._time_left(deadline))
+        finally:
+            self._meter.handled_event(self._clock.monotonic() - begun)
 
     async def _conclude(self, state: EntityState, command: Command, deadline: float) -> EntityState:
         """End a command without events; only its key concerns the journal."""
@@ -313,11 +334,14 @@ class Entity:
         self._state = None
         if command.key is not None:
             self._keys.add(command.key)
+        begun = self._clock.monotonic()
         try:
             async with time_limit(time_left):
                 await self._journal.append(append)
         except asyncio.TimeoutError:
             raise OutcomeUnknown from None
+        finally:
+            self._meter.appended(self._clock.monotonic() - begun)
         # In the journal: only from here on may anyone see it.
         self._state = state_after(envelopes[-1]) if envelopes else prior
         return self._state

@@ -104,6 +104,10 @@ class Keeper:
         self._complained_at = float("-inf")
         self._used_up: Counter[NodeId] = Counter()
         """Processes that were ready and are so no longer, by what is known."""
+        self.activations = 0
+        """How many entities were given a process so far."""
+        self.passivations = 0
+        """How many were asked to leave, and did."""
 
     async def run(self) -> None:
         """Work, until cancelled."""
@@ -194,6 +198,7 @@ class Keeper:
             place.home.set_result(home)
             await self._homes.up(home)
             if is_new:
+                self.activations += 1
                 self._used_up[living.node] += 1
         except EntityLost as error:
             self._forget(entity_id, living)
@@ -281,6 +286,7 @@ class Keeper:
             living.is_leaving = False
             self._news.set()
         if rested is None:
+            self.passivations += 1
             self._forget(entity_id, living)
             return True
         living.used_at = max(living.used_at, self._clock.monotonic() - rested)

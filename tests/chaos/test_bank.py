@@ -1,5 +1,5 @@
 """
-A bank whose processes are killed at random, and the check of its books afterwards.
+A bank whose processes are killed and frozen at random, and the check of its books afterwards.
 
 CHAOS_SECONDS says how long (15), CHAOS_SEED repeats a run's choices (not its timing).
 """
@@ -7,13 +7,12 @@ CHAOS_SECONDS says how long (15), CHAOS_SEED repeats a run's choices (not its ti
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import grpc
@@ -21,47 +20,48 @@ import grpc.aio
 import psutil
 import psycopg
 import pytest
-from google.protobuf.any import pack, unpack_as
+from google.protobuf.any import unpack_as
 
 from cos_ray.domain.ids import EntityId, Offset, Revision
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.protocol.codec import envelope_from_bytes
-from cos_ray.protocol.codec import pack as packed
 from cos_ray.protocol.pb.chief_of_state.v1.persistence_pb2 import EventWrapper
-from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import GetStateRequest, ProcessCommandRequest
-from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
-from cos_ray.samples.bank.accounts import EVENTS, Command, handle_event
+from cos_ray.samples.bank.accounts import EVENTS, handle_event
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import (
     Account,
-    AccountOpened,
-    Deposit,
-    MoneyDeposited,
-    MoneyWithdrawn,
     OpenAccount,
-    Withdraw,
 )
 from cos_ray.samples.bank.read_handler import Balance, read_balances
 from cos_ray.samples.bank.unpacking import unpack
-from cos_ray.testing.history import Call, Ending, faults_of_calls
+from cos_ray.testing.history import faults_of_calls
+from tests.chaos.teller import Teller
 from tests.running_ray import live_actors
 from tests.running_service import BankHandlers, RunningService, eventually
 
 ACCOUNTS = [EntityId(f"account-{number}") for number in range(12)]
 CLIENTS = 24
 
-MAYBE = {grpc.StatusCode.ABORTED, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE}
-"""How a command may end that may have been stored; UNAVAILABLE also when it is the ingress that died."""
+OFTEN_AND_SELDOM = {
+    "dedicated": ("entity:", "entity:", "entity:", "journal:", "read-side:", "ingress", "postgres"),
+    "sharded": (
+        "shard-host:",
+        "shard-host:",
+        "shard-keeper",
+        "journal:",
+        "read-side:",
+        "ingress",
+        "postgres",
+    ),
+}
+"""Whom a fault may hit, by placement."""
 
-DENIED = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.NOT_FOUND}
 
-VICTIMS = ("entity:", "entity:", "entity:", "journal:", "read-side:", "ingress", "postgres")
-
-
-@pytest.fixture
-def bank(tmp_path: Path) -> Iterator[tuple[RunningService, BankHandlers]]:
+@pytest.fixture(params=sorted(OFTEN_AND_SELDOM))
+def bank(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[RunningService, BankHandlers]]:
     """The service with the bank's handlers, started."""
     handlers = BankHandlers(tmp_path)
-    service = RunningService(tmp_path / "data", handlers.settings)
+    settings = {**handlers.settings, "COS_ENTITY_PLACEMENT": request.param, "COS_SHARD_ACTORS": "2"}
+    service = RunningService(tmp_path / "data", settings)
     try:
         service.start()
         yield service, handlers
@@ -71,46 +71,72 @@ def bank(tmp_path: Path) -> Iterator[tuple[RunningService, BankHandlers]]:
 
 
 @pytest.mark.timeout(0)
-async def test_whatever_is_killed_the_books_are_right(
+async def test_whatever_is_killed_or_frozen_the_books_are_right(
     bank: tuple[RunningService, BankHandlers], seconds: float, seed: int
 ) -> None:
     service, handlers = bank
     chance = random.Random(seed)
     async with grpc.aio.insecure_channel(service.address) as channel:
-        teller = Teller(channel)
+        teller = Teller(channel, ACCOUNTS)
         for account in ACCOUNTS:
             await teller.process(account, OpenAccount(owner=account))
         stop = asyncio.Event()
         clients = [
             asyncio.create_task(teller.run(random.Random(chance.random()), stop)) for _ in range(CLIENTS)
         ]
-        killed = await kill_at_random(service, chance, seconds)
+        hit = await make_faults(service, chance, seconds)
         stop.set()
         await asyncio.gather(*clients)
         # All is well again without anyone's help.
         for account in ACCOUNTS:
             await teller.until_it_works(account)
-    assert teller.dishonest == []
     history = read_journal(service)
-    print(f"killed {killed}, {len(teller.calls)} calls, {len(history)} events")
+    endings = Counter(call.ending.name for call in teller.calls)
+    print(f"faults {dict(hit)}, calls {dict(endings)}, {len(history)} events")
     assert faults_of_calls(history, teller.calls) == []
     books = balances_in(history)
     eventually(lambda: read_balances(handlers.balances) == books, within=40)
+    assert teller.dishonest == []
 
 
-async def kill_at_random(service: RunningService, chance: random.Random, seconds: float) -> dict[str, int]:
-    """Kill a process now and then, for so long; how many of each kind."""
-    killed = dict.fromkeys(VICTIMS, 0)
+async def make_faults(service: RunningService, chance: random.Random, seconds: float) -> Counter[str]:
+    """Kill a process now and then, or freeze it for a while, for so long; how many of each kind."""
+    victims = OFTEN_AND_SELDOM[service.environment["COS_ENTITY_PLACEMENT"]]
+    hit: Counter[str] = Counter()
     until = time.monotonic() + seconds
+    asleep: list[asyncio.Task[None]] = []
     while time.monotonic() < until:
         await asyncio.sleep(chance.uniform(0.2, 2.0))
-        kind = chance.choice(VICTIMS)
+        kind = chance.choice(victims)
         pids = await asyncio.to_thread(pids_of, kind, service)
-        if pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(chance.choice(pids), signal.SIGKILL)
-                killed[kind] += 1
-    return killed
+        if not pids:
+            continue
+        pid = chance.choice(pids)
+        if kind != "postgres" and chance.random() < 0.2:
+            asleep.append(asyncio.create_task(freeze(pid, chance.uniform(0.5, 8.0))))
+            hit[f"{kind} frozen"] += 1
+        elif signal_to(pid, signal.SIGKILL):
+            hit[kind] += 1
+    await asyncio.gather(*asleep)
+    return hit
+
+
+async def freeze(pid: int, seconds: float) -> None:
+    """Stop a process and let it go on later."""
+    if signal_to(pid, signal.SIGSTOP):
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            signal_to(pid, signal.SIGCONT)
+
+
+def signal_to(pid: int, number: signal.Signals) -> bool:
+    """Whether the process was still there to be told."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def pids_of(kind: str, service: RunningService) -> list[int]:
@@ -127,79 +153,6 @@ def pids_of(kind: str, service: RunningService) -> list[int]:
     return [
         actor.pid for actor in sorted(actors, key=lambda actor: actor.name) if actor.name.startswith(kind)
     ]
-
-
-class Teller:
-    """Sends commands of which no two are alike, and writes down what comes of them."""
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.calls: list[Call] = []
-        self.dishonest: list[str] = []
-        self._service = ChiefOfStateServiceStub(channel)
-        self._amounts = count(1)
-
-    async def run(self, chance: random.Random, stop: asyncio.Event) -> None:
-        """Go on until told to stop."""
-        while not stop.is_set():
-            account = chance.choice(ACCOUNTS)
-            kind = chance.random()
-            if kind < 0.1:
-                call = await self.look(account)
-            elif kind < 0.6:
-                call = await self.process(account, Deposit(amount=next(self._amounts)))
-            else:
-                call = await self.process(account, Withdraw(amount=next(self._amounts)))
-            if call is None or call.ending is Ending.UNKNOWN:
-                await asyncio.sleep(0.05)
-
-    async def process(self, account: EntityId, command: Command) -> Call:
-        """Send one command."""
-        request = ProcessCommandRequest(entity_id=account, command=pack(command))
-        began = time.monotonic()
-        try:
-            reply = await self._service.ProcessCommand(request, timeout=10)
-            answer = (Ending.DONE, Revision(reply.meta.revision_number), packed(reply.state))
-        except grpc.aio.AioRpcError as error:
-            answer = (self._ending(error), Revision(0), None)
-        call = Call(account, (_event_of(command),), began, time.monotonic(), *answer)
-        self.calls.append(call)
-        return call
-
-    async def look(self, account: EntityId) -> Call | None:
-        """Ask for the state; None if nobody answers."""
-        began = time.monotonic()
-        try:
-            reply = await self._service.GetState(GetStateRequest(entity_id=account), timeout=10)
-        except grpc.aio.AioRpcError as error:
-            self._ending(error)
-            return None
-        revision, state = Revision(reply.meta.revision_number), packed(reply.state)
-        self.calls.append(Call(account, (), began, time.monotonic(), Ending.DONE, revision, state))
-        return self.calls[-1]
-
-    async def until_it_works(self, account: EntityId) -> None:
-        """Pay in until it is acknowledged."""
-        until = time.monotonic() + 40
-        while (await self.process(account, Deposit(amount=next(self._amounts)))).ending is not Ending.DONE:
-            assert time.monotonic() < until, f"{account} does not come back"
-            await asyncio.sleep(0.1)
-
-    def _ending(self, error: grpc.aio.AioRpcError) -> Ending:
-        if error.code() not in MAYBE | DENIED:
-            self.dishonest.append(f"{error.code().name}: {error.details()}")
-        return Ending.DENIED if error.code() in DENIED else Ending.UNKNOWN
-
-
-def _event_of(command: Command) -> bytes:
-    """What a command leads to, if to anything."""
-    match command:
-        case OpenAccount():
-            event = AccountOpened(owner=command.owner)
-        case Deposit():
-            event = MoneyDeposited(amount=command.amount)
-        case _:
-            event = MoneyWithdrawn(amount=command.amount)
-    return packed(pack(event))
 
 
 def read_journal(service: RunningService) -> list[JournaledEvent]:

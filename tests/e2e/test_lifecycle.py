@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import http.client
 import os
 import signal
 import socket
-import urllib.request
 from pathlib import Path
 
 import grpc
@@ -26,12 +23,12 @@ from cos_ray.samples.bank.client import Bank, BankError, Statement
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import OpenAccount
 from cos_ray.samples.bank.read_handler import Balance, read_balances
 from tests.handler_kit import BANK_CLASS
+from tests.observability_kit import Scrape
 from tests.running_service import (
     BANK,
     RunningService,
     dying_with_us,
     eventually,
-    family_of,
     plain_environment,
     serve_and_fail,
 )
@@ -116,7 +113,10 @@ async def test_without_its_write_handler_the_service_is_up_and_stores_nothing(
         with pytest.raises(grpc.RpcError) as unknown:
             client.GetState(GetStateRequest(entity_id="patient"), timeout=20)
         assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
-        eventually(lambda: breaker_in(own_service) == 1.0, within=30)
+        eventually(
+            lambda: Scrape.of(own_service.metrics).total("ray_cos_breaker_open", handler="write side") == 1.0,
+            within=30,
+        )
 
         handler = ChildProcess(
             [*dying_with_us(), "-m", BANK, "http-write-handler", "--port", port], plain_environment()
@@ -139,29 +139,6 @@ async def serves_the_bank(bank: Bank) -> None:
         await bank.withdraw("ada", 50_00)
     assert no.value.code is grpc.StatusCode.INVALID_ARGUMENT
     assert (await bank.account("ada")).revision == 3
-
-
-def breaker_in(service: RunningService) -> float | None:
-    """What Prometheus would be told of the write side's circuit breaker; None if nothing is."""
-    for process in family_of(service.pid).values():
-        if "DashboardAgent" not in process.name():
-            continue
-        for connection in process.net_connections():
-            if connection.status == psutil.CONN_LISTEN and connection.laddr:
-                for line in page(f"http://127.0.0.1:{connection.laddr.port}/metrics").splitlines():
-                    if line.startswith("ray_cos_breaker_open{"):
-                        return float(line.split()[-1])
-    return None
-
-
-def page(url: str) -> str:
-    """What is there, or nothing: not each port speaks HTTP."""
-    with (
-        contextlib.suppress(OSError, http.client.HTTPException),
-        urllib.request.urlopen(url, timeout=2) as reply,
-    ):
-        return str(reply.read().decode())
-    return ""
 
 
 def succeeds(client: ChiefOfStateServiceStub, command: ProcessCommandRequest) -> bool:

@@ -2,88 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from google.protobuf import descriptor_pb2
 from google.protobuf.any import pack
 
 from cos_ray.domain.errors import Code, Status
 from cos_ray.domain.evolution import unborn
-from cos_ray.domain.ids import EntityId, Revision
-from cos_ray.domain.messages import Accepted, EntityState, Header, Meta, Packed, Refused
+from cos_ray.domain.ids import EntityId
+from cos_ray.domain.messages import Header, Refused
 from cos_ray.ingress.http_api import HttpPolicy
 from cos_ray.ingress.http_errors import HTTP_STATUS
-from cos_ray.ingress.service import Ingress, IngressPolicy
 from cos_ray.protocol.any_form import AnyForms
-from cos_ray.samples.bank.pb.bank.v1 import bank_pb2
-from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import Account, OpenAccount
-from cos_ray.subscriptions.subscriptions import Kind, Subscriptions
-from cos_ray.system_clock import SystemClock
-from cos_ray.testing.journal import MemoryJournal
-from tests.journal_kit import DATE, append_of, until
-from tests.unit.test_ingress import Gateway, ingress
-
-BANK = descriptor_pb2.FileDescriptorSet(
-    file=[descriptor_pb2.FileDescriptorProto.FromString(bank_pb2.DESCRIPTOR.serialized_pb)]
-).SerializeToString()
-
-ADA = EntityState(
-    Packed(pack(Account(owner="Ada", balance=5)).SerializeToString()),
-    Meta(EntityId("a/b"), Revision(2), DATE, (Header("x-user", "ada"),)),
-    Revision(2),
-)
-
-
-@dataclass
-class World:
-    """An ingress over fakes, and a client of its HTTP side."""
-
-    client: httpx.AsyncClient
-    gateway: Gateway
-    journal: MemoryJournal
-    subscriptions: Subscriptions
-    one: Ingress
-    broken: set[str] = field(default_factory=set)
-
-
-async def world_of(policy: HttpPolicy) -> World:
-    gateway, journal = Gateway(Accepted(ADA)), MemoryJournal()
-    subscriptions = Subscriptions(journal, SystemClock())
-    broken: set[str] = set()
-
-    async def database() -> None:
-        if "database" in broken:
-            raise OSError
-
-    one = await ingress(
-        gateway,
-        IngressPolicy(5.0, persisted_headers=("x-user", "raw-bin")),
-        subscriptions=subscriptions,
-        history=journal,
-        http=policy,
-        any_forms=AnyForms([BANK]),
-        checks={"database": database},
-    )
-    transport = httpx.ASGITransport(one.__serve_build_asgi_app__(), raise_app_exceptions=False)
-    client = httpx.AsyncClient(transport=transport, base_url="http://cos")
-    return World(client, gateway, journal, subscriptions, one, broken)
+from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import OpenAccount
+from tests.http_kit import ADA, World, http_world, world_of
+from tests.journal_kit import append_of
 
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    watched = frozenset({"x-user", "raw-bin"})
-    world = await world_of(HttpPolicy(api=True, largest_body=10_000, watched_headers=watched))
-    yield world
-    world.subscriptions.close()
-    await world.client.aclose()
+    async with http_world() as world:
+        yield world
 
 
 def command(**fields: Any) -> dict[str, Any]:
@@ -305,104 +248,6 @@ async def test_a_process_that_drains_is_not_ready(world: World) -> None:
     assert (await world.client.get("/ready")).status_code == 200
     await world.one.drain()
     assert (await world.client.get("/ready")).status_code == 503
-
-
-class Reader:
-    """Reads server-sent events from the application itself, as they come."""
-
-    def __init__(self, world: World, path: str, **headers: str) -> None:
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self.text = ""
-        self._gone = asyncio.Event()
-        self._asked = False
-        path, _, query = path.partition("?")
-        scope = {
-            "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "root_path": "",
-            "query_string": query.encode(), "http_version": "1.1", "scheme": "http",
-            "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
-        }  # fmt: skip
-        app = world.one.__serve_build_asgi_app__()
-        self.task = asyncio.ensure_future(app(scope, self._receive, self._send))
-
-    @property
-    def events(self) -> list[dict[str, str]]:
-        blocks = [block for block in self.text.split("\n\n") if block and not block.startswith(":")]
-        return [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks]  # type: ignore[misc]
-
-    @property
-    def revisions(self) -> list[int]:
-        return [json.loads(event["data"])["meta"]["revision_number"] for event in self.events]
-
-    def leave(self) -> None:
-        self._gone.set()
-
-    async def _receive(self) -> dict[str, Any]:
-        if not self._asked:
-            self._asked = True
-            return {"type": "http.request"}
-        await self._gone.wait()
-        return {"type": "http.disconnect"}
-
-    async def _send(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
-        else:
-            self.text += message.get("body", b"").decode()
-
-
-async def test_an_entitys_events_stream_and_a_client_goes_on_after_the_last_one(world: World) -> None:
-    await world.journal.append(append_of("a", 0, events=2))
-    reader = Reader(world, "/v1/entities/a/events/stream?from_revision=1&subscription_id=s")
-
-    async def came(wanted: list[int], one: Reader) -> None:
-        async def all_came() -> bool:
-            return one.revisions == wanted
-
-        await until(all_came)
-
-    await came([1, 2], reader)
-    assert reader.headers["x-cos-subscription-id"] == "s"
-    assert reader.headers["content-type"].startswith("text/event-stream")
-    assert [event["id"] for event in reader.events] == ["1", "2"]
-    reader.leave()
-    await reader.task
-    assert len(world.subscriptions) == 0
-    again = Reader(world, "/v1/entities/a/events/stream", last_event_id="2")
-    await world.journal.append(append_of("a", 2))
-    await came([3], again)
-    world.subscriptions.drain()
-    await again.task
-    assert again.events[-1]["event"] == "error"
-    assert json.loads(again.events[-1]["data"])["error"].startswith("UNAVAILABLE: ")
-
-
-async def test_all_events_stream_with_their_offsets_and_end_when_told(world: World) -> None:
-    reader = Reader(world, "/v1/events/stream?from_offset=0&subscription_id=s")
-    await world.journal.append(append_of("a", 0))
-    await world.journal.append(append_of("b", 0))
-
-    async def both_came() -> bool:
-        return len(reader.events) == 2
-
-    await until(both_came)
-    assert [event["id"] for event in reader.events] == ["1", "2"]
-    assert "data" not in json.loads(reader.events[0]["data"])["meta"]
-    assert world.subscriptions.end(Kind.ALL, "s")
-    await reader.task
-    assert reader.events[-1] == {"event": "end", "data": "{}"}
-
-
-async def test_a_silent_stream_is_open_at_once(world: World) -> None:
-    reader = Reader(world, "/v1/events/stream")
-
-    async def is_open() -> bool:
-        return reader.status == 200 and reader.text.startswith(": open")
-
-    await until(is_open)
-    reader.leave()
-    await reader.task
 
 
 def test_descriptor_sets_that_do_not_fit_are_named(tmp_path: Path) -> None:

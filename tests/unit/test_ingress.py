@@ -30,6 +30,7 @@ from cos_ray.ingress.guard import AdmissionPolicy
 from cos_ray.ingress.http_api import HttpPolicy
 from cos_ray.ingress.readiness import Check
 from cos_ray.ingress.service import Ingress, IngressPolicy
+from cos_ray.ports import CommandMeter, Unmeasured
 from cos_ray.protocol.any_form import AnyForms
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     GetStateRequest,
@@ -128,6 +129,7 @@ class Parts:
     read_sides: ReadSideDesk = field(default_factory=lambda: desk_of([]))
     operations: OneOfEach = field(default_factory=OneOfEach)
     whereabouts: tuple[str, int] = ("10.0.0.1", 7)
+    meter: CommandMeter = field(default_factory=Unmeasured)
 
     async def close(self) -> None: ...
 

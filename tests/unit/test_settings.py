@@ -102,6 +102,7 @@ CONTRACT = {
     "COS_MAX_WAITING_COMMANDS": "500",
     "COS_MAX_COMMANDS": "5000",
     "COS_DATA_DIR": "",
+    "COS_METRICS_PORT": "",
     "COS_DESCRIPTOR_SETS": "",
 }
 """Every variable with the default the contract gives it; blank: none."""
@@ -153,6 +154,7 @@ def test_every_variable_says_what_it_means() -> None:
         ("COS_WRITE_SIDE_PORT", "", "a whole number from 1 to 65535"),
         ("COS_DB_PORT", "-1", "a whole number from 1 to 65535"),
         ("COS_HTTP_PORT", "9000", "another port than COS_PORT"),
+        ("COS_METRICS_PORT", "9001", "another port than COS_PORT and COS_HTTP_PORT"),
         ("COS_HTTP_ADDRESS", "127.0.0.1", "the same as COS_ADDRESS (0.0.0.0)"),
         ("COS_NUM_SHARDS", "0", "a whole number from 1 to 10000"),
         ("COS_NUM_SHARDS", "10001", "a whole number from 1 to 10000"),
@@ -321,6 +323,8 @@ def test_what_this_release_cannot_do_is_said(variable: str, value: str, instead:
             ["COS_WRITE_SIDE_TLS_KEY_FILE"],
         ),
         ({"COS_READ_SIDE_TLS_CERT_FILE": "cert.pem"}, ["COS_READ_SIDE_TLS_CERT_FILE"]),
+        ({"COS_METRICS_PORT": "9002"}, []),
+        ({"COS_METRICS_PORT": "9002", "RAY_ADDRESS": "auto"}, ["COS_METRICS_PORT"]),
         (
             {**TARGET, "COS_WRITE_SIDE_HANDLER": "bank:Bank", "COS_WRITE_SIDE_USE_TLS": "false"},
             ["COS_WRITE_SIDE_HOST", "COS_WRITE_SIDE_PORT", "COS_WRITE_SIDE_USE_TLS"],

@@ -159,8 +159,10 @@ async def test_a_shard_is_handed_over_when_what_runs_in_it_has_ended(cluster: Me
     )
     resizing = asyncio.ensure_future(cluster.keeper.resize(4))
     second = [asyncio.ensure_future(clients.send(entity)) for entity in ENTITIES]
-    await asyncio.sleep(0.05)
     # The new homes wait with what was sent to them.
+    await until(
+        lambda: sum(process.desk.in_progress for process in cluster.processes.values()) == 2 * len(ENTITIES)
+    )
     assert sum(len(process.live) for process in cluster.processes.values()) == len(ENTITIES)
     handler.gate.set()
     await asyncio.gather(*first, *second, resizing)
@@ -189,7 +191,9 @@ async def test_a_silent_host_is_replaced_and_what_it_does_on_waking_is_refused(
     asleep = cluster.processes[HostId("1")]
     asleep.is_awake.clear()
     sending = [asyncio.ensure_future(clients.send(entity, budget=60.0)) for entity in ENTITIES]
-    await asyncio.sleep(0.05)
+    assignment = await cluster.keeper.assignment()
+    elsewhere = [entity for entity in ENTITIES if assignment.host_of(shard_of(entity, SHARDS)) != HostId("1")]
+    await until(lambda: sum(task.done() for task in sending) == len(elsewhere))
     clock.advance(shard_keeper.SILENT_AFTER + 1)
     await cluster.keeper.look_after()
     assert (await cluster.keeper.assignment()).hosts == ("0", "1.2")
