@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeAlias
 
 from opentelemetry import context as contexts
@@ -23,11 +26,12 @@ from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, ParentBased
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from cos_ray.domain.causes import Trace
+from cos_ray.domain.causes import Trace, trace_id_of
 from cos_ray.domain.errors import Code, DeliveryFailed, HandlerFailed
 from cos_ray.domain.messages import Header, Headers
 
@@ -58,6 +62,14 @@ _FORMATS: dict[str, type[TextMapPropagator]] = {
     "b3multi": B3MultiFormat,
 }
 _BAGGAGE = W3CBaggagePropagator()
+_PLAIN = frozenset({"traceparent", "tracestate", "baggage"})
+_UNSAMPLED = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]")
+
+LONGEST_STATE = 512
+"""Characters of a `tracestate` that are passed on unread, as the W3C has it."""
+
+LONGEST_BAGGAGE = 8192
+"""Likewise, of a client's `baggage`."""
 
 
 class Tracing:
@@ -71,42 +83,44 @@ class Tracing:
     ) -> None:
         """`deliveries`: records the spans of read sides, which are there because their cause is recorded."""
         self._provider = provider
+        self._sampler = provider.sampler
+        provider.id_generator = self._ids = _Ids()
         self._tracer = provider.get_tracer(SCOPE)
         self._deliveries = (deliveries or provider).get_tracer(SCOPE)
         self._propagator = propagator
         self._fields = frozenset(propagator.fields)
-
-    def received(self, metadata: Iterable[tuple[str, str | bytes]]) -> Context:
-        """The context that a client sent along, if it did."""
-        carrier: dict[str, str] = {}
-        for key, value in metadata:
-            if isinstance(value, str) and (name := key.lower()) in self._fields:
-                # Of a list that is cut in pieces, the pieces count as one.
-                carrier[name] = f"{carrier[name]},{value}" if name in carrier else value
-        return self._propagator.extract(carrier, Context()) if carrier else Context()
+        self._is_plain = self._fields <= _PLAIN
+        self._obeys_clients = isinstance(provider.sampler, ParentBased)
 
     def outgoing(self) -> Headers:
         """The current context, in headers for a handler."""
-        carrier: dict[str, str] = {}
-        self._propagator.inject(carrier)
-        return tuple(Header(key.lower(), value) for key, value in carrier.items())
+        passing = _passing.get()
+        if passing is None:
+            return self._injected(None)
+        if passing.headers is None:
+            told = passing.trace
+            passing.headers = self._plain(told) if self._is_plain else self._injected(_context_of(told))
+        return passing.headers
 
     @contextmanager
     def receiving(
         self, metadata: Iterable[tuple[str, str | bytes]], name: str, attributes: Attributes
     ) -> Iterator[Span]:
         """A request, with the span that it begins, recorded or not."""
-        came_with = self.received(metadata)
+        carrier = self._carrier(metadata)
+        passing = self._not_to_be_recorded(carrier, name, attributes)
+        if passing is not None:
+            with _passed(passing):
+                yield trace.INVALID_SPAN
+            return
+        came_with = self._propagator.extract(carrier, Context()) if carrier else Context()
         span = self._tracer.start_span(name, came_with, SpanKind.SERVER, attributes)
-        token = contexts.attach(trace.set_span_in_context(span, came_with))
-        try:
-            yield span
-        except BaseException as error:
-            failed(span, _kind_of(error))
-            raise
-        finally:
-            contexts.detach(token)
-            span.end()
+        with _current(span, came_with):
+            if span.is_recording():
+                yield span
+            else:
+                with _passed(_Passing(_trace_of(span.get_span_context()))):
+                    yield span
 
     def answered(self, span: Span, code: Code) -> None:
         """Note how a request was answered, if that is recorded."""
@@ -140,26 +154,115 @@ class Tracing:
         """Export what has been recorded; waits for it."""
         self._provider.force_flush()
 
+    def _carrier(self, metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
+        """What a client sent along of a trace."""
+        carrier: dict[str, str] = {}
+        for key, value in metadata:
+            if key in self._fields and isinstance(value, str):
+                # Of a list that is cut in pieces, the pieces count as one.
+                carrier[key] = f"{carrier[key]},{value}" if key in carrier else value
+        return carrier
+
+    def _not_to_be_recorded(
+        self, carrier: dict[str, str], name: str, attributes: Attributes
+    ) -> _Passing | None:
+        """
+        What to pass on of a trace that is not recorded; None if it is, or the library has to tell.
+
+        Most requests are such, and it takes the library many times as long to find that out.
+        """
+        if not carrier:
+            trace_id = self._ids.generate_trace_id()
+            asked = self._sampler.should_sample(None, trace_id, name, SpanKind.SERVER, attributes)
+            if asked.decision is Decision.DROP:
+                return _Passing(Trace(f"00-{trace_id:032x}-{self._ids.generate_span_id():016x}-00"))
+            # The library asks once more: about the same one, it has the same answer.
+            self._ids.following(trace_id)
+            return None
+        parent = carrier.get("traceparent", "")
+        if not self._obeys_clients or not _UNSAMPLED.fullmatch(parent) or not _PLAIN.issuperset(carrier):
+            return None
+        state, baggage = carrier.get("tracestate", ""), carrier.get("baggage", "")
+        return _Passing(
+            Trace(
+                parent,
+                state if len(state) <= LONGEST_STATE else "",
+                baggage if len(baggage) <= LONGEST_BAGGAGE else "",
+            )
+        )
+
+    def _plain(self, told: Trace) -> Headers:
+        """By hand, and in no time, what the library would make of it."""
+        values = ("traceparent", told.parent), ("tracestate", told.state), ("baggage", told.baggage)
+        return tuple(Header(name, value) for name, value in values if value and name in self._fields)
+
+    def _injected(self, context: Context | None) -> Headers:
+        carrier: dict[str, str] = {}
+        self._propagator.inject(carrier, context)
+        return tuple(Header(key.lower(), value) for key, value in carrier.items())
+
+
+class _Passing:
+    """A trace that is not recorded here, on its way through."""
+
+    __slots__ = ("headers", "trace")
+
+    def __init__(self, told: Trace) -> None:
+        self.trace = told
+        self.headers: Headers | None = None
+        """As handlers are told of it; made when first needed."""
+
+
+_passing: ContextVar[_Passing | None] = ContextVar("passing", default=None)
+
+
+class _Ids(RandomIdGenerator):
+    """Random ones, but for one that was drawn before."""
+
+    def __init__(self) -> None:
+        self._drawn = threading.local()
+
+    def following(self, trace_id: int) -> None:
+        """Let this be the next one, in this thread."""
+        self._drawn.trace_id = trace_id
+
+    def generate_trace_id(self) -> int:
+        """A trace's id."""
+        drawn: int | None = self._drawn.__dict__.pop("trace_id", None)
+        return super().generate_trace_id() if drawn is None else drawn
+
 
 def carried() -> Trace | None:
     """The current context, for a hop inside the service; None if there is no trace."""
+    passing = _passing.get()
+    if passing is not None:
+        return passing.trace
     at = trace.get_current_span().get_span_context()
-    if not at.is_valid:
-        return None
-    baggage: dict[str, str] = {}
-    _BAGGAGE.inject(baggage)
-    parent = f"00-{at.trace_id:032x}-{at.span_id:016x}-{at.trace_flags:02x}"
-    return Trace(parent, at.trace_state.to_header(), baggage.get("baggage", ""))
+    return _trace_of(at) if at.is_valid else None
 
 
 @contextmanager
 def continuing(told: Trace) -> Iterator[None]:
     """Behind a hop, with what was carried current again."""
-    remote = trace.NonRecordingSpan(_span_context(told.parent, told.state))
-    context = trace.set_span_in_context(remote, Context())
-    if told.baggage:
-        context = _BAGGAGE.extract({"baggage": told.baggage}, context)
-    token = contexts.attach(context)
+    if not told.is_sampled:
+        with _passed(_Passing(told)):
+            yield
+        return
+    token = contexts.attach(_context_of(told))
+    try:
+        yield
+    finally:
+        contexts.detach(token)
+
+
+@contextmanager
+def in_the_open() -> Iterator[None]:
+    """With a trace that is only passed on visible to the library: an application's code may look for it."""
+    passing = _passing.get()
+    if passing is None:
+        yield
+        return
+    token = contexts.attach(_context_of(passing.trace))
     try:
         yield
     finally:
@@ -168,7 +271,7 @@ def continuing(told: Trace) -> Iterator[None]:
 
 def is_recorded() -> bool:
     """Whether what is going on is recorded."""
-    return trace.get_current_span().is_recording()
+    return _passing.get() is None and trace.get_current_span().is_recording()
 
 
 def failed(span: Span, kind: str) -> None:
@@ -179,6 +282,9 @@ def failed(span: Span, kind: str) -> None:
 
 def ids() -> dict[str, str]:
     """The current trace and span, for log lines; empty if there are none."""
+    passing = _passing.get()
+    if passing is not None:
+        return {"trace_id": trace_id_of(passing.trace.parent)}
     at = trace.get_current_span().get_span_context()
     if not at.is_valid:
         return {}
@@ -220,8 +326,17 @@ def _exporter(protocol: str) -> SpanExporter:
 
 
 @contextmanager
-def _current(span: Span) -> Iterator[None]:
-    token = contexts.attach(trace.set_span_in_context(span))
+def _passed(passing: _Passing) -> Iterator[None]:
+    token = _passing.set(passing)
+    try:
+        yield
+    finally:
+        _passing.reset(token)
+
+
+@contextmanager
+def _current(span: Span, context: Context | None = None) -> Iterator[None]:
+    token = contexts.attach(trace.set_span_in_context(span, context))
     try:
         yield
     except BaseException as error:
@@ -241,6 +356,19 @@ def _kind_of(error: BaseException) -> str:
             return code.name
         case _:
             return type(error).__name__
+
+
+def _trace_of(at: SpanContext) -> Trace:
+    baggage: dict[str, str] = {}
+    _BAGGAGE.inject(baggage)
+    parent = f"00-{at.trace_id:032x}-{at.span_id:016x}-{at.trace_flags:02x}"
+    return Trace(parent, at.trace_state.to_header(), baggage.get("baggage", ""))
+
+
+def _context_of(told: Trace) -> Context:
+    remote = trace.NonRecordingSpan(_span_context(told.parent, told.state))
+    context = trace.set_span_in_context(remote, Context())
+    return _BAGGAGE.extract({"baggage": told.baggage}, context) if told.baggage else context
 
 
 def _span_context(parent: str, state: str = "") -> SpanContext:

@@ -39,6 +39,7 @@ from cos_ray.telemetry.otel import (
     carried,
     continuing,
     failed,
+    in_the_open,
     is_recorded,
 )
 
@@ -155,7 +156,10 @@ class TracedWriteHandler:
 
     async def _call(self, answer: Awaitable[_Answer], name: str, attributes: Attributes) -> _Answer:
         if not is_recorded():
-            return await answer
+            if self._shown.kind is SpanKind.CLIENT:
+                return await answer
+            with in_the_open():
+                return await answer
         with self._tracing.step(name, attributes, self._shown.kind) as span:
             code = Code.OK
             try:
