@@ -54,7 +54,8 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import ProcessCommandRequ
 from cos_ray.readside.desk import ReadSideDesk
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import Deposit, OpenAccount
 from cos_ray.system_clock import SystemClock
-from cos_ray.telemetry.otel import Tracing, build_propagator
+from cos_ray.telemetry.otel import Tracing
+from cos_ray.telemetry.trace_setup import build_propagator
 from cos_ray.telemetry.traced_commands import TracedGateway, TracedJournal, traced_run
 from cos_ray.testing.journal import MemoryJournal
 from cos_ray.writeside.entity import Entity

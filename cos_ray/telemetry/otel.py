@@ -7,33 +7,25 @@ id is recorded, as it is in logs.
 
 from __future__ import annotations
 
-import logging
-import os
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TypeAlias
 
 from opentelemetry import context as contexts
-from opentelemetry import propagate, trace
-from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.propagators.b3 import B3MultiFormat, B3SingleFormat
-from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, ParentBased
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
-from cos_ray.domain.causes import Trace, trace_id_of
+from cos_ray.domain.causes import Trace
 from cos_ray.domain.errors import Code, DeliveryFailed, HandlerFailed
 from cos_ray.domain.messages import Header, Headers
+from cos_ray.telemetry.trace_context import CURRENT, Passing, context_of, passed, span_context, trace_of
 
 Attribute: TypeAlias = str | int | float | bool
 Attributes: TypeAlias = Mapping[str, Attribute]
@@ -55,13 +47,6 @@ SERVER_FAULTS = frozenset(
 )
 """What makes a server's span an error, by OpenTelemetry's conventions; other codes are answers."""
 
-_FORMATS: dict[str, type[TextMapPropagator]] = {
-    "tracecontext": TraceContextTextMapPropagator,
-    "baggage": W3CBaggagePropagator,
-    "b3": B3SingleFormat,
-    "b3multi": B3MultiFormat,
-}
-_BAGGAGE = W3CBaggagePropagator()
 _PLAIN = frozenset({"traceparent", "tracestate", "baggage"})
 _UNSAMPLED = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]")
 
@@ -94,12 +79,12 @@ class Tracing:
 
     def outgoing(self) -> Headers:
         """The current context, in headers for a handler."""
-        passing = _passing.get()
+        passing = CURRENT.get()
         if passing is None:
             return self._injected(None)
         if passing.headers is None:
             told = passing.trace
-            passing.headers = self._plain(told) if self._is_plain else self._injected(_context_of(told))
+            passing.headers = self._plain(told) if self._is_plain else self._injected(context_of(told))
         return passing.headers
 
     @contextmanager
@@ -110,7 +95,7 @@ class Tracing:
         carrier = self._carrier(metadata)
         passing = self._not_to_be_recorded(carrier, name, attributes)
         if passing is not None:
-            with _passed(passing):
+            with passed(passing):
                 yield trace.INVALID_SPAN
             return
         came_with = self._propagator.extract(carrier, Context()) if carrier else Context()
@@ -119,7 +104,7 @@ class Tracing:
             if span.is_recording():
                 yield span
             else:
-                with _passed(_Passing(_trace_of(span.get_span_context()))):
+                with passed(Passing(trace_of(span.get_span_context()))):
                     yield span
 
     def answered(self, span: Span, code: Code) -> None:
@@ -145,7 +130,7 @@ class Tracing:
     @contextmanager
     def delivery(self, name: str, causes: Sequence[str], attributes: Attributes) -> Iterator[Span]:
         """A trace of its own, with links to the commands that it comes from."""
-        links = [Link(_span_context(cause)) for cause in causes[:MOST_LINKS]]
+        links = [Link(span_context(cause)) for cause in causes[:MOST_LINKS]]
         span = self._deliveries.start_span(name, Context(), SpanKind.CONSUMER, attributes, links)
         with _current(span):
             yield span
@@ -165,7 +150,7 @@ class Tracing:
 
     def _not_to_be_recorded(
         self, carrier: dict[str, str], name: str, attributes: Attributes
-    ) -> _Passing | None:
+    ) -> Passing | None:
         """
         What to pass on of a trace that is not recorded; None if it is, or the library has to tell.
 
@@ -175,7 +160,7 @@ class Tracing:
             trace_id = self._ids.generate_trace_id()
             asked = self._sampler.should_sample(None, trace_id, name, SpanKind.SERVER, attributes)
             if asked.decision is Decision.DROP:
-                return _Passing(Trace(f"00-{trace_id:032x}-{self._ids.generate_span_id():016x}-00"))
+                return Passing(Trace(f"00-{trace_id:032x}-{self._ids.generate_span_id():016x}-00"))
             # The library asks once more: about the same one, it has the same answer.
             self._ids.following(trace_id)
             return None
@@ -183,7 +168,7 @@ class Tracing:
         if not self._obeys_clients or not _UNSAMPLED.fullmatch(parent) or not _PLAIN.issuperset(carrier):
             return None
         state, baggage = carrier.get("tracestate", ""), carrier.get("baggage", "")
-        return _Passing(
+        return Passing(
             Trace(
                 parent,
                 state if len(state) <= LONGEST_STATE else "",
@@ -202,20 +187,6 @@ class Tracing:
         return tuple(Header(key.lower(), value) for key, value in carrier.items())
 
 
-class _Passing:
-    """A trace that is not recorded here, on its way through."""
-
-    __slots__ = ("headers", "trace")
-
-    def __init__(self, told: Trace) -> None:
-        self.trace = told
-        self.headers: Headers | None = None
-        """As handlers are told of it; made when first needed."""
-
-
-_passing: ContextVar[_Passing | None] = ContextVar("passing", default=None)
-
-
 class _Ids(RandomIdGenerator):
     """Random ones, but for one that was drawn before."""
 
@@ -232,106 +203,10 @@ class _Ids(RandomIdGenerator):
         return super().generate_trace_id() if drawn is None else drawn
 
 
-def carried() -> Trace | None:
-    """The current context, for a hop inside the service; None if there is no trace."""
-    passing = _passing.get()
-    if passing is not None:
-        return passing.trace
-    at = trace.get_current_span().get_span_context()
-    return _trace_of(at) if at.is_valid else None
-
-
-@contextmanager
-def continuing(told: Trace) -> Iterator[None]:
-    """Behind a hop, with what was carried current again."""
-    if not told.is_sampled:
-        with _passed(_Passing(told)):
-            yield
-        return
-    token = contexts.attach(_context_of(told))
-    try:
-        yield
-    finally:
-        contexts.detach(token)
-
-
-@contextmanager
-def in_the_open() -> Iterator[None]:
-    """With a trace that is only passed on visible to the library: an application's code may look for it."""
-    passing = _passing.get()
-    if passing is None:
-        yield
-        return
-    token = contexts.attach(_context_of(passing.trace))
-    try:
-        yield
-    finally:
-        contexts.detach(token)
-
-
-def is_recorded() -> bool:
-    """Whether what is going on is recorded."""
-    return _passing.get() is None and trace.get_current_span().is_recording()
-
-
 def failed(span: Span, kind: str) -> None:
     """Let the span have ended in an error of this kind."""
     span.set_attribute("error.type", kind)
     span.set_status(Status(StatusCode.ERROR))
-
-
-def ids() -> dict[str, str]:
-    """The current trace and span, for log lines; empty if there are none."""
-    passing = _passing.get()
-    if passing is not None:
-        return {"trace_id": trace_id_of(passing.trace.parent)}
-    at = trace.get_current_span().get_span_context()
-    if not at.is_valid:
-        return {}
-    return {"trace_id": f"{at.trace_id:032x}", "span_id": f"{at.span_id:016x}"}
-
-
-def build_tracing(variables: Mapping[str, str], part: str) -> Tracing:
-    """As the variables have it, which have to stand in the environment as well. Once in a process."""
-    resource = Resource.create({"cos.part": part, "process.pid": os.getpid()})
-    processor = BatchSpanProcessor(_exporter(variables["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"]))
-    # The sampler is the library's to read.
-    provider = TracerProvider(resource=resource)
-    provider.add_span_processor(processor)
-    is_off = variables["OTEL_TRACES_SAMPLER"] == "always_off"
-    deliveries = TracerProvider(ALWAYS_OFF if is_off else ALWAYS_ON, resource, shutdown_on_exit=False)
-    deliveries.add_span_processor(processor)
-    propagator = build_propagator(variables["OTEL_PROPAGATORS"])
-    # For what runs in this process beside us: handlers in Python, and the libraries they use.
-    trace.set_tracer_provider(provider)
-    propagate.set_global_textmap(propagator)
-    # A collector that is away is told of once for each batch that is lost, not for each try.
-    logging.getLogger("opentelemetry").setLevel(logging.ERROR)
-    return Tracing(provider, propagator, deliveries)
-
-
-def build_propagator(names: str) -> TextMapPropagator:
-    """The formats of OTEL_PROPAGATORS, in which a trace comes in (the last one there wins) and goes out."""
-    return CompositePropagator([_FORMATS[name]() for name in names.split(",") if name != "none"])
-
-
-def _exporter(protocol: str) -> SpanExporter:
-    if protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as OverGrpc
-
-        return OverGrpc()
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as OverHttp
-
-    return OverHttp()
-
-
-@contextmanager
-def _passed(passing: _Passing) -> Iterator[None]:
-    token = _passing.set(passing)
-    try:
-        yield
-    finally:
-        _passing.reset(token)
 
 
 @contextmanager
@@ -356,26 +231,3 @@ def _kind_of(error: BaseException) -> str:
             return code.name
         case _:
             return type(error).__name__
-
-
-def _trace_of(at: SpanContext) -> Trace:
-    baggage: dict[str, str] = {}
-    _BAGGAGE.inject(baggage)
-    parent = f"00-{at.trace_id:032x}-{at.span_id:016x}-{at.trace_flags:02x}"
-    return Trace(parent, at.trace_state.to_header(), baggage.get("baggage", ""))
-
-
-def _context_of(told: Trace) -> Context:
-    remote = trace.NonRecordingSpan(_span_context(told.parent, told.state))
-    context = trace.set_span_in_context(remote, Context())
-    return _BAGGAGE.extract({"baggage": told.baggage}, context) if told.baggage else context
-
-
-def _span_context(parent: str, state: str = "") -> SpanContext:
-    return SpanContext(
-        int(parent[3:35], 16),
-        int(parent[36:52], 16),
-        is_remote=True,
-        trace_flags=TraceFlags(int(parent[53:55], 16)),
-        trace_state=TraceState.from_header([state]) if state else None,
-    )

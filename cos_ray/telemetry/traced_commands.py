@@ -31,17 +31,8 @@ from cos_ray.domain.messages import (
     Reply,
 )
 from cos_ray.ports import EntityGateway, Journal, WriteHandler
-from cos_ray.telemetry.otel import (
-    SERVER_FAULTS,
-    Attribute,
-    Attributes,
-    Tracing,
-    carried,
-    continuing,
-    failed,
-    in_the_open,
-    is_recorded,
-)
+from cos_ray.telemetry.otel import SERVER_FAULTS, Attribute, Attributes, Tracing, failed
+from cos_ray.telemetry.trace_context import carried, continuing, in_the_open, is_recorded
 
 _Answer = TypeVar("_Answer")
 

@@ -55,7 +55,8 @@ class TraceSettings:
         # The library reads its variables there, and a joined cluster's workers have none of them.
         os.environ.update(self.variables)
         try:
-            from cos_ray.telemetry.otel import build_tracing, ids
+            from cos_ray.telemetry.trace_context import ids
+            from cos_ray.telemetry.trace_setup import build_tracing
 
             tracing = build_tracing(dict(self.variables), part)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with them, commands go on

@@ -38,7 +38,7 @@ def worth_showing(lines: Iterable[str], level: int) -> Iterator[str]:
     is_shown = True
     for line in lines:
         if (serves := _SERVES.match(line)) is not None:
-            is_shown = logging.getLevelName(serves[1]) >= level
+            is_shown = getattr(logging, serves[1]) >= level
         elif is_ours(line):
             is_shown = True
         # Any other line goes on with what was begun before.
