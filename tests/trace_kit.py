@@ -22,7 +22,8 @@ from cos_ray.domain.ids import EntityId, Shard
 from cos_ray.domain.messages import NOTHING, Command, EntityState, Headers, Meta, Packed, Reply
 from cos_ray.domain.placement import Assignment, HostId
 from cos_ray.system_clock import SystemClock
-from cos_ray.telemetry.otel import Tracing, build_propagator
+from cos_ray.telemetry.otel import Tracing
+from cos_ray.telemetry.trace_setup import build_propagator
 from cos_ray.telemetry.traced_commands import (
     CallsShown,
     TracedEntity,

@@ -133,6 +133,8 @@ class _Launch:
         directory = Path(self._running.enter_context(scratch))
         preloaded = module_of(write_target(self._settings))
         ports = self._running.enter_context(reserved_block())
+        # Of our traces it has been read; Ray makes its metrics with the same library.
+        environment.pop("OTEL_SDK_DISABLED", None)
         environment.update(ray_environment(environment, directory, ports, preloaded))
         _import_meanwhile("cos_ray.cluster.serve_app", "cos_ray.bootstrap.ingress")
         database = self._start_database()

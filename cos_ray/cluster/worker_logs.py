@@ -7,6 +7,7 @@ There it would be printed with names before each line, and lines that look alike
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
@@ -15,8 +16,8 @@ from typing import Any
 from ray._private.ray_logging import global_worker_stdstream_dispatcher
 from ray._private.worker import filter_autoscaler_events
 
-from cos_ray.telemetry.logs import LogSettings
-from cos_ray.telemetry.worker_lines import Author, shown
+from cos_ray.telemetry.logs import LEVELS, LogSettings
+from cos_ray.telemetry.worker_lines import Author, shown, worth_showing
 
 _RAYS = "ray_print_logs"
 """The name of Ray's own printer."""
@@ -48,5 +49,5 @@ def _lines(data: Mapping[str, Any], logs: LogSettings) -> Iterable[str]:
     if pid == "autoscaler":
         lines = filter_autoscaler_events(lines)
     now = datetime.now(timezone.utc)
-    for line in lines:
+    for line in worth_showing(lines, max(LEVELS[logs.level], logging.WARNING)):
         yield shown(line, author, logs.style, logs.service, now)

@@ -7,29 +7,25 @@ id is recorded, as it is in logs.
 
 from __future__ import annotations
 
-import logging
-import os
+import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
 from opentelemetry import context as contexts
-from opentelemetry import propagate, trace
-from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.propagators.b3 import B3MultiFormat, B3SingleFormat
-from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from cos_ray.domain.causes import Trace
 from cos_ray.domain.errors import Code, DeliveryFailed, HandlerFailed
 from cos_ray.domain.messages import Header, Headers
+from cos_ray.telemetry.trace_context import CURRENT, Passing, context_of, passed, span_context, trace_of
 
 Attribute: TypeAlias = str | int | float | bool
 Attributes: TypeAlias = Mapping[str, Attribute]
@@ -51,13 +47,14 @@ SERVER_FAULTS = frozenset(
 )
 """What makes a server's span an error, by OpenTelemetry's conventions; other codes are answers."""
 
-_FORMATS: dict[str, type[TextMapPropagator]] = {
-    "tracecontext": TraceContextTextMapPropagator,
-    "baggage": W3CBaggagePropagator,
-    "b3": B3SingleFormat,
-    "b3multi": B3MultiFormat,
-}
-_BAGGAGE = W3CBaggagePropagator()
+_PLAIN = frozenset({"traceparent", "tracestate", "baggage"})
+_UNSAMPLED = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]")
+
+LONGEST_STATE = 512
+"""Characters of a `tracestate` that are passed on unread, as the W3C has it."""
+
+LONGEST_BAGGAGE = 8192
+"""Likewise, of a client's `baggage`."""
 
 
 class Tracing:
@@ -71,42 +68,44 @@ class Tracing:
     ) -> None:
         """`deliveries`: records the spans of read sides, which are there because their cause is recorded."""
         self._provider = provider
+        self._sampler = provider.sampler
+        provider.id_generator = self._ids = _Ids()
         self._tracer = provider.get_tracer(SCOPE)
         self._deliveries = (deliveries or provider).get_tracer(SCOPE)
         self._propagator = propagator
         self._fields = frozenset(propagator.fields)
-
-    def received(self, metadata: Iterable[tuple[str, str | bytes]]) -> Context:
-        """The context that a client sent along, if it did."""
-        carrier: dict[str, str] = {}
-        for key, value in metadata:
-            if isinstance(value, str) and (name := key.lower()) in self._fields:
-                # Of a list that is cut in pieces, the pieces count as one.
-                carrier[name] = f"{carrier[name]},{value}" if name in carrier else value
-        return self._propagator.extract(carrier, Context()) if carrier else Context()
+        self._is_plain = self._fields <= _PLAIN
+        self._obeys_clients = isinstance(provider.sampler, ParentBased)
 
     def outgoing(self) -> Headers:
         """The current context, in headers for a handler."""
-        carrier: dict[str, str] = {}
-        self._propagator.inject(carrier)
-        return tuple(Header(key.lower(), value) for key, value in carrier.items())
+        passing = CURRENT.get()
+        if passing is None:
+            return self._injected(None)
+        if passing.headers is None:
+            told = passing.trace
+            passing.headers = self._plain(told) if self._is_plain else self._injected(context_of(told))
+        return passing.headers
 
     @contextmanager
     def receiving(
         self, metadata: Iterable[tuple[str, str | bytes]], name: str, attributes: Attributes
     ) -> Iterator[Span]:
         """A request, with the span that it begins, recorded or not."""
-        came_with = self.received(metadata)
+        carrier = self._carrier(metadata)
+        passing = self._not_to_be_recorded(carrier, name, attributes)
+        if passing is not None:
+            with passed(passing):
+                yield trace.INVALID_SPAN
+            return
+        came_with = self._propagator.extract(carrier, Context()) if carrier else Context()
         span = self._tracer.start_span(name, came_with, SpanKind.SERVER, attributes)
-        token = contexts.attach(trace.set_span_in_context(span, came_with))
-        try:
-            yield span
-        except BaseException as error:
-            failed(span, _kind_of(error))
-            raise
-        finally:
-            contexts.detach(token)
-            span.end()
+        with _current(span, came_with):
+            if span.is_recording():
+                yield span
+            else:
+                with passed(Passing(trace_of(span.get_span_context()))):
+                    yield span
 
     def answered(self, span: Span, code: Code) -> None:
         """Note how a request was answered, if that is recorded."""
@@ -131,7 +130,7 @@ class Tracing:
     @contextmanager
     def delivery(self, name: str, causes: Sequence[str], attributes: Attributes) -> Iterator[Span]:
         """A trace of its own, with links to the commands that it comes from."""
-        links = [Link(_span_context(cause)) for cause in causes[:MOST_LINKS]]
+        links = [Link(span_context(cause)) for cause in causes[:MOST_LINKS]]
         span = self._deliveries.start_span(name, Context(), SpanKind.CONSUMER, attributes, links)
         with _current(span):
             yield span
@@ -140,35 +139,68 @@ class Tracing:
         """Export what has been recorded; waits for it."""
         self._provider.force_flush()
 
+    def _carrier(self, metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
+        """What a client sent along of a trace."""
+        carrier: dict[str, str] = {}
+        for key, value in metadata:
+            if key in self._fields and isinstance(value, str):
+                # Of a list that is cut in pieces, the pieces count as one.
+                carrier[key] = f"{carrier[key]},{value}" if key in carrier else value
+        return carrier
 
-def carried() -> Trace | None:
-    """The current context, for a hop inside the service; None if there is no trace."""
-    at = trace.get_current_span().get_span_context()
-    if not at.is_valid:
-        return None
-    baggage: dict[str, str] = {}
-    _BAGGAGE.inject(baggage)
-    parent = f"00-{at.trace_id:032x}-{at.span_id:016x}-{at.trace_flags:02x}"
-    return Trace(parent, at.trace_state.to_header(), baggage.get("baggage", ""))
+    def _not_to_be_recorded(
+        self, carrier: dict[str, str], name: str, attributes: Attributes
+    ) -> Passing | None:
+        """
+        What to pass on of a trace that is not recorded; None if it is, or the library has to tell.
+
+        Most requests are such, and it takes the library many times as long to find that out.
+        """
+        if not carrier:
+            trace_id = self._ids.generate_trace_id()
+            asked = self._sampler.should_sample(None, trace_id, name, SpanKind.SERVER, attributes)
+            if asked.decision is Decision.DROP:
+                return Passing(Trace(f"00-{trace_id:032x}-{self._ids.generate_span_id():016x}-00"))
+            # The library asks once more: about the same one, it has the same answer.
+            self._ids.following(trace_id)
+            return None
+        parent = carrier.get("traceparent", "")
+        if not self._obeys_clients or not _UNSAMPLED.fullmatch(parent) or not _PLAIN.issuperset(carrier):
+            return None
+        state, baggage = carrier.get("tracestate", ""), carrier.get("baggage", "")
+        return Passing(
+            Trace(
+                parent,
+                state if len(state) <= LONGEST_STATE else "",
+                baggage if len(baggage) <= LONGEST_BAGGAGE else "",
+            )
+        )
+
+    def _plain(self, told: Trace) -> Headers:
+        """By hand, and in no time, what the library would make of it."""
+        values = ("traceparent", told.parent), ("tracestate", told.state), ("baggage", told.baggage)
+        return tuple(Header(name, value) for name, value in values if value and name in self._fields)
+
+    def _injected(self, context: Context | None) -> Headers:
+        carrier: dict[str, str] = {}
+        self._propagator.inject(carrier, context)
+        return tuple(Header(key.lower(), value) for key, value in carrier.items())
 
 
-@contextmanager
-def continuing(told: Trace) -> Iterator[None]:
-    """Behind a hop, with what was carried current again."""
-    remote = trace.NonRecordingSpan(_span_context(told.parent, told.state))
-    context = trace.set_span_in_context(remote, Context())
-    if told.baggage:
-        context = _BAGGAGE.extract({"baggage": told.baggage}, context)
-    token = contexts.attach(context)
-    try:
-        yield
-    finally:
-        contexts.detach(token)
+class _Ids(RandomIdGenerator):
+    """Random ones, but for one that was drawn before."""
 
+    def __init__(self) -> None:
+        self._drawn = threading.local()
 
-def is_recorded() -> bool:
-    """Whether what is going on is recorded."""
-    return trace.get_current_span().is_recording()
+    def following(self, trace_id: int) -> None:
+        """Let this be the next one, in this thread."""
+        self._drawn.trace_id = trace_id
+
+    def generate_trace_id(self) -> int:
+        """A trace's id."""
+        drawn: int | None = self._drawn.__dict__.pop("trace_id", None)
+        return super().generate_trace_id() if drawn is None else drawn
 
 
 def failed(span: Span, kind: str) -> None:
@@ -177,51 +209,9 @@ def failed(span: Span, kind: str) -> None:
     span.set_status(Status(StatusCode.ERROR))
 
 
-def ids() -> dict[str, str]:
-    """The current trace and span, for log lines; empty if there are none."""
-    at = trace.get_current_span().get_span_context()
-    if not at.is_valid:
-        return {}
-    return {"trace_id": f"{at.trace_id:032x}", "span_id": f"{at.span_id:016x}"}
-
-
-def build_tracing(variables: Mapping[str, str], part: str) -> Tracing:
-    """As the variables have it, which have to stand in the environment as well. Once in a process."""
-    resource = Resource.create({"cos.part": part, "process.pid": os.getpid()})
-    processor = BatchSpanProcessor(_exporter(variables["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"]))
-    # The sampler is the library's to read.
-    provider = TracerProvider(resource=resource)
-    provider.add_span_processor(processor)
-    is_off = variables["OTEL_TRACES_SAMPLER"] == "always_off"
-    deliveries = TracerProvider(ALWAYS_OFF if is_off else ALWAYS_ON, resource, shutdown_on_exit=False)
-    deliveries.add_span_processor(processor)
-    propagator = build_propagator(variables["OTEL_PROPAGATORS"])
-    # For what runs in this process beside us: handlers in Python, and the libraries they use.
-    trace.set_tracer_provider(provider)
-    propagate.set_global_textmap(propagator)
-    # A collector that is away is told of once for each batch that is lost, not for each try.
-    logging.getLogger("opentelemetry").setLevel(logging.ERROR)
-    return Tracing(provider, propagator, deliveries)
-
-
-def build_propagator(names: str) -> TextMapPropagator:
-    """The formats of OTEL_PROPAGATORS, in which a trace comes in (the last one there wins) and goes out."""
-    return CompositePropagator([_FORMATS[name]() for name in names.split(",") if name != "none"])
-
-
-def _exporter(protocol: str) -> SpanExporter:
-    if protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as OverGrpc
-
-        return OverGrpc()
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as OverHttp
-
-    return OverHttp()
-
-
 @contextmanager
-def _current(span: Span) -> Iterator[None]:
-    token = contexts.attach(trace.set_span_in_context(span))
+def _current(span: Span, context: Context | None = None) -> Iterator[None]:
+    token = contexts.attach(trace.set_span_in_context(span, context))
     try:
         yield
     except BaseException as error:
@@ -241,13 +231,3 @@ def _kind_of(error: BaseException) -> str:
             return code.name
         case _:
             return type(error).__name__
-
-
-def _span_context(parent: str, state: str = "") -> SpanContext:
-    return SpanContext(
-        int(parent[3:35], 16),
-        int(parent[36:52], 16),
-        is_remote=True,
-        trace_flags=TraceFlags(int(parent[53:55], 16)),
-        trace_state=TraceState.from_header([state]) if state else None,
-    )

@@ -31,16 +31,8 @@ from cos_ray.domain.messages import (
     Reply,
 )
 from cos_ray.ports import EntityGateway, Journal, WriteHandler
-from cos_ray.telemetry.otel import (
-    SERVER_FAULTS,
-    Attribute,
-    Attributes,
-    Tracing,
-    carried,
-    continuing,
-    failed,
-    is_recorded,
-)
+from cos_ray.telemetry.otel import SERVER_FAULTS, Attribute, Attributes, Tracing, failed
+from cos_ray.telemetry.trace_context import carried, continuing, in_the_open, is_recorded
 
 _Answer = TypeVar("_Answer")
 
@@ -155,7 +147,10 @@ class TracedWriteHandler:
 
     async def _call(self, answer: Awaitable[_Answer], name: str, attributes: Attributes) -> _Answer:
         if not is_recorded():
-            return await answer
+            if self._shown.kind is SpanKind.CLIENT:
+                return await answer
+            with in_the_open():
+                return await answer
         with self._tracing.step(name, attributes, self._shown.kind) as span:
             code = Code.OK
             try:

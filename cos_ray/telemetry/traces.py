@@ -23,6 +23,7 @@ _EXPORTERS = {
     "grpc": "opentelemetry.exporter.otlp.proto.grpc",
     "http/protobuf": "opentelemetry.exporter.otlp.proto.http",
 }
+_B3 = "opentelemetry.propagators.b3"
 _PROTOCOL = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
 
 
@@ -35,11 +36,15 @@ class TraceSettings:
 
     def fault(self) -> str | None:
         """Why it cannot be done here, in a line; None if it can."""
-        module = _EXPORTERS[dict(self.variables)[_PROTOCOL]]
-        if _is_there(module):
+        needed = {_B3: "opentelemetry-propagator-b3"}
+        exporter = _EXPORTERS[dict(self.variables)[_PROTOCOL]]
+        needed[exporter] = exporter.replace(".", "-")
+        missing = " ".join(package for module, package in needed.items() if not _is_there(module))
+        if not missing:
             return None
-        package = module.replace(".", "-")
-        return f"traces are to be exported (OTEL_*), but {package} is not installed: pip install {package}"
+        return (
+            f"traces are to be exported (OTEL_*), but some packages are not installed: pip install {missing}"
+        )
 
     def apply(self, part: str) -> Tracing | None:
         """
@@ -50,7 +55,8 @@ class TraceSettings:
         # The library reads its variables there, and a joined cluster's workers have none of them.
         os.environ.update(self.variables)
         try:
-            from cos_ray.telemetry.otel import build_tracing, ids
+            from cos_ray.telemetry.trace_context import ids
+            from cos_ray.telemetry.trace_setup import build_tracing
 
             tracing = build_tracing(dict(self.variables), part)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with them, commands go on

@@ -23,7 +23,7 @@ from cos_ray.handlers.targets import PythonTarget
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import Account, AccountOpened, OpenAccount
 from cos_ray.telemetry.meters import Meters
-from cos_ray.telemetry.otel import continuing
+from cos_ray.telemetry.trace_context import continuing
 from tests.handler_kit import GrpcStage, HttpStage, Stage, ask, evolve, packed
 from tests.integration.test_grpc_read_handler import Server, envelope
 from tests.journal_kit import append_of, read_all

@@ -21,7 +21,7 @@ from cos_ray.domain.messages import EventEnvelope, Header
 from cos_ray.handlers.trace_headers import with_trace
 from cos_ray.telemetry import logs
 from cos_ray.telemetry.logs import configure_logs, note_in_lines
-from cos_ray.telemetry.otel import ids
+from cos_ray.telemetry.trace_context import ids
 from cos_ray.telemetry.traced_events import traced_read_handler
 from cos_ray.testing.journal import Fault
 from tests.trace_kit import (

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 import pytest
 
 from cos_ray.telemetry.logs import OURS, configure_logs
-from cos_ray.telemetry.worker_lines import Author, shown
+from cos_ray.telemetry.worker_lines import Author, shown, worth_showing
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 HERE, THERE = Author("ShardHostActor", "17"), Author("ShardHostActor", "17", "10.0.0.2")
@@ -51,6 +51,31 @@ def test_any_other_line_becomes_one_object(text: str) -> None:
 def test_lines_for_people_begin_with_whose_they_are(style: str) -> None:
     assert shown("text", HERE, style, "bank", NOW) == "(ShardHostActor pid=17) text"
     assert shown("text", THERE, style, "bank", NOW) == "(ShardHostActor pid=17, ip=10.0.0.2) text"
+
+
+SERVES = "2026-11-24 00:08:32,401 controller 23037 --"
+
+
+def test_serves_own_lines_keep_their_level_and_lose_their_style() -> None:
+    line = json.loads(shown(f"WARNING {SERVES} a replica is slow", HERE, "JSON", "bank", NOW))
+    assert (line["message"], line["level"], line["logger"]) == ("a replica is slow", "warning", "ray.serve")
+
+
+def test_serves_chatter_is_left_out_with_what_belongs_to_it() -> None:
+    lines = [
+        f"INFO {SERVES} enabled:",
+        "  one",
+        "",
+        f"ERROR {SERVES} failed",
+        "  because",
+        f"INFO {SERVES} so",
+    ]
+    assert list(worth_showing(lines, logging.WARNING)) == [f"ERROR {SERVES} failed", "  because"]
+    assert list(worth_showing([f"INFO {SERVES} x", OURS_LINE, "text"], logging.WARNING)) == [
+        OURS_LINE,
+        "text",
+    ]
+    assert list(worth_showing([f"WARNING {SERVES} x"], logging.ERROR)) == []
 
 
 @pytest.fixture
