@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cos_ray.bootstrap.doors import Doors
 from cos_ray.bootstrap.garbage import collect_seldom
@@ -17,7 +17,9 @@ from cos_ray.cluster.overview import Overview
 from cos_ray.cluster.read_sides import ReadSideActors
 from cos_ray.cluster.replicas import ServeReplicas
 from cos_ray.cluster.sealed import seal
+from cos_ray.cluster.serve_app import own_application, own_replica
 from cos_ray.cluster.shard_host_actor import node_address
+from cos_ray.cluster.steward_actor import Attendance, Release
 from cos_ray.domain.ids import ReadSideId
 from cos_ray.ingress.guard import AdmissionPolicy
 from cos_ray.ingress.http_api import HttpPolicy
@@ -56,6 +58,8 @@ class IngressParts:
     eraser: Eraser | None
     operations: Operations
     whereabouts: tuple[str, int]
+    attendance: Attendance | None = None
+    """Of a release that Serve was told to deploy."""
 
     @property
     def history(self) -> History:
@@ -109,7 +113,7 @@ async def build_ingress(
         subscriptions=Subscriptions(journal.tail, clock, doors.subscriptions)
         if doors.subscriptions
         else None,
-        replicas=ServeReplicas(wiring.namespace) if doors.subscriptions else None,
+        replicas=ServeReplicas(own_application()) if doors.subscriptions else None,
         admission=doors.admission,
         http=doors.http,
         any_forms=any_forms,
@@ -118,6 +122,21 @@ async def build_ingress(
         operations=Overview(wiring.logs.service, wiring.namespace, wiring.is_sharded),
         whereabouts=(node_address(), os.getpid()),
     )
+
+
+async def build_deployed_ingress(
+    wiring: EntityWiring,
+    database: Database,
+    policy: IngressPolicy,
+    doors: Doors,
+    read_sides: Sequence[ReadSideId],
+    release: Release,
+) -> IngressParts:
+    """The same, where nobody has started the rest of the service: sees to that first. Raises StartFailed."""
+    wiring.logs.apply()
+    attendance = Attendance(release, own_replica())
+    await attendance.begin()
+    return replace(await build_ingress(wiring, database, policy, doors, read_sides), attendance=attendance)
 
 
 def entities_of(wiring: EntityWiring) -> Entities:

@@ -20,7 +20,7 @@ from cos_ray.domain.sharding import shard_of
 from cos_ray.domain.status import ShardHostStatus
 from cos_ray.system_clock import SystemClock
 from cos_ray.telemetry.logs import LogSettings
-from cos_ray.writeside.entity import Entity
+from cos_ray.writeside.entity import Entity, perhaps_not
 from cos_ray.writeside.exchange import Desk
 from cos_ray.writeside.live_entities import LiveEntities
 from cos_ray.writeside.publishing import PublishingJournal
@@ -88,7 +88,9 @@ async def build_shard_host(
 
     def activate(entity_id: EntityId) -> Entity:
         shard = shard_of(entity_id, wiring.shards)
-        return Entity(entity_id, shard, handler, journal, clock, wiring.policy, shard_host.is_sole)
+        # What the hosts agree on among themselves, those of another release know nothing of.
+        is_sole = shard_host.is_sole if wiring.is_alone else perhaps_not
+        return Entity(entity_id, shard, handler, journal, clock, wiring.policy, is_sole)
 
     collect_seldom()
     live = LiveEntities(activate, limits, clock)

@@ -76,7 +76,8 @@ OWN_OCTETS = 1500
 _ANYTHING = EntityPolicy()
 
 
-def _perhaps_not() -> bool:
+def perhaps_not() -> bool:
+    """Whether a copy is the sole one, when that cannot be told."""
     return False
 
 
@@ -109,7 +110,7 @@ class Entity:
         journal: Journal,
         clock: Clock,
         policy: EntityPolicy = _ANYTHING,
-        is_sole: Callable[[], bool] = _perhaps_not,
+        is_sole: Callable[[], bool] = perhaps_not,
     ) -> None:
         """
         `is_sole`: whether at this moment there is surely no other copy of the entity. If that cannot be
