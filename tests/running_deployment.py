@@ -7,17 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 import yaml
 
-from cos_ray.bootstrap.listening import free_port, wait_until_healthy
+from cos_ray.bootstrap.listening import wait_until_healthy
+from cos_ray.bootstrap.port_block import reserved_block
 from cos_ray.postgres.embedded import EmbeddedPostgres
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
-from tests.running_ray import RayHead, RayWorkerNode
+from tests.running_ray import LiveActor, RayHead, RayWorkerNode
 
 CONFIGURATION = Path(__file__).parents[1] / "deploy/serve/cos_ray.yaml"
 
@@ -26,15 +27,18 @@ class DeployedService:
     """Our Serve configuration on a cluster of three nodes; looks to tests like a `RunningService`."""
 
     def __init__(
-        self, data_dir: Path, settings: Mapping[str, str], nodes: Mapping[str, str] | None = None
+        self, data_dir: Path, settings: Mapping[str, object], nodes: Mapping[str, str] | None = None
     ) -> None:
         """`settings`: the application's; `nodes`: variables that Ray's nodes are started with."""
-        self.port, self.http_port = free_port(), free_port()
+        self._running = ExitStack()
+        # Not any free ports: by the time Serve listens there, three nodes have been given ports.
+        self.port, self.http_port, *_ = self._running.enter_context(reserved_block())
         self.head = RayHead(nodes)
         self._workers = [RayWorkerNode(self.head, f"worker-{number}") for number in (1, 2)]
         self._data_dir = data_dir
         self._postgres = EmbeddedPostgres(data_dir)
-        self._settings = dict(settings)
+        self._given = dict(settings)
+        self._settings: dict[str, object] = {}
         self.database_url = ""
 
     @property
@@ -55,9 +59,7 @@ class DeployedService:
     def start(self) -> None:
         """Start all of it, and return when it answers."""
         database = self._postgres.start()
-        self.database_url = (
-            f"postgresql://{database.user}:{database.password}@{database.host}:{database.port}/{database.name}"
-        )
+        self.database_url = f"postgresql://{database.user}:{database.password}@{database.host}:{database.port}/{database.name}"
         self._settings |= {
             "COS_DB_HOST": database.host,
             "COS_DB_PORT": str(database.port),
@@ -65,6 +67,8 @@ class DeployedService:
             "COS_DB_NAME": database.name,
             "COS_DB_PASSWORD_FILE": str(self._data_dir / "password"),
             "COS_PASSIVATION_IDLE_AFTER": "15s",
+            # What the file says for applications at large, a test may want otherwise.
+            **self._given,
         }
         self.head.start()
         for worker in self._workers:
@@ -81,7 +85,7 @@ class DeployedService:
         configuration["http_options"] |= {"host": "127.0.0.1", "port": self.http_port}
         configuration["grpc_options"] |= {"port": self.port}
         (ours,) = configuration["applications"]
-        ours["args"] = {**ours["args"], "COS_ENTITY_PLACEMENT": "dedicated", **self._settings, **(args or {})}
+        ours["args"] = {**ours["args"], **self._settings, **(args or {})}
         ours |= application
         path = self._data_dir.parent / "serve.yaml"
         path.write_text(yaml.safe_dump(configuration))
@@ -110,12 +114,36 @@ class DeployedService:
         with grpc.insecure_channel(self.address) as channel:
             yield ChiefOfStateServiceStub(channel)
 
+    def actors(self, beginning: str = "") -> list[LiveActor]:
+        """The live actors whose names begin so; asked by a process that may ask."""
+        program = (
+            "import dataclasses, json; from tests.running_ray import live_actors; "
+            f"found = live_actors({self.dashboard!r}, {beginning!r}); "
+            "print(json.dumps([dataclasses.asdict(actor) for actor in found]))"
+        )
+        return [LiveActor(**each) for each in json.loads(self.run(program))]
+
+    def run(self, program: str) -> str:
+        """What a Python program prints that is started like the cluster's nodes."""
+        completed = subprocess.run(
+            [sys.executable, "-c", program],
+            env=dict(self.head.environment),
+            cwd=CONFIGURATION.parents[2],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert completed.returncode == 0, completed.stderr
+        return completed.stdout
+
     def end(self) -> None:
         """Make sure that nothing of it runs any more."""
         for worker in self._workers:
             worker.end()
+        self.head.kill()
         self.head.end()
         self._postgres.stop()
+        self._running.close()
 
     def _serve(self, *arguments: str) -> str:
         serve = Path(sys.executable).with_name("serve")

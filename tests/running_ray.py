@@ -78,10 +78,18 @@ class RayHead:
         """What runs in it."""
         return [describe(process) for process in family_of(self.pid).values()]
 
+    def kill(self) -> None:
+        """SIGKILL every process of it at once, where nobody minds how it ends: that takes no time."""
+        if self._process is not None:
+            self._family = family_of(self.pid)
+            for process in self._family.values():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+
     def end(self) -> None:
         """End every process of it."""
         if self._process is not None:
-            self._family = family_of(self.pid)
+            self._family |= family_of(self.pid) if psutil.pid_exists(self.pid) else {}
             self._process.stop(within=20)
             for process in self._family.values():
                 if process.is_running():

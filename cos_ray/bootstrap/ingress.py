@@ -17,7 +17,7 @@ from cos_ray.cluster.overview import Overview
 from cos_ray.cluster.read_sides import ReadSideActors
 from cos_ray.cluster.replicas import ServeReplicas
 from cos_ray.cluster.sealed import seal
-from cos_ray.cluster.serve_app import own_application, own_replica
+from cos_ray.cluster.serve_app import own_application
 from cos_ray.cluster.shard_host_actor import node_address
 from cos_ray.cluster.steward_actor import Attendance, Release
 from cos_ray.domain.ids import ReadSideId
@@ -134,7 +134,7 @@ async def build_deployed_ingress(
 ) -> IngressParts:
     """The same, where nobody has started the rest of the service: sees to that first. Raises StartFailed."""
     wiring.logs.apply()
-    attendance = Attendance(release, own_replica())
+    attendance = Attendance(release)
     await attendance.begin()
     return replace(await build_ingress(wiring, database, policy, doors, read_sides), attendance=attendance)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -40,6 +41,9 @@ RELEASE = "COS_RELEASE"
 
 DATABASE_PATIENCE = timedelta(seconds=30)
 """How long to wait for a database that does not answer."""
+
+SPARE = 10.0
+"""Seconds that a replica has to end beside those for its last commands; else Serve would cut them."""
 
 
 def build(args: dict[str, Any]) -> Any:
@@ -130,8 +134,14 @@ def _application(configuration: Configuration, database: Database, shards: int) 
     namespace = namespace_of_release(service, secrets.token_hex(4))
     parts = parts_of(settings, configuration.read_sides, logs, database, shards, namespace, is_alone=False)
     release = Release(namespace_of(service), namespace, seal(start, parts), parts.way_in, logs)
-    options = ingress_options(settings, service)
+    grace = _reachable_still() + settings.calls.command_timeout.total_seconds() + SPARE
+    options = replace(ingress_options(settings, service), grace=grace)
     return bound(Ingress, parts.ingress(build_deployed_ingress, release), options)
+
+
+def _reachable_still() -> float:
+    """Seconds that Serve keeps a replica reachable which is to end, for proxies to go elsewhere."""
+    return float(os.environ.get("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "30"))
 
 
 def start(parts: ServiceParts) -> None:

@@ -177,7 +177,9 @@ class _Launch:
         """Have the joined cluster to ourselves, as far as our name goes."""
         from cos_ray.cluster import runtime, tenancy
         from cos_ray.cluster.serve_app import stop_ingress
+        from cos_ray.cluster.versions import ensure_same_everywhere
 
+        ensure_same_everywhere()
         sign = tenancy.claim(cluster)
         # Held until then: the sign goes with its last handle.
         self.cluster_parts.callback(lambda: sign)

@@ -26,9 +26,6 @@ from cos_ray.domain.errors import StartFailed
 DELETED_WITHIN = 30.0
 """Seconds in which an application's requests and replicas have to end; then they are left to Serve."""
 
-GRACE = 8
-"""Seconds that a replica which is to end waits for its requests."""
-
 TARGET_ONGOING_REQUESTS = 100
 """Requests in hand of each replica from which on Serve adds another: most of them only wait."""
 
@@ -51,6 +48,8 @@ class IngressOptions:
     """The most, if Serve is to add some under load."""
     max_ongoing_requests: int = 10_000
     """How many requests a replica has in hand at once; most of them wait for a handler."""
+    grace: float = 8
+    """Seconds that a replica which is to end has for that; then its requests are cut."""
 
 
 def start_ingress(ingress_class: type, build: Callable[[], Awaitable[Any]], options: IngressOptions) -> None:
@@ -88,7 +87,9 @@ def bound(
         **_number_of_replicas(options),
         max_ongoing_requests=options.max_ongoing_requests,
         graceful_shutdown_wait_loop_s=0.1,
-        graceful_shutdown_timeout_s=GRACE,
+        graceful_shutdown_timeout_s=options.grace,
+        # A replica goes only when the one that is to take its place serves, also if it is the only one.
+        max_surge_percent=100,
         ray_actor_options={"num_cpus": 0},
         logging_config=_quiet(),
     )
@@ -103,12 +104,6 @@ class Refused(RayServeException):  # type: ignore[misc]
 def own_application() -> str:
     """The application of this replica."""
     name: str = serve.get_replica_context().app_name
-    return name
-
-
-def own_replica() -> str:
-    """What no other replica is called."""
-    name: str = serve.get_replica_context().replica_id.unique_id
     return name
 
 

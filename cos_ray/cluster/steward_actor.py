@@ -70,11 +70,11 @@ class StewardActor:
         self._starting = loop.create_task(asyncio.to_thread(release.start))
         self._running = loop.create_task(self._run())
 
-    async def note(self, replica: str) -> bool | StartFailed:
-        """This replica is there; False: the release is ending. Answers once the parts run."""
+    async def note(self) -> bool | StartFailed:
+        """A replica is there; False: the release is ending. Answers once the parts run."""
         if self._is_leaving:
             return False
-        self._tenure.note(replica, time.monotonic())
+        self._tenure.note(time.monotonic())
         try:
             await asyncio.shield(self._starting)
         except StartFailed as error:
@@ -100,9 +100,8 @@ def _end(release: Release) -> None:
 class Attendance:
     """A replica's presence at its release: there from `begin` on, for as long as its process lives."""
 
-    def __init__(self, release: Release, replica: str) -> None:
+    def __init__(self, release: Release) -> None:
         self._release = release
-        self._replica = replica
         self._renewing: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
@@ -129,7 +128,7 @@ class Attendance:
         try:
             # Ray asks its head node and blocks meanwhile: not in this loop.
             steward = await asyncio.to_thread(_found_or_started, self._release)
-            answer = await asyncio.wait_for(_noted(steward, self._replica), STARTED_WITHIN)
+            answer = await asyncio.wait_for(_noted(steward), STARTED_WITHIN)
         except (RayError, ValueError, asyncio.TimeoutError) as error:
             logger.info("steward lost", extra={"reason": repr(error)})
             return False
@@ -138,8 +137,8 @@ class Attendance:
         return answer
 
 
-async def _noted(steward: ActorHandle[Any], replica: str) -> bool | StartFailed:
-    answer: bool | StartFailed = await steward.note.remote(replica)
+async def _noted(steward: ActorHandle[Any]) -> bool | StartFailed:
+    answer: bool | StartFailed = await steward.note.remote()
     return answer
 
 

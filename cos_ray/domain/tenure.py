@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 LAPSES_AFTER = 30.0
-"""Seconds without a word after which a replica counts as gone."""
+"""Seconds without a word of any replica after which nobody needs a release any more."""
 
 
 class Tenure:
-    """Who needs a release, and since when nobody does. Times are seconds of any one clock."""
+    """Since when nobody has needed a release. Times are seconds of any one clock."""
 
     def __init__(self, now: float) -> None:
-        self._heard: dict[str, float] = {}
-        # Whoever starts a release has as long to say so as any replica has from one word to the next.
+        # Whoever starts a release has as long to say so as replicas have from one word to the next.
         self._needed_at = now
 
-    def note(self, replica: str, now: float) -> None:
-        """This replica is there."""
-        self._heard[replica] = now
-        self._needed_at = now
-
-    def replicas(self, now: float) -> int:
-        """How many are there."""
-        self._heard = {name: heard for name, heard in self._heard.items() if now - heard < LAPSES_AFTER}
-        return len(self._heard)
+    def note(self, now: float) -> None:
+        """A replica is there."""
+        self._needed_at = max(self._needed_at, now)
 
     def is_over(self, now: float) -> bool:
-        """Whether no replica has been there for so long that none will come."""
+        """Whether no replica has been heard for so long that none will be."""
         return now - self._needed_at >= LAPSES_AFTER
