@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import grpc
 import yaml
 
+import cos_ray
 from cos_ray.bootstrap.listening import wait_until_healthy
 from cos_ray.bootstrap.port_block import reserved_block
 from cos_ray.postgres.embedded import EmbeddedPostgres
@@ -156,3 +158,11 @@ class DeployedService:
         )
         assert completed.returncode == 0, completed.stdout + completed.stderr
         return completed.stdout
+
+
+def newer_code(folder: Path) -> Path:
+    """Another build of this package; where it is to be imported from."""
+    package = Path(cos_ray.__file__).parent
+    shutil.copytree(package, folder / "cos_ray", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "cos_ray/newer.py").write_text('"""What the older code had not."""\n')
+    return folder

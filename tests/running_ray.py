@@ -102,9 +102,11 @@ class RayHead:
 class RayWorkerNode:
     """Another node of a head's cluster, on this machine; ended by the ids of its processes."""
 
-    def __init__(self, head: RayHead, name: str) -> None:
+    def __init__(self, head: RayHead, name: str, settings: Mapping[str, str] | None = None) -> None:
+        """`settings`: variables that it is started with beside the head's."""
         self._head = head
         self._name = name
+        self._settings = settings or {}
         self._process: ChildProcess | None = None
         self._family: dict[int, psutil.Process] = {}
 
@@ -123,7 +125,7 @@ class RayWorkerNode:
         }
         ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
         arguments = [f"--{name}={value}" for name, value in options.items()]
-        environment = self._head.environment
+        environment = {**self._head.environment, **self._settings}
         self._process = ChildProcess(["cos_ray.cluster.dies_with_parent", *ray, *arguments], environment)
         self._process.wait_for(lambda line: "Ray runtime started" in line, 60)
 

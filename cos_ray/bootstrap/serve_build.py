@@ -55,6 +55,7 @@ def build(args: dict[str, Any]) -> Any:
     """
     try:
         configuration = configuration_of(args, os.environ)
+        configuration.log_notices()
         ensure_same_everywhere()
         database, shards = _prepared(configuration)
     except (ConfigurationError, StartFailed) as error:
@@ -90,6 +91,8 @@ def _as_texts(args: Mapping[str, Any]) -> dict[str, str]:
             )
         elif name == RELEASE:
             continue
+        elif not name.startswith(("COS_", "LOG_", "OTEL_")):
+            faults.append(f"{name} among the arguments of the Serve application is no setting of cos_ray")
         elif isinstance(value, list) and all(_is_plain(item) for item in value):
             texts[name] = ",".join(map(_text, value))
         elif _is_plain(value):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import psutil
 import psycopg
 import pytest
 
-import cos_ray
 from cos_ray.domain.ids import EntityId, Offset, Revision
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.protocol.codec import envelope_from_bytes
@@ -25,7 +23,7 @@ from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import OpenAccount
 from cos_ray.samples.bank.read_handler import read_balances
 from cos_ray.testing.history import Ending, faults_of_calls
 from tests.chaos.teller import Teller
-from tests.running_deployment import DeployedService
+from tests.running_deployment import DeployedService, newer_code
 from tests.running_service import BankHandlers, eventually
 
 ACCOUNTS = [EntityId(f"rolled-{number}") for number in range(8)]
@@ -149,14 +147,6 @@ def refused(deployed: DeployedService, args: dict[str, object], words: list[str]
     assert "failed with exception" in first
     for word in words:
         assert word in line
-
-
-def newer_code(folder: Path) -> Path:
-    """Another version of this package; where it is to be imported from."""
-    package = Path(cos_ray.__file__).parent
-    shutil.copytree(package, folder / "cos_ray", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "cos_ray/newer.py").write_text('"""What the older code had not."""\n')
-    return folder
 
 
 def namespaces(deployed: DeployedService) -> set[str]:

@@ -104,6 +104,7 @@ def test_arguments_are_understood_as_variables_are_and_win_over_the_environment(
     ("args", "line"),
     [
         ({"COS_DB_HOST": None}, "COS_DB_HOST is 'None'; allowed: a text, a number, true, false or a list"),
+        ({"DB_HOST": "db"}, "DB_HOST among the arguments of the Serve application is no setting of cos_ray"),
         ({"COS_DB_PASSWORD": "open"}, "COS_DB_PASSWORD is a secret, and not for the arguments"),
         ({"COS_DB_PASSWORD_FILE": "/none"}, "COS_DB_PASSWORD_FILE is '/none'; allowed: a text file"),
         ({"COS_AUTH_FILE": "/none"}, "COS_AUTH_FILE '/none': cannot be read"),
