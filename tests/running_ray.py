@@ -85,6 +85,8 @@ class RayHead:
             for process in self._family.values():
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
+            # It would wait for what it has lost.
+            self._process.stop(within=1)
 
     def end(self) -> None:
         """End every process of it."""
@@ -141,7 +143,8 @@ class RayWorkerNode:
         for process in self._family.values():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        self._process.stop()
+        # It would wait for what it has lost.
+        self._process.stop(within=1)
 
     def end(self) -> None:
         """End every process of it."""
