@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cos_ray.bootstrap.doors import Doors
@@ -20,7 +20,9 @@ from cos_ray.cluster.overview import Overview
 from cos_ray.cluster.read_sides import ReadSideActors
 from cos_ray.cluster.replicas import ServeReplicas
 from cos_ray.cluster.sealed import seal
+from cos_ray.cluster.serve_app import own_application
 from cos_ray.cluster.shard_host_actor import node_address
+from cos_ray.cluster.steward_actor import Attendance, Release
 from cos_ray.domain.ids import ReadSideId
 from cos_ray.ingress.guard import AdmissionPolicy
 from cos_ray.ingress.http_api import HttpPolicy
@@ -71,6 +73,8 @@ class IngressParts:
     lookout: asyncio.Task[None] | None
     """Measures how far behind the read sides are."""
     tracing: Tracing | None = None
+    attendance: Attendance | None = None
+    """Of a release that Serve was told to deploy."""
 
     @property
     def history(self) -> History:
@@ -128,7 +132,7 @@ async def build_ingress(
         read_sides=desk,
         read_side_stores=stores,
         subscriptions=_subscriptions(journal, clock, doors, meters),
-        replicas=ServeReplicas(wiring.namespace) if doors.subscriptions else None,
+        replicas=ServeReplicas(own_application()) if doors.subscriptions else None,
         admission=doors.admission,
         http=doors.http,
         any_forms=any_forms,
@@ -155,6 +159,21 @@ def _subscriptions(
     subscriptions = Subscriptions(journal.tail, clock, doors.subscriptions, recorder)
     meters.watch(lambda: len(subscriptions), SUBSCRIPTIONS)
     return subscriptions
+
+
+async def build_deployed_ingress(
+    wiring: EntityWiring,
+    database: Database,
+    policy: IngressPolicy,
+    doors: Doors,
+    read_sides: Sequence[ReadSideId],
+    release: Release,
+) -> IngressParts:
+    """The same, where nobody has started the rest of the service: sees to that first. Raises StartFailed."""
+    wiring.logs.apply()
+    attendance = Attendance(release)
+    await attendance.begin()
+    return replace(await build_ingress(wiring, database, policy, doors, read_sides), attendance=attendance)
 
 
 def entities_of(wiring: EntityWiring) -> Entities:

@@ -16,21 +16,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from cos_ray.bootstrap.database import as_configured, embedded_folder, external_database, retention_of
+from cos_ray.bootstrap.database import as_configured, embedded_folder, external_database
 from cos_ray.bootstrap.handlers import module_of
 from cos_ray.bootstrap.listening import ensure_free, reachable, wait_until_healthy
 from cos_ray.bootstrap.metrics_page import metrics_page
 from cos_ray.bootstrap.port_block import reserved_block
 from cos_ray.bootstrap.stopping import BoundedStop, StopSignals
-from cos_ray.bootstrap.targets import breaker_policy, read_target, write_target
+from cos_ray.bootstrap.targets import write_target
 from cos_ray.cluster.environment import ray_environment
 from cos_ray.config.read_sides import ReadSideConfig
-from cos_ray.config.settings import Placement, ServerProtocol, Settings
-from cos_ray.domain.entity_policy import EntityPolicy
+from cos_ray.config.settings import ServerProtocol, Settings
 from cos_ray.domain.errors import StartFailed
-from cos_ray.domain.live_limits import LiveLimits
-from cos_ray.domain.passivation import ProcessLimits
-from cos_ray.domain.types import AcceptedTypes
 from cos_ray.postgres.database import Database, wait_until_reachable
 from cos_ray.postgres.embedded import EmbeddedPostgres
 from cos_ray.postgres.migrations import migrate
@@ -39,7 +35,6 @@ from cos_ray.telemetry.logs import LogSettings
 from cos_ray.telemetry.traces import TraceSettings
 
 if TYPE_CHECKING:  # Ray reads the environment when it is imported: not before it is set.
-    from cos_ray.bootstrap.wiring import EntityWiring
     from cos_ray.cluster.runtime import RayCluster
 
 DATABASE_PATIENCE = timedelta(seconds=60)
@@ -204,7 +199,9 @@ class _Launch:
         """Have the joined cluster to ourselves, as far as our name goes."""
         from cos_ray.cluster import runtime, tenancy
         from cos_ray.cluster.serve_app import stop_ingress
+        from cos_ray.cluster.versions import ensure_same_everywhere
 
+        ensure_same_everywhere()
         sign = tenancy.claim(cluster)
         # Held until then: the sign goes with its last handle.
         self.cluster_parts.callback(lambda: sign)
@@ -223,104 +220,28 @@ class _Launch:
             ensure_free(service.address, service.metrics_port, "COS_METRICS_PORT")
 
     def _start_parts(self, database: Database, shards: int, cluster: RayCluster) -> None:
-        from cos_ray.bootstrap.doors import doors_of
         from cos_ray.bootstrap.ingress import build_ingress
-        from cos_ray.bootstrap.journal import build_node_journal
-        from cos_ray.bootstrap.read_side import ReadSideWiring, build_manager
-        from cos_ray.bootstrap.wiring import EntityWiring
-        from cos_ray.cluster.journal_actor import JournalRecipe
-        from cos_ray.cluster.read_side_actor import start_read_side
-        from cos_ray.cluster.sealed import seal
-        from cos_ray.cluster.serve_app import IngressOptions, start_ingress, stop_ingress
-        from cos_ray.ingress.policy import IngressPolicy
-        from cos_ray.ingress.service import SERVICER_FUNCTIONS, Ingress
-
-        settings, logs = self._settings, self._logs
-        active = [config for config in self._read_sides if config.enabled]
-        read_side_ids, actors = tuple(config.read_side_id for config in active), settings.read_sides.actors
-        journal = JournalRecipe(
-            seal(
-                build_node_journal,
-                logs,
-                database,
-                retention_of(settings, self._read_sides),
-                settings.entities.idempotency_ttl,
-            ),
-            read_side_ids,
-            actors,
-        )
-        wiring = EntityWiring(
-            namespace=cluster.namespace,
-            shards=shards,
-            write_handler=write_target(settings),
-            call_timeout=settings.calls.handler_timeout,
-            breaker=breaker_policy(settings.write_side),
-            logs=logs,
-            journal=journal,
-            policy=_entity_policy(settings),
-            limits=ProcessLimits(
-                settings.entities.max_live_actors, settings.entities.idle_after.total_seconds()
-            ),
-            traces=self._traces,
-            is_sharded=settings.entities.placement is Placement.SHARDED,
-        )
-        if wiring.is_sharded:
-            self._start_shard_hosts(wiring)
-        for config in active:
-            with self._progress.step(f"Starting read side {config.read_side_id}"):
-                target, breaker = read_target(settings, config), breaker_policy(settings.read_sides)
-                for number in range(actors):
-                    read_side = ReadSideWiring(
-                        config, target, breaker, shards, database, logs, actors, number, self._traces
-                    )
-                    build = seal(build_manager, read_side)
-                    start_read_side(cluster.namespace, config.read_side_id, build, number)
-        policy = IngressPolicy(
-            command_timeout=settings.calls.command_timeout.total_seconds(),
-            propagated_headers=settings.write_side.propagated_headers,
-            persisted_headers=settings.write_side.persisted_headers,
-            commands_at_once=settings.calls.commands_at_once,
-        )
-        options = IngressOptions(
-            application=cluster.namespace,
-            host=settings.service.address,
-            grpc_port=settings.service.port,
-            http_port=settings.service.http_port,
-            servicer_functions=SERVICER_FUNCTIONS,
-            replicas=settings.service.replicas,
-            most_replicas=settings.service.most_replicas,
-            # Serve's own bound has to come after ours, for it has no word for the client.
-            max_ongoing_requests=2 * settings.calls.commands_at_once,
-        )
-        self._let_connect(wiring)
-        with self._progress.step("Starting the ingress on Ray Serve"):
-            self.cluster_parts.callback(stop_ingress, cluster.namespace)
-            ingress = seal(build_ingress, wiring, database, policy, doors_of(settings), read_side_ids)
-            start_ingress(Ingress, ingress, options)
-
-    def _let_connect(self, wiring: EntityWiring) -> None:
-        """Let programs of the same cluster find the service."""
-        from cos_ray.bootstrap.connection import WayIn
+        from cos_ray.bootstrap.parts import ingress_options, parts_of
         from cos_ray.cluster import whiteboard
-        from cos_ray.cluster.sealed import seal
+        from cos_ray.cluster.serve_app import start_ingress, stop_ingress
+        from cos_ray.ingress.service import Ingress
 
-        timeout = self._settings.calls.command_timeout.total_seconds()
-        self.cluster_parts.callback(whiteboard.take_down, wiring.namespace)
-        whiteboard.put_up(wiring.namespace, seal(WayIn, wiring, timeout))
-
-    def _start_shard_hosts(self, wiring: EntityWiring) -> None:
-        from cos_ray.bootstrap.shard_host import KeeperWiring, build_shard_host, build_shard_keeper
-        from cos_ray.cluster.sealed import seal
-        from cos_ray.cluster.shard_keeper_actor import start_shard_keeper
-
-        entities = self._settings.entities
-        limits = LiveLimits(
-            entities.idle_after.total_seconds(), entities.most_live_entities, entities.most_live_octets
-        )
-        build_host = seal(build_shard_host, wiring, limits)
-        keeper = KeeperWiring(wiring.namespace, wiring.shards, entities.shard_actors, build_host, self._logs)
-        with self._progress.step("Starting the shard hosts"):
-            start_shard_keeper(wiring.namespace, seal(build_shard_keeper, keeper))
+        settings, namespace = self._settings, cluster.namespace
+        parts = parts_of(settings, self._read_sides, self._logs, self._traces, database, shards, namespace)
+        if parts.shard_keeper is not None:
+            with self._progress.step("Starting the shard hosts"):
+                parts.shard_keeper.start()
+        for process in parts.read_sides:
+            if process.number == 0:
+                with self._progress.step(f"Starting read side {process.read_side}"):
+                    process.start()
+            else:
+                process.start()
+        self.cluster_parts.callback(whiteboard.take_down, namespace)
+        whiteboard.put_up(namespace, parts.way_in)
+        with self._progress.step("Starting the ingress on Ray Serve"):
+            self.cluster_parts.callback(stop_ingress, namespace)
+            start_ingress(Ingress, parts.ingress(build_ingress), ingress_options(settings, namespace))
 
 
 def _import_meanwhile(*modules: str) -> None:
@@ -340,12 +261,3 @@ def _import_meanwhile(*modules: str) -> None:
 
 def _http_paths(protocol: ServerProtocol) -> str:
     return "/ready, /alive" if protocol is ServerProtocol.GRPC else "/v1, /openapi.json, /ready, /alive"
-
-
-def _entity_policy(settings: Settings) -> EntityPolicy:
-    write_side = settings.write_side
-    types = AcceptedTypes(frozenset(write_side.event_protos), frozenset(write_side.state_protos))
-    return EntityPolicy(
-        accepted_types=types if write_side.proto_validation else None,
-        waiting_commands=settings.entities.waiting_commands,
-    )

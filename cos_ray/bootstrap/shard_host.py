@@ -29,7 +29,7 @@ from cos_ray.telemetry.logs import LogSettings
 from cos_ray.telemetry.meters import Meters
 from cos_ray.telemetry.recorders import EntityRecorder
 from cos_ray.telemetry.traces import tracing_of
-from cos_ray.writeside.entity import Entity
+from cos_ray.writeside.entity import Entity, perhaps_not
 from cos_ray.writeside.exchange import Desk, HostReply
 from cos_ray.writeside.live_entities import LiveEntities
 from cos_ray.writeside.publishing import PublishingJournal
@@ -112,7 +112,9 @@ async def build_shard_host(
 
     def activate(entity_id: EntityId) -> Entity:
         shard = shard_of(entity_id, wiring.shards)
-        return Entity(entity_id, shard, handler, journal, clock, wiring.policy, shard_host.is_sole, meter)
+        # What the hosts agree on among themselves, those of another release know nothing of.
+        is_sole = shard_host.is_sole if wiring.is_alone else perhaps_not
+        return Entity(entity_id, shard, handler, journal, clock, wiring.policy, is_sole, meter)
 
     collect_seldom()
     live = LiveEntities(activate, limits, clock)

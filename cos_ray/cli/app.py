@@ -23,7 +23,7 @@ from cos_ray.cli.status import resize, status
 from cos_ray.domain.errors import ConfigurationError, CosError, StartFailed
 
 if TYPE_CHECKING:
-    from cos_ray.cli.configuration import Configuration
+    from cos_ray.bootstrap.configuration import Configuration
 
 FAILED = 1
 MISCONFIGURED = 2
@@ -176,7 +176,7 @@ def check() -> None:
 
 
 def _checked(environment: Mapping[str, str], status: int) -> Configuration:
-    from cos_ray.cli.configuration import checked
+    from cos_ray.bootstrap.configuration import checked
 
     try:
         return checked(environment)

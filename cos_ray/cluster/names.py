@@ -8,6 +8,9 @@ from cos_ray.domain.placement import HostId
 LAUNCHER = "launcher"
 """The name of the actor that is there as long as a service's launcher is."""
 
+STEWARD = "steward"
+"""The name of the actor that looks after a deployed release."""
+
 KEEPER = "entity-keeper"
 """The name of the actor that decides which entities have processes."""
 
@@ -18,6 +21,11 @@ ENTITY = "entity:"
 def namespace_of(service: str) -> str:
     """The Ray namespace of a service's actors."""
     return f"cos-{service}"
+
+
+def namespace_of_release(service: str, release: str) -> str:
+    """The Ray namespace of the actors of one deployed release of a service."""
+    return f"{namespace_of(service)}.{release}"
 
 
 def entity_actor_name(entity_id: EntityId) -> str:

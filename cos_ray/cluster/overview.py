@@ -12,6 +12,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 from cos_ray.cluster.names import KEEPER
+from cos_ray.cluster.serve_app import own_application
 from cos_ray.cluster.shard_hosts import ShardHostActors
 from cos_ray.domain.errors import EntityLost, NotSharded
 from cos_ray.domain.placement import HostId
@@ -73,7 +74,7 @@ class Overview:
 
     async def _broadcast(self) -> Sequence[object]:
         if self._replicas is None:
-            self._replicas = await asyncio.to_thread(serve.get_app_handle, self._namespace)
+            self._replicas = await asyncio.to_thread(serve.get_app_handle, own_application())
         answers = self._replicas.broadcast("own_status")
         found: Sequence[object] = await answers.results_async(timeout_s=ANSWER_WITHIN, return_exceptions=True)
         return found

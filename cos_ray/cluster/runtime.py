@@ -14,7 +14,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from cos_ray.cluster.names import LAUNCHER, SHARD_KEEPER, namespace_of
+from cos_ray.cluster.names import LAUNCHER, SHARD_KEEPER, STEWARD, namespace_of
 from cos_ray.domain.errors import StartFailed
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def stop_actors(cluster: RayCluster, drain: timedelta) -> None:
-    """Let the read sides save where they are, then end every actor of the service but its launcher's."""
+    """Let the read sides save where they are, then end every actor of the service but who sees to that."""
     actors = _actors(cluster)
     stopping = [actor.stop.remote() for name, actor in actors.items() if name.startswith("read-side:")]
     ray.wait(stopping, num_returns=len(stopping), timeout=drain.total_seconds()) if stopping else None
@@ -113,7 +113,7 @@ def stop_actors(cluster: RayCluster, drain: timedelta) -> None:
 def _actors(cluster: RayCluster) -> dict[str, ActorHandle[Any]]:
     handles = {}
     for actor in ray.util.list_named_actors(all_namespaces=True):
-        if actor["namespace"] == cluster.namespace and actor["name"] != LAUNCHER:
+        if actor["namespace"] == cluster.namespace and actor["name"] not in (LAUNCHER, STEWARD):
             with contextlib.suppress(ValueError):  # gone meanwhile
                 handles[actor["name"]] = ray.get_actor(actor["name"], namespace=cluster.namespace)
     return handles

@@ -17,6 +17,7 @@ from typing import Any
 
 from ray import serve
 from ray.serve.config import HTTPOptions, gRPCOptions
+from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, LoggingConfig
 
 from cos_ray.cluster.replicas import drain
@@ -50,6 +51,8 @@ class IngressOptions:
     """The most, if Serve is to add some under load."""
     max_ongoing_requests: int = 10_000
     """How many requests a replica has in hand at once; most of them wait for a handler."""
+    grace: float = 8
+    """Seconds that a replica which is to end has for that; then its requests are cut."""
 
 
 def start_ingress(ingress_class: type, build: Callable[[], Awaitable[Any]], options: IngressOptions) -> None:
@@ -62,30 +65,54 @@ def start_ingress(ingress_class: type, build: Callable[[], Awaitable[Any]], opti
     """
     # In this process Serve tells of every step; the launcher has its own way to.
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    # Per-request lines cost more than the requests; what fails is logged where it fails.
-    logging_config = LoggingConfig(enable_access_log=False, log_level="WARNING")
     serve.start(
         grpc_options=gRPCOptions(
             port=options.grpc_port,
             grpc_servicer_functions=[*options.servicer_functions, LOST_REPLICAS],
         ),
         http_options=HTTPOptions(host=options.host, port=options.http_port),
-        logging_config=logging_config,
+        logging_config=_quiet(),
     )
+    application = bound(ingress_class, build, options)
+    target = serve.RunTarget(application, name=options.application, route_prefix="/")
+    serve.run_many([target], wait_for_applications_running=False)
+    while (overview := _status_of(options.application)) is None or not _is_running(overview):
+        time.sleep(_POLLING)
+
+
+def bound(
+    ingress_class: type, build: Callable[[], Awaitable[Any]], options: IngressOptions
+) -> serve.Application:
+    """The application, for whoever deploys it; where it listens is Serve's own configuration."""
     deployment = serve.deployment(
         serve.ingress()(ingress_class),
         name="Ingress",
         **_number_of_replicas(options),
         max_ongoing_requests=options.max_ongoing_requests,
         graceful_shutdown_wait_loop_s=0.1,
-        graceful_shutdown_timeout_s=8,
+        graceful_shutdown_timeout_s=options.grace,
+        # A replica goes only when the one that is to take its place serves, also if it is the only one.
+        max_surge_percent=100,
         ray_actor_options={"num_cpus": 0},
-        logging_config=logging_config,
+        logging_config=_quiet(),
     )
-    target = serve.RunTarget(deployment.bind(build), name=options.application, route_prefix="/")
-    serve.run_many([target], wait_for_applications_running=False)
-    while (overview := _status_of(options.application)) is None or not _is_running(overview):
-        time.sleep(_POLLING)
+    application: serve.Application = deployment.bind(build)
+    return application
+
+
+class Refused(RayServeException):  # type: ignore[misc]
+    """Not deployed. Of an exception of this kind Serve tells the text, of others the traceback."""
+
+
+def own_application() -> str:
+    """The application of this replica."""
+    name: str = serve.get_replica_context().app_name
+    return name
+
+
+def _quiet() -> LoggingConfig:
+    # Per-request lines cost more than the requests; what fails is logged where it fails.
+    return LoggingConfig(enable_access_log=False, log_level="WARNING")
 
 
 def _number_of_replicas(options: IngressOptions) -> dict[str, Any]:

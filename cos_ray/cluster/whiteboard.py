@@ -31,8 +31,10 @@ def put_up(namespace: str, way_in: Sealed[Any]) -> None:
     internal_kv._internal_kv_put(namespace.encode(), pickle.dumps(way_in), overwrite=True, namespace=_TABLE)
 
 
-def take_down(namespace: str) -> None:
-    """The service stops."""
+def take_down(namespace: str, own: Sealed[Any] | None = None) -> None:
+    """The service stops; with `own`, unless by now it is reached in another way than this."""
+    if own is not None and look_up(namespace) != own:
+        return
     internal_kv._internal_kv_del(namespace.encode(), namespace=_TABLE)
 
 

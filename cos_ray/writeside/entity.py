@@ -78,7 +78,8 @@ _ANYTHING = EntityPolicy()
 _UNMEASURED = Unmeasured()
 
 
-def _perhaps_not() -> bool:
+def perhaps_not() -> bool:
+    """Whether a copy is the sole one, when that cannot be told."""
     return False
 
 
@@ -112,7 +113,7 @@ class Entity:
         journal: Journal,
         clock: Clock,
         policy: EntityPolicy = _ANYTHING,
-        is_sole: Callable[[], bool] = _perhaps_not,
+        is_sole: Callable[[], bool] = perhaps_not,
         meter: EntityMeter = _UNMEASURED,
     ) -> None:
         """

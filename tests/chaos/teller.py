@@ -39,6 +39,9 @@ DENIED = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED, 
 class Teller:
     """Sends commands of which no two are alike, and writes down what comes of them."""
 
+    patience = 10.0
+    """Seconds to wait for an answer."""
+
     def __init__(self, channel: grpc.aio.Channel, accounts: Sequence[EntityId]) -> None:
         self.calls: list[Call] = []
         self.dishonest: list[str] = []
@@ -65,7 +68,7 @@ class Teller:
         request = ProcessCommandRequest(entity_id=account, command=pack(command))
         began = time.monotonic()
         try:
-            reply = await self._service.ProcessCommand(request, timeout=10)
+            reply = await self._service.ProcessCommand(request, timeout=self.patience)
             answer = (Ending.DONE, Revision(reply.meta.revision_number), packed(reply.state))
         except grpc.aio.AioRpcError as error:
             answer = (self._ending(error), Revision(0), None)
@@ -77,7 +80,7 @@ class Teller:
         """Ask for the state; None if nobody answers."""
         began = time.monotonic()
         try:
-            reply = await self._service.GetState(GetStateRequest(entity_id=account), timeout=10)
+            reply = await self._service.GetState(GetStateRequest(entity_id=account), timeout=self.patience)
         except grpc.aio.AioRpcError as error:
             self._ending(error)
             return None

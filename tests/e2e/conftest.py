@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.any_service import any_service
+from tests.running_deployment import DeployedService
 from tests.running_service import BankHandlers, RunningService
 
 
@@ -19,9 +21,11 @@ def handlers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BankHandlers]
 
 
 @pytest.fixture(scope="session")
-def service(handlers: BankHandlers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+def service(
+    handlers: BankHandlers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningService | DeployedService]:
     """The service with the bank's handlers; tests use accounts of their own."""
-    service = RunningService(tmp_path_factory.mktemp("data"), handlers.settings)
+    service = any_service(tmp_path_factory.mktemp("data") / "postgres", handlers.settings)
     try:
         service.start()
         yield service

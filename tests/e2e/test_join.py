@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,10 +11,14 @@ import grpc.aio
 import psutil
 import pytest
 
+import cos_ray
 from cos_ray.bootstrap.listening import free_port
 from cos_ray.cli.child_process import ChildFailed
+from cos_ray.cluster.versions import own_build
+from cos_ray.postgres.database import Database
 from cos_ray.samples.bank.client import Bank
-from tests.running_ray import RayHead, live_actors
+from tests.running_deployment import newer_code
+from tests.running_ray import RayHead, RayWorkerNode, live_actors
 from tests.running_service import BankHandlers, RunningService, eventually, serve_and_fail
 
 
@@ -81,7 +85,10 @@ def refuses_a_second(running: RunningService, head: RayHead, handlers: BankHandl
         assert reason in line
 
 
-async def test_a_cluster_that_wants_a_token_is_joined_with_it(own_service: RunningService) -> None:
+@pytest.mark.timeout(240)
+async def test_a_cluster_that_wants_a_token_is_joined_with_it_unless_its_nodes_do_not_fit(
+    own_service: RunningService, handlers: BankHandlers, postgres_server: Database, tmp_path: Path
+) -> None:
     tokens = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     with running(RayHead(tokens)) as head:
         own_service.environment["RAY_ADDRESS"] = head.address
@@ -93,3 +100,39 @@ async def test_a_cluster_that_wants_a_token_is_joined_with_it(own_service: Runni
             assert (await Bank(channel).open("trusted", "Trusted")).revision == 1
         assert own_service.stop() == 0
         assert own_service.left_behind() == []
+        joining = {**handlers.settings, **tokens, "RAY_ADDRESS": head.address}
+        with another_build(head, tmp_path):
+            embedded = {**joining, "COS_DATA_DIR": str(tmp_path / "embedded")}
+            assert "a cluster of 2 nodes needs a database that all of them reach" in refusal(embedded)
+            database = {
+                "COS_DB_HOST": postgres_server.host,
+                "COS_DB_PORT": str(postgres_server.port),
+                "COS_DB_USER": postgres_server.user,
+                "COS_DB_NAME": postgres_server.name,
+                "COS_DB_PASSWORD": postgres_server.password,
+                "COS_DB_SCHEMA": "joining",
+            }
+            line = refusal({**joining, **database})
+            assert f"here it is {own_build()}, but node " in line
+            assert line.count(cos_ray.__version__) == 2
+            wrong = {**joining, **database, "COS_DB_PASSWORD": "wrong"}
+            assert "does not let us in" in refusal(wrong)
+
+
+@contextmanager
+def another_build(head: RayHead, folder: Path) -> Iterator[None]:
+    """A node more, with other code."""
+    node = RayWorkerNode(head, "other", {"PYTHONPATH": str(newer_code(folder / "newer"))})
+    try:
+        node.start()
+        yield
+    finally:
+        node.end()
+
+
+def refusal(settings: Mapping[str, str]) -> str:
+    """The one line by which `cos-ray serve` says why it does not start."""
+    failed = serve_and_fail(settings)
+    assert failed.returncode == 1
+    (line,) = failed.stderr.splitlines()
+    return line

@@ -22,7 +22,9 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
 from cos_ray.protocol.pb.cos_ray.v1.operations_pb2 import GetServiceStatusRequest
 from cos_ray.protocol.pb.cos_ray.v1.operations_pb2_grpc import OperationsServiceStub
+from tests.any_service import any_service
 from tests.e2e.scripted_handler import Script, ScriptedHandler, details_of
+from tests.running_deployment import DeployedService
 from tests.running_ray import live_actors
 from tests.running_service import RunningService, eventually
 
@@ -35,7 +37,7 @@ _names = count(1)
 class House:
     """The service, its handler, and a client."""
 
-    def __init__(self, handler: ScriptedHandler, service: RunningService) -> None:
+    def __init__(self, handler: ScriptedHandler, service: RunningService | DeployedService) -> None:
         self.handler, self.service = handler, service
         self.channel = grpc.insecure_channel(service.address, [("grpc.max_receive_message_length", -1)])
         self.client = ChiefOfStateServiceStub(self.channel)
@@ -86,7 +88,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         # Each test has entities of its own: without a process for each, that is quick.
         "COS_ENTITY_PLACEMENT": "sharded",
     }
-    service = RunningService(tmp_path_factory.mktemp("data"), settings)
+    service = any_service(tmp_path_factory.mktemp("data") / "postgres", settings)
     try:
         service.start()
         yield House(handler, service)

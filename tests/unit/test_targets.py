@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cos_ray.bootstrap.configuration import checked
 from cos_ray.bootstrap.targets import breaker_policy, faults_of_tls, read_target, write_target
-from cos_ray.cli.configuration import checked
 from cos_ray.config.read_sides import Protocol, ReadSideConfig
 from cos_ray.config.settings import Settings
 from cos_ray.domain.circuit import BreakerPolicy

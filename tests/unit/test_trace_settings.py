@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cos_ray.cli.configuration import checked
+from cos_ray.bootstrap.configuration import checked
 from cos_ray.config.settings import Settings
 from cos_ray.config.trace_settings import trace_variables
 from cos_ray.domain.errors import ConfigurationError

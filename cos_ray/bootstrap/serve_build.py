@@ -1,0 +1,165 @@
+"""
+The service as an application of Ray Serve, for `serve deploy` and for whatever deploys so: no launcher.
+
+    import_path: cos_ray.bootstrap.serve_build:build
+
+Serve calls `build` in a task of its own, somewhere in the cluster, whenever the application's
+configuration has changed. What cannot run is refused here, in one line, which `serve status` shows.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from pydantic import SecretStr
+
+from cos_ray.bootstrap.configuration import Configuration, checked
+from cos_ray.bootstrap.database import external_database
+from cos_ray.bootstrap.ingress import build_deployed_ingress
+from cos_ray.bootstrap.parts import ServiceParts, ingress_options, parts_of
+from cos_ray.cluster.names import namespace_of, namespace_of_release
+from cos_ray.cluster.sealed import seal
+from cos_ray.cluster.serve_app import Refused, bound
+from cos_ray.cluster.steward_actor import Release
+from cos_ray.cluster.versions import ensure_same_everywhere
+from cos_ray.config.complaints import complaint
+from cos_ray.config.settings import groups
+from cos_ray.domain.errors import ConfigurationError, StartFailed
+from cos_ray.ingress.service import Ingress
+from cos_ray.postgres.database import Database, wait_until_reachable
+from cos_ray.postgres.migrations import migrate
+from cos_ray.postgres.shard_count import shards_of_database
+from cos_ray.telemetry.logs import LogSettings
+
+RELEASE = "COS_RELEASE"
+"""An argument that means nothing but that all is to be deployed anew when it changes."""
+
+DATABASE_PATIENCE = timedelta(seconds=30)
+"""How long to wait for a database that does not answer."""
+
+SPARE = 10.0
+"""Seconds that a replica has to end beside those for its last commands; else Serve would cut them."""
+
+
+def build(args: dict[str, Any]) -> Any:
+    """
+    The application, its tables prepared.
+
+    `args`: COS_* settings, but no secrets; they win over the environment of the node this runs on,
+    which says the rest. Raises Refused with a line for each thing that is wrong.
+    """
+    try:
+        configuration = configuration_of(args, os.environ)
+        configuration.log_notices()
+        ensure_same_everywhere()
+        database, shards = _prepared(configuration)
+    except (ConfigurationError, StartFailed) as error:
+        raise Refused(str(error)) from None
+    return _application(configuration, database, shards)
+
+
+def configuration_of(args: Mapping[str, Any], environment: Mapping[str, str]) -> Configuration:
+    """The configuration. Raises ConfigurationError with a line for each variable that is wrong."""
+    told = {**environment, **_as_texts(args)}
+    faults = []
+    if "COS_DB_HOST" not in told:
+        faults.append("COS_DB_HOST is not set, but needed: the host of the database, for all nodes to reach")
+    try:
+        configuration = checked(told)
+    except ConfigurationError as error:
+        raise ConfigurationError("\n".join([*faults, str(error)])) from None
+    if faults:
+        raise ConfigurationError("\n".join(faults))
+    return configuration
+
+
+def _as_texts(args: Mapping[str, Any]) -> dict[str, str]:
+    """The arguments as an environment would hold them."""
+    secret = _secret_variables()
+    faults, texts = [], {}
+    for name, value in args.items():
+        if name in secret:
+            # Whoever reaches the dashboard may read the arguments.
+            faults.append(
+                f"{name} is a secret, and not for the arguments of the Serve application: "
+                f"set {name}_FILE, or the variable in the environment of the nodes"
+            )
+        elif name == RELEASE:
+            continue
+        elif not name.startswith(("COS_", "LOG_", "OTEL_")):
+            faults.append(f"{name} among the arguments of the Serve application is no setting of cos_ray")
+        elif isinstance(value, list) and all(_is_plain(item) for item in value):
+            texts[name] = ",".join(map(_text, value))
+        elif _is_plain(value):
+            texts[name] = _text(value)
+        else:
+            faults.append(complaint(name, str(value), "a text, a number, true, false or a list of those"))
+    if faults:
+        raise ConfigurationError("\n".join(faults))
+    return texts
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str | bool | int | float)
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _secret_variables() -> set[str]:
+    return {
+        variable
+        for group in groups().values()
+        for variable, field in group.variables().items()
+        if group.model_fields[field].annotation is SecretStr
+    }
+
+
+def _prepared(configuration: Configuration) -> tuple[Database, int]:
+    """The database, with its tables as they are to be, and how many shards its journal has."""
+    settings = configuration.settings
+    database = external_database(settings.database)
+    wait_until_reachable(database, DATABASE_PATIENCE, lambda reason: None)
+    migrate(database)
+    return database, shards_of_database(database, settings.entities.num_shards)
+
+
+def _application(configuration: Configuration, database: Database, shards: int) -> Any:
+    settings = configuration.settings
+    service = settings.service.name
+    logs = LogSettings(settings.logs.level.value, settings.logs.style.value, service)
+    namespace = namespace_of_release(service, secrets.token_hex(4))
+    parts = parts_of(
+        settings,
+        configuration.read_sides,
+        logs,
+        configuration.traces,
+        database,
+        shards,
+        namespace,
+        is_alone=False,
+    )
+    release = Release(namespace_of(service), namespace, seal(start, parts), parts.way_in, logs)
+    grace = _reachable_still() + settings.calls.command_timeout.total_seconds() + SPARE
+    options = replace(ingress_options(settings, service), grace=grace)
+    return bound(Ingress, parts.ingress(build_deployed_ingress, release), options)
+
+
+def _reachable_still() -> float:
+    """Seconds that Serve keeps a replica reachable which is to end, for proxies to go elsewhere."""
+    return float(os.environ.get("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "30"))
+
+
+def start(parts: ServiceParts) -> None:
+    """Start all parts of a release but its ingress, those that do not run yet. Raises StartFailed."""
+    starts: list[Callable[[], None]] = [process.start for process in parts.read_sides]
+    if parts.shard_keeper is not None:
+        starts.insert(0, parts.shard_keeper.start)
+    for begin in starts:
+        begin()

@@ -1,0 +1,149 @@
+"""
+The parts of a service that nobody launches: Ray Serve deploys its ingress, and that has the rest come up.
+
+Each deployment of the application is a release, with actors of its own in a namespace of its own: a
+new release neither waits for the old one's actors nor takes them away under commands in progress, and
+where both are home to an entity for a while, the journal decides. A release's steward starts its
+parts, and ends them when no replica of its ingress has been there for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+
+from cos_ray.cluster import whiteboard
+from cos_ray.cluster.names import STEWARD
+from cos_ray.cluster.runtime import RayCluster, stop_actors
+from cos_ray.cluster.sealed import Sealed
+from cos_ray.domain.errors import StartFailed
+from cos_ray.domain.tenure import LAPSES_AFTER, Tenure
+from cos_ray.telemetry.logs import LogSettings
+
+logger = logging.getLogger(__name__)
+
+RENEWED_EVERY = LAPSES_AFTER / 10
+"""Seconds between two words of a replica."""
+
+STARTED_WITHIN = 90.0
+"""Seconds that the parts of a release may take to start."""
+
+READ_SIDE_DRAIN = timedelta(seconds=5)
+"""How long read sides may take to finish what they have begun."""
+
+_LOOK_EVERY = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What a replica has to know to have the rest of the service come up."""
+
+    service: str
+    """The service's own namespace, under which other programs find its way in."""
+    namespace: str
+    """This release's."""
+    start: Sealed[None]
+    """Starts all parts that do not run yet; blocks meanwhile. Raises StartFailed."""
+    way_in: Sealed[Any]
+    logs: LogSettings
+
+
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)
+class StewardActor:
+    """Looks after one release; when that is over is decided by `cos_ray.domain.tenure`."""
+
+    def __init__(self, release: Release) -> None:
+        release.logs.apply()
+        self._release = release
+        self._tenure = Tenure(time.monotonic())
+        self._is_leaving = False
+        # Begun here and not by a call: after a restart Ray runs the constructor only.
+        loop = asyncio.get_running_loop()
+        self._starting = loop.create_task(asyncio.to_thread(release.start))
+        self._running = loop.create_task(self._run())
+
+    async def note(self) -> bool | StartFailed:
+        """A replica is there; False: the release is ending. Answers once the parts run."""
+        if self._is_leaving:
+            return False
+        self._tenure.note(time.monotonic())
+        try:
+            await asyncio.shield(self._starting)
+        except StartFailed as error:
+            self._is_leaving = True
+            return error
+        return True
+
+    async def _run(self) -> None:
+        while not self._is_leaving:
+            await asyncio.sleep(_LOOK_EVERY)
+            if self._tenure.is_over(time.monotonic()):
+                self._is_leaving = True
+        logger.info("a release ends", extra={"namespace": self._release.namespace})
+        await asyncio.to_thread(_end, self._release)
+
+
+def _end(release: Release) -> None:
+    whiteboard.take_down(release.service, release.way_in)
+    stop_actors(RayCluster(release.namespace, is_ours=False, nodes=0, dashboard=None), READ_SIDE_DRAIN)
+    ray.kill(ray.get_runtime_context().current_actor)
+
+
+class Attendance:
+    """A replica's presence at its release: there from `begin` on, for as long as its process lives."""
+
+    def __init__(self, release: Release) -> None:
+        self._release = release
+        self._renewing: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Return when all parts of the release run. Raises StartFailed."""
+        deadline = time.monotonic() + STARTED_WITHIN
+        while not await self._note():
+            if time.monotonic() > deadline:
+                raise StartFailed(f"the parts of {self._release.namespace} do not start")
+            await asyncio.sleep(0.2)
+        # Other programs come in by the release whose replica came up last.
+        await asyncio.to_thread(whiteboard.put_up, self._release.service, self._release.way_in)
+        self._renewing = asyncio.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEWED_EVERY)
+            try:
+                await self._note()
+            except StartFailed as error:
+                logger.error("the parts of the release cannot be started", extra={"reason": str(error)})
+
+    async def _note(self) -> bool:
+        """Whether the steward, an old one or a new one, knows of us and all is well."""
+        try:
+            # Ray asks its head node and blocks meanwhile: not in this loop.
+            steward = await asyncio.to_thread(_found_or_started, self._release)
+            answer = await asyncio.wait_for(_noted(steward), STARTED_WITHIN)
+        except (RayError, ValueError, asyncio.TimeoutError) as error:
+            logger.info("steward lost", extra={"reason": repr(error)})
+            return False
+        if isinstance(answer, StartFailed):
+            raise answer
+        return answer
+
+
+async def _noted(steward: ActorHandle[Any]) -> bool | StartFailed:
+    answer: bool | StartFailed = await steward.note.remote()
+    return answer
+
+
+def _found_or_started(release: Release) -> ActorHandle[Any]:
+    handle: ActorHandle[Any] = StewardActor.options(  # type: ignore[attr-defined]
+        name=STEWARD, namespace=release.namespace, lifetime="detached", get_if_exists=True
+    ).remote(release)
+    return handle
