@@ -1,21 +1,36 @@
 """
 Fixtures that tests of several kinds use live in modules of their own, named here.
 
-All tests together run in two processes: one after the other those that start Ray, and beside
-them the others, which mostly wait. Tests that are asked for by name run in pytest's own process.
+All tests together run in two processes, a file at a time: most of them wait for something most of
+the time. Tests that are asked for by name run in pytest's own process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
+from pathlib import PurePath
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ["tests.fixtures_postgres"]
 
-WITH_RAY = {"cluster", "e2e", "chaos"}
-"""Folders whose tests use so many processes that two at once would only be in each other's way."""
+SHARE_FIXTURES = {"cluster"}
+"""Folders whose files share what takes long to start."""
+
+
+class ByFileOrFolder(LoadScopeScheduling):
+    """
+    Tests of one file, or of one folder, run in the same process.
+
+    By a scheduler, as marks for groups have no effect with pytest 9 and pytest-xdist 3.8.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        """What this test has to be together with."""
+        file, *_ = nodeid.split("::")
+        folder = PurePath(file).parts[1]
+        return folder if folder in SHARE_FIXTURES else file
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -23,10 +38,6 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 2 if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
-    """Say what runs in one process: files share their fixtures, and tests with Ray the machine."""
-    here = Path(__file__).parent
-    for item in items:
-        file = item.path.relative_to(here)
-        item.add_marker(pytest.mark.xdist_group("ray" if file.parts[0] in WITH_RAY else str(file)))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Who decides what runs where."""
+    return ByFileOrFolder(config, log)

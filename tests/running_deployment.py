@@ -69,6 +69,7 @@ class DeployedService:
             "COS_DB_NAME": database.name,
             "COS_DB_PASSWORD_FILE": str(self._data_dir / "password"),
             "COS_PASSIVATION_IDLE_AFTER": "15s",
+            "COS_COMMAND_HANDLER_TIMEOUT": "20",
             # What the file says for applications at large, a test may want otherwise.
             **self._given,
         }

@@ -47,6 +47,8 @@ class RunningService:
             "COS_DATA_DIR": str(data_dir),
             # What one test has woken is not to slow down the next ones.
             "COS_PASSIVATION_IDLE_AFTER": "15s",
+            # Other services start and end on the same machine meanwhile.
+            "COS_COMMAND_HANDLER_TIMEOUT": "20",
             **settings,
         }
         self.output: list[str] = []
@@ -173,7 +175,7 @@ def serve_and_fail(settings: Mapping[str, str]) -> subprocess.CompletedProcess[s
     )
 
 
-def eventually(is_true: Callable[[], bool], within: float = 20.0) -> None:
+def eventually(is_true: Callable[[], bool], within: float = 40.0) -> None:
     """Wait for a condition; fail after so many seconds."""
     deadline = time.monotonic() + within
     while not is_true():

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 
 import pytest
+import ray
 
 from cos_ray.cluster.shard_hosts import ShardHostActors
 from cos_ray.domain.ids import EntityId
@@ -14,6 +15,7 @@ from tests.cluster.conftest import Cluster
 from tests.cluster.test_sharded_losses import sharded  # noqa: F401 - a fixture
 from tests.journal_kit import until
 from tests.running_ray import RayHead, RayWorkerNode
+from tests.running_service import eventually
 
 ENTITIES = [EntityId(f"e{number}") for number in range(40)]
 
@@ -29,6 +31,8 @@ def workers(ray_head: RayHead) -> Iterator[list[RayWorkerNode]]:
     finally:
         for node in nodes:
             node.end()
+        # Who counts nodes next is not to count these.
+        eventually(lambda: sum(node["Alive"] for node in ray.nodes()) == 1, 60)
 
 
 async def test_a_lost_node_s_shards_live_on_elsewhere(

@@ -30,6 +30,7 @@ async def test_what_is_done_is_counted_by_outcome_and_stage_and_every_query_fits
         with pytest.raises(BankError):
             await bank.withdraw(ada, 1_000_00)
     after = before
+    of_each = ("total", "queue", "handle_command")
 
     def rise(name: str, **labels: str) -> float:
         return after.total(f"ray_{name}", **labels) - before.total(f"ray_{name}", **labels)
@@ -39,20 +40,21 @@ async def test_what_is_done_is_counted_by_outcome_and_stage_and_every_query_fits
         after = Scrape.of(service.metrics)
         return (
             rise("cos_commands_total", outcome="accepted") >= 4
+            and rise("cos_commands_total", outcome="invalid_argument") >= 1
             and rise("cos_command_stage_seconds_count_total", stage="append") >= 4
+            # Each process tells of its own from time to time, and not all at once.
+            and all(rise("cos_command_stage_seconds_count_total", stage=stage) >= 5 for stage in of_each)
             and rise("cos_read_side_deliveries_total", read_side="balances") >= 5
+            and rise("cos_activations_total") >= 1
+            and rise("cos_journal_batch_seconds_count_total") >= 4
         )
 
     eventually(is_counted, within=SOON)
-    assert rise("cos_commands_total", outcome="invalid_argument") >= 1
-    for stage in ("total", "queue", "handle_command"):
-        assert rise("cos_command_stage_seconds_count_total", stage=stage) >= 5, stage
+    for stage in of_each:
         assert rise("cos_command_stage_seconds_bucket_total", stage=stage, le="+Inf") == rise(
             "cos_command_stage_seconds_count_total", stage=stage
         )
         assert rise("cos_command_stage_seconds_sum_total", stage=stage) > 0
-    assert rise("cos_activations_total") >= 1
-    assert rise("cos_journal_batch_seconds_count_total") >= 4
     assert after.total("ray_cos_live_entities") >= 1
     assert after.total("ray_cos_read_side_shards", read_side="balances", state="running") > 0
 

@@ -55,7 +55,7 @@ class Bank:
     Use it in the event loop in which the channel was opened.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, timeout: float = 10.0) -> None:
+    def __init__(self, channel: grpc.aio.Channel, timeout: float = 30.0) -> None:
         self._service = ChiefOfStateServiceStub(channel)
         self._timeout = timeout
 
