@@ -16,6 +16,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from cos_ray.bootstrap import serve_build
 from cos_ray.bootstrap.serve_build import RELEASE, configuration_of
+from cos_ray.cluster.serve_app import LOST_REPLICAS
 from cos_ray.config.serving import known_variables
 from cos_ray.domain.errors import ConfigurationError
 from cos_ray.ingress.service import SERVICER_FUNCTIONS
@@ -77,7 +78,7 @@ def test_what_serve_does_not_take_is_found(content: dict[str, Any]) -> None:
 def test_it_registers_every_service_on_the_usual_ports_and_builds_by_our_builder(
     content: dict[str, Any],
 ) -> None:
-    assert tuple(content["grpc_options"]["grpc_servicer_functions"]) == SERVICER_FUNCTIONS
+    assert content["grpc_options"]["grpc_servicer_functions"] == [*SERVICER_FUNCTIONS, LOST_REPLICAS]
     assert (content["grpc_options"]["port"], content["http_options"]["port"]) == (9000, 9001)
     assert "request_timeout_s" not in content["grpc_options"]
     (application,) = content["applications"]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from cos_ray.cluster.serve_app import LOST_REPLICAS
 from cos_ray.config.read_sides import read_sides_from
 from cos_ray.config.serving import missing, notices
 from cos_ray.config.settings import Placement, Settings
@@ -84,7 +85,7 @@ def test_it_has_our_one_application_and_all_of_its_services(config: Config) -> N
     assert application["import_path"] == "cos_ray.bootstrap.serve_build:build"
     assert application["route_prefix"] == "/"
     assert config["proxy_location"] == "EveryNode"
-    assert config["grpc_options"]["grpc_servicer_functions"] == list(SERVICER_FUNCTIONS)
+    assert config["grpc_options"]["grpc_servicer_functions"] == [*SERVICER_FUNCTIONS, LOST_REPLICAS]
     # It would end subscriptions, too.
     assert "request_timeout_s" not in config["grpc_options"]
 
@@ -134,11 +135,11 @@ def test_there_is_a_replica_for_each_node(config: Config) -> None:
     assert config["applications"][0]["args"]["COS_INGRESS_REPLICAS"] == nodes
 
 
-def test_the_gateway_passes_on_services_that_exist(config: Config) -> None:
+def test_the_gateway_passes_on_services_that_exist() -> None:
     [route] = of_kind(MANIFESTS, "GRPCRoute")
     passed = {m["method"]["service"] for rule in route["spec"]["rules"] for m in rule["matches"]}
     offered = set()
-    for path in config["grpc_options"]["grpc_servicer_functions"]:
+    for path in SERVICER_FUNCTIONS:
         module = path.rpartition(".")[0].removesuffix("_grpc")
         services = importlib.import_module(module).DESCRIPTOR.services_by_name.values()
         offered |= {service.full_name for service in services}
