@@ -17,10 +17,10 @@ from pathlib import Path
 import psutil
 from ray.util.state import list_actors
 
-from cos_ray.bootstrap.listening import free_port
 from cos_ray.bootstrap.port_block import reserved_block
 from cos_ray.cli.child_process import ChildProcess
 from cos_ray.cluster.environment import ray_environment
+from cos_ray.free_port import free_port
 from tests.running_service import describe, dying_with_us, family_of, plain_environment
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import grpc
 import psutil
 
-from cos_ray.bootstrap.listening import free_port
 from cos_ray.cli.child_process import ChildProcess
+from cos_ray.free_port import free_port
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
 
 BANK = "cos_ray.samples.bank"

@@ -40,14 +40,6 @@ def holder_of(port: int) -> str | None:
     return None
 
 
-def free_port() -> int:
-    """A port on the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def reachable(host: str) -> str:
     """An address by which a client on this machine reaches what listens on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 import psycopg
 
 from cos_ray.domain.errors import StartFailed
+from cos_ray.free_port import free_port
 from cos_ray.postgres.binaries import MAJOR, Runner, program, runner_for
 from cos_ray.postgres.data_folder import DataFolder
 from cos_ray.postgres.database import Database
@@ -71,7 +71,7 @@ class EmbeddedPostgres:
         self._folder.claim()
         try:
             runner = self._prepare(tell)
-            port = self._port or _free_port()
+            port = self._port or free_port()
             database = self._database(port)
             tell(f"starting PostgreSQL {MAJOR} on 127.0.0.1:{port}")
             self._server = _Server(self._folder, runner, port)
@@ -222,10 +222,3 @@ def _why_it_ended(status: int, folder: DataFolder) -> str:
         )
     told = [line for line in lines if "FATAL" in line or "error:" in line] or lines or ["no word"]
     return f"PostgreSQL did not start (exit status {status}, log {folder.log}): {told[-1]}"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

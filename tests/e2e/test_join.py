@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 import cos_ray
-from cos_ray.bootstrap.listening import free_port
 from cos_ray.cli.child_process import ChildFailed
 from cos_ray.cluster.versions import own_build
+from cos_ray.free_port import free_port
 from cos_ray.postgres.database import Database
 from cos_ray.samples.bank.client import Bank
 from tests.running_deployment import newer_code

@@ -14,8 +14,8 @@ import psutil
 import pytest
 from google.protobuf.any import pack
 
-from cos_ray.bootstrap.listening import free_port
 from cos_ray.cli.child_process import ChildProcess
+from cos_ray.free_port import free_port
 from cos_ray.postgres.database import Database
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import GetStateRequest, ProcessCommandRequest
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import grpc
@@ -19,6 +18,7 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from cos_ray.free_port import free_port
 from tests.e2e.readme import README, Block, blocks, section
 from tests.running_service import dying_with_us
 
@@ -53,7 +53,7 @@ class Reader:
         self._directory.mkdir()
         self._logs = directory
         self._processes = processes
-        self._ports = dict(zip(["50051", "50052", "9000", "9001"], free_ports(4), strict=True))
+        self._ports = {port: str(free_port()) for port in ("50051", "50052", "9000", "9001")}
         inherited = {n: v for n, v in os.environ.items() if not n.startswith(("COS_", "RAY_"))}
         self._environment = {
             **inherited,
@@ -172,13 +172,6 @@ def is_serving(address: str) -> bool:
         except grpc.RpcError:
             return False
     return bool(reply.status == HealthCheckResponse.SERVING)
-
-
-def free_ports(count: int) -> list[str]:
-    """Ports that nobody listens on, all different."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(closing(socket.create_server(("127.0.0.1", 0)))) for _ in range(count)]
-        return [str(s.getsockname()[1]) for s in sockets]
 
 
 @contextmanager

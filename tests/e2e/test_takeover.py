@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.any import pack
 from psycopg import sql
 
-from cos_ray.bootstrap.listening import free_port
+from cos_ray.free_port import free_port
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.migrations import migrate
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import GetStateRequest, ProcessCommandRequest
