@@ -99,4 +99,9 @@ class EmptyIngress(Contestant):
         return self._service.processes()
 
 
-_SETTINGS = {"LOG_LEVEL": "WARN", "COS_COMMAND_HANDLER_TIMEOUT": "60s"}
+_SETTINGS = {
+    "LOG_LEVEL": "WARN",
+    "COS_COMMAND_HANDLER_TIMEOUT": "60s",
+    # As users have it: contestants take turns, and who waits is not to fall asleep.
+    "COS_PASSIVATION_IDLE_AFTER": "2m",
+}

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from typing_extensions import assert_never
 
-from cos_ray.domain.decisions import NoChange, Persist
+from cos_ray.domain.decisions import Decision, NoChange, Persist
 from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.erasure import ERASE, ERASED, IS_ERASED, is_erased
 from cos_ray.domain.errors import (
@@ -201,38 +201,38 @@ class Entity:
 
     async def _run_on(self, state: EntityState, command: Command, deadline: float) -> Reply:
         """Let the handler decide, and store what it decides."""
-        if is_erased(state):
-            return Refused(IS_ERASED)
-        if command.payload == ERASE:
-            return await self._erase(state, command, deadline)
-        fault = fault_of_revision(command.expected_revision, state.meta.revision)
-        if fault is not None:
-            return Refused(fault)
+        try:
+            if is_erased(state):
+                _insist(IS_ERASED)
+            if command.payload == ERASE:
+                return await self._erase(state, command, deadline)
+            _insist(fault_of_revision(command.expected_revision, state.meta.revision))
+            match await self._decide(state, command, deadline):
+                case NoChange():
+                    return Accepted(await self._conclude(state, command, deadline))
+                case Persist(events):
+                    envelopes = await self._fold(events, state, command, deadline)
+                    return Accepted(await self._append(envelopes, state, command, deadline))
+                case unreachable:
+                    assert_never(unreachable)
+        except (HandlerFailed, EventRefused):
+            # A refusal, too, has to be one of the newest state.
+            await self._ensure_newest(state, command.key, deadline)
+            raise
+
+    async def _decide(self, state: EntityState, command: Command, deadline: float) -> Decision:
         begun = self._clock.monotonic()
         try:
-            try:
-                decision = await self._handler.handle_command(
-                    command.payload, state, command.propagated, self._time_left(deadline)
-                )
-            finally:
-                self._meter.handled_command(self._clock.monotonic() - begun)
-        except HandlerFailed:
-            # A refusal, too, has to be one of the newest state.
-            await self._ensure_newest(state, deadline)
-            raise
-        match decision:
-            case NoChange():
-                return Accepted(await self._conclude(state, command, deadline))
-            case Persist(events):
-                envelopes = await self._fold(events, state, command, deadline)
-                return Accepted(await self._append(envelopes, state, command, deadline))
-            case unreachable:
-                assert_never(unreachable)
+            return await self._handler.handle_command(
+                command.payload, state, command.propagated, self._time_left(deadline)
+            )
+        finally:
+            self._meter.handled_command(self._clock.monotonic() - begun)
 
     async def _erase(self, state: EntityState, command: Command, deadline: float) -> Reply:
         """Come to the last event, without asking a handler."""
         if not state.exists:
-            return Refused(Status(Code.NOT_FOUND, "the entity has no events"))
+            _insist(Status(Code.NOT_FOUND, "the entity has no events"))
         meta = next_meta(state, self._clock.now(), ())
         last = EventEnvelope(ERASED, ERASED, meta, next_sequence_number(state))
         return Accepted(await self._append((last,), state, command, deadline))
@@ -313,16 +313,25 @@ class Entity:
         """End a command without events; only its key concerns the journal."""
         if command.key is not None:
             return await self._append((), state, command, deadline)
-        await self._ensure_newest(state, deadline)
+        await self._ensure_newest(state, None, deadline)
         return state
 
-    async def _ensure_newest(self, state: EntityState, deadline: float) -> None:
-        """Raises RevisionConflict if another copy has gone further: without an append only a look tells."""
+    async def _ensure_newest(self, state: EntityState, key: IdempotencyKey | None, deadline: float) -> None:
+        """
+        Make sure, where no append does, that no other copy has gone further: only a look can tell.
+
+        Raises RevisionConflict if one has, and KeyKnown if it has run the command of this key, perhaps
+        without an event.
+        """
         if self._is_sole():
             return
         newest = await self._in_time(self._journal.newest(self._entity_id), deadline)
         if (newest.sequence_number if newest else 0) != state.sequence_number:
             raise RevisionConflict(self._entity_id, state.sequence_number)
+        if key is None:
+            return
+        if await self._in_time(self._journal.remembered(self._entity_id, key), deadline) is not None:
+            raise KeyKnown(self._entity_id)
 
     async def _append(
         self, envelopes: tuple[EventEnvelope, ...], prior: EntityState, command: Command, deadline: float
