@@ -30,7 +30,7 @@ REST = 1.0
 """Seconds after which a call returns even without replies: a sign of life."""
 
 SILENCE = 2.5
-"""Seconds without a call returning after which the other side is said to be silent."""
+"""Seconds without a call returning after which the other side is said to be silent, and every so many more."""
 
 GRACE = 0.25
 """Seconds that the other side's own word on a late command may take to get here."""
@@ -186,7 +186,7 @@ class Line:
         call.add_done_callback(self._returned)
 
     async def _exchange(self, letter: Letter, number: int) -> None:
-        silence = self._loop.call_later(SILENCE, self._tell_silence)
+        silence = _Silence(self._loop, self._tell_silence)
         try:
             response = await self._call(letter)
         except EntityLost as error:
@@ -197,7 +197,7 @@ class Line:
             self.abandon(repr(error))
             raise
         finally:
-            silence.cancel()
+            silence.end()
         if response.desk != self._desk:
             # The process was lost between two calls, and has come up again.
             self._desk = response.desk
@@ -215,6 +215,24 @@ class Line:
         # One call stays out as long as anything is to be heard.
         if self._outgoing or self._withdrawn or (self._waiting and not self._calls):
             self._send_soon()
+
+
+class _Silence:
+    """Tells of a call that does not return, again and again: who is asked may not know of it at first."""
+
+    __slots__ = ("_loop", "_tell", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[], None]) -> None:
+        self._loop = loop
+        self._tell = tell
+        self._timer = loop.call_later(SILENCE, self._lasts)
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+    def _lasts(self) -> None:
+        self._timer = self._loop.call_later(SILENCE, self._lasts)
+        self._tell()
 
 
 class Desk:

@@ -167,6 +167,29 @@ async def test_an_abandoned_line_tells_all_that_wait(host: Host, line: Line) -> 
         await in_time(asking)
 
 
+async def test_of_a_host_that_is_silent_it_is_told_until_it_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exchange, "SILENCE", 0.005)
+    told = 0
+
+    async def never_returns(_: Letter) -> Answer:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    def tell() -> None:
+        nonlocal told
+        told += 1
+        if told == 5:
+            # What the one who is told learns in the end.
+            line.abandon("given up")
+
+    line = Line(never_returns, tell)
+    with pytest.raises(EntityLost, match="given up"):
+        await line.ask(command(budget=60))
+    assert told == 5
+
+
 async def test_the_time_spent_waiting_for_a_call_is_taken_off_the_budget(host: Host, line: Line) -> None:
     for _ in range(3):
         await in_time(line.ask(command(budget=5.0)))
