@@ -8,7 +8,9 @@ acknowledged command.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import logging
 import time
 import uuid
 from collections.abc import Sequence
@@ -36,6 +38,11 @@ from cos_ray.protocol.codec import pack
 from cos_ray.system_clock import SystemClock
 from cos_ray.writeside.router import Router
 
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY = 5.0
+"""Seconds after which a call looks whether the service has moved to another release."""
+
 
 @dataclass(frozen=True, slots=True)
 class WayIn:
@@ -57,8 +64,10 @@ class StateOfEntity:
 class Connection:
     """One service; belongs to the event loop it is used in first."""
 
-    def __init__(self, way_in: WayIn) -> None:
+    def __init__(self, service: str, way_in: WayIn) -> None:
+        self._service = service
         self._way_in = way_in
+        self._looked_at = time.monotonic()
         self._origin = uuid.uuid4().hex
         self._serial = itertools.count(1)
         self._router: Router | None = None
@@ -83,7 +92,7 @@ class Connection:
         _insist(fault_of_entity_id(entity_id))
         _insist(None if key is None else fault_of_idempotency_key(key))
         told = tuple(Header(name, value) for name, value in headers)
-        reply = await self._routed().process(
+        reply = await (await self._routed()).process(
             Command(
                 entity_id=EntityId(entity_id),
                 payload=pack(_any(command)),
@@ -108,20 +117,40 @@ class Connection:
         """The state after every acknowledged command. Raises CallFailed, with NOT_FOUND without events."""
         _insist(fault_of_entity_id(entity_id))
         try:
-            state = await self._routed().state(EntityId(entity_id))
+            state = await (await self._routed()).state(EntityId(entity_id))
         except JournalUnavailable:
             raise CallFailed(Status(Code.UNAVAILABLE, "the journal is unavailable")) from None
         if not state.exists:
             raise CallFailed(Status(Code.NOT_FOUND))
         return _shown(state)
 
-    def _routed(self) -> Router:
+    async def _routed(self) -> Router:
+        if time.monotonic() - self._looked_at > LOOK_EVERY:
+            self._looked_at = time.monotonic()
+            await self._look_again()
         # Made in the loop that uses it, on first use.
         if self._router is None:
             wiring = self._way_in.wiring
             journal = NodeJournal(wiring.namespace, wiring.journal)
             self._router = Router(entities_of(wiring), journal, SystemClock())
         return self._router
+
+    async def _look_again(self) -> None:
+        """Go where the service's newest release is: what there was of the last one is ended."""
+        try:
+            # Ray asks its head node and blocks meanwhile: not in this loop.
+            found = await asyncio.to_thread(whiteboard.look_up, namespace_of(self._service))
+        except Exception as error:  # noqa: BLE001 - see below
+            # The head is away, and errors of this part of Ray have no common kind.
+            logger.info("where the service is cannot be told now", extra={"reason": repr(error)})
+            return
+        if found is None:
+            raise CallFailed(
+                Status(Code.UNAVAILABLE, f"no service {self._service!r} runs in this Ray cluster")
+            )
+        way_in: WayIn = found()
+        if way_in.wiring.namespace != self._way_in.wiring.namespace:
+            self._way_in, self._router = way_in, None
 
 
 def connect(service: str = "chiefofstate") -> Connection:
@@ -135,7 +164,7 @@ def connect(service: str = "chiefofstate") -> Connection:
     way_in = whiteboard.look_up(namespace_of(service))
     if way_in is None:
         raise StartFailed(f"no service {service!r} runs in this Ray cluster")
-    return Connection(way_in())
+    return Connection(service, way_in())
 
 
 def _any(message: Message) -> AnyMessage:

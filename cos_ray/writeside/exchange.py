@@ -30,7 +30,7 @@ REST = 1.0
 """Seconds after which a call returns even without replies: a sign of life."""
 
 SILENCE = 2.5
-"""Seconds without a call returning after which the other side is said to be silent, and every so many more."""
+"""Seconds without a call returning after which the other side is said to be silent, again and again."""
 
 GRACE = 0.25
 """Seconds that the other side's own word on a late command may take to get here."""
