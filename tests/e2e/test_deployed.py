@@ -36,7 +36,12 @@ def deployed(handlers: BankHandlers, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("deployed")
     token = folder / "token"
     token.write_text(secrets.token_hex(32))
-    nodes = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    nodes = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        # As in the image.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
+    }
     # Two releases with their processes start and run on this machine at once: give commands time.
     settings = {**handlers.settings, "COS_SHARD_ACTORS": 2, "COS_COMMAND_HANDLER_TIMEOUT": 30}
     service = DeployedService(folder / "data", settings, nodes)
