@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -118,8 +117,6 @@ def show(context: typer.Context, account: AccountId) -> None:
 
 
 def _serve(server: Coroutine[Any, Any, None]) -> None:
-    # Has to be said before gRPC is used for the first time; a call takes a sixth less CPU.
-    os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
     try:
         asyncio.run(server)
     except (OSError, sqlite3.Error) as error:
