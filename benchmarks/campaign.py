@@ -44,7 +44,7 @@ SERVICES = {
 NAMES = ["sharded-grpc", "sharded-python", "restate", "naive", "noop", "dedicated-grpc", "dedicated-python"]
 console = Console(highlight=False, soft_wrap=True)
 
-Quick = Annotated[bool, typer.Option("--quick", help="Fewer points and repetitions: about three minutes.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Fewer points and repetitions: about four minutes.")]
 Only = Annotated[str, typer.Option(help=f"Some of: {', '.join(NAMES)}.")]
 Readme = Annotated[bool, typer.Option("--readme", help="Put the summary into the README, too.")]
 Into = Annotated[Path, typer.Option(help="Where the results go.")]
@@ -77,7 +77,7 @@ def main(quick: Quick = False, only: Only = "", readme: Readme = False, into: In
     took = perf_counter() - begun
     write(measuring, into, took, notes, quick=quick)
     if readme:
-        put_in_place(summary(Readings(measuring.readings), Restate.name, took))
+        put_in_place(summary(Readings(measuring.readings), Restate.name, took, quick=quick))
 
 
 def measure(measuring: Measuring, contestants: Sequence[Contestant], *, quick: bool) -> None:
@@ -131,7 +131,7 @@ def write(measuring: Measuring, into: Path, took: float, notes: Sequence[str], *
     """Write down what was read, in three forms."""
     into.mkdir(parents=True, exist_ok=True)
     readings = Readings(measuring.readings)
-    page = markdown(readings, Restate.name, took, [*notes, *measuring.notes])
+    page = markdown(readings, Restate.name, took, [*notes, *measuring.notes], quick=quick)
     (into / "table.md").write_text(page, encoding="utf-8")
     everything = {
         "machine": machine(),

@@ -140,13 +140,14 @@ def targets(restate: str) -> list[Target]:
     ]
 
 
-def summary(readings: Readings, restate: str, took: float) -> str:
-    """The part for the README: when and where, the targets, and the standard point."""
+def summary(readings: Readings, restate: str, took: float, *, quick: bool) -> str:
+    """The part for the README: when and where, the targets, and the standard point; `took` in seconds."""
     today = datetime.now(timezone.utc).date()
     others = readings.others()
+    how = " by `--quick`, with fewer points and repetitions," if quick else ""
     return "\n\n".join(
         [
-            f"Measured on {today} in {took / 60:.0f} minutes on {machine()}; load generator, service, "
+            f"Measured on {today}{how} in {took / 60:.0f} minutes on {machine()}; load generator, service, "
             "handler and database all on it. Medians of the repetitions, with the least and the greatest; "
             f"the contestants' repetitions took turns. Meanwhile {others:.1f} cores were busy with something "
             "else. `uv run python -m benchmarks` measures anew.",
@@ -157,11 +158,13 @@ def summary(readings: Readings, restate: str, took: float) -> str:
     )
 
 
-def markdown(readings: Readings, restate: str, took: float, notes: Iterable[str]) -> str:
+def markdown(
+    readings: Readings, restate: str, took: float, notes: Iterable[str], *, quick: bool = False
+) -> str:
     """All of it, as a page."""
     parts = [
         "# Benchmarks",
-        summary(readings, restate, took),
+        summary(readings, restate, took, quick=quick),
         "## CPU for a command there, in microseconds\n\n" + _cpu(readings),
     ]
     for title, series, heads, pick, form in (

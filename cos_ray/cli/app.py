@@ -151,7 +151,7 @@ def protoset(
 @config.command()
 def show() -> None:
     """
-    List every variable and what it means.
+    List all variables, but those that name and configure read sides, and what they mean.
 
     With its value (secrets masked), where that comes from, and its default.
     """

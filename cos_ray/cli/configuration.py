@@ -22,7 +22,7 @@ UNCUT = 400
 
 
 def shown(environment: Mapping[str, str]) -> None:
-    """Print a table of every variable. Raises ConfigurationError when one does not parse."""
+    """Print a table of all variables but those of read sides. Raises ConfigurationError on a wrong one."""
     from rich import box
     from rich.console import Console
     from rich.table import Column, Table

@@ -2,8 +2,8 @@
 Every variable (but those that name and configure read sides), typed, with default and meaning.
 
 `Settings.from_environment` builds them once from a mapping. Names, defaults and meanings are
-CoS's unless said otherwise; all are checked, also those of features that are still to come (see
-`serving`). Frozen and picklable, so actors can be handed them.
+CoS's unless said otherwise; all are checked; what asks for something this
+service does not do is refused (see `serving`). Frozen and picklable, so actors can be handed them.
 """
 
 from __future__ import annotations

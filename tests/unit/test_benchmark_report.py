@@ -11,7 +11,7 @@ pytest.importorskip("hpack", reason="uv sync --group benchmarks")
 from benchmarks.measuring import Reading
 from benchmarks.points import STANDARD
 from benchmarks.readme import BEGIN, END, put_in_place
-from benchmarks.report import GRPC, PYTHON, Readings, markdown, rate
+from benchmarks.report import GRPC, PYTHON, Readings, markdown, rate, summary
 
 PEER = "the peer"
 
@@ -58,6 +58,14 @@ def test_a_target_that_is_missed_or_not_measured_says_so() -> None:
     assert latency.endswith("| **0.50x** (0.50-0.50) |")
     (in_process,) = lines_with("the same with the in-process handler", page)
     assert in_process.endswith("| not measured |")
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_quick_run_says_that_it_was(quick: bool) -> None:
+    readings = Readings([reading(GRPC, 0, 100)])
+    page = markdown(readings, PEER, 60, [], quick=quick)
+    assert ("`--quick`" in page) == quick
+    assert summary(readings, PEER, 60, quick=quick) in page
 
 
 def test_failures_and_notes_are_told_at_the_end() -> None:
