@@ -14,7 +14,7 @@ from cos_ray.bootstrap.garbage import collect_seldom
 from cos_ray.bootstrap.journal import build_journal
 from cos_ray.bootstrap.wiring import EntityWiring
 from cos_ray.cluster.entities import DedicatedEntities
-from cos_ray.cluster.layer import check_cluster
+from cos_ray.cluster.layer import Head
 from cos_ray.cluster.metrics import exported_meters
 from cos_ray.cluster.overview import Overview
 from cos_ray.cluster.read_sides import ReadSideActors
@@ -136,7 +136,7 @@ async def build_ingress(
         admission=doors.admission,
         http=doors.http,
         any_forms=any_forms,
-        checks={"database": journal.check, "entities": check_cluster},
+        checks={"database": journal.check, "entities": Head().check},
         eraser=journal.eraser if doors.erasure else None,
         operations=Overview(wiring.logs.service, wiring.namespace, wiring.is_sharded),
         whereabouts=(node_address(), os.getpid()),

@@ -9,6 +9,7 @@ configuration has changed. What cannot run is refused here, in one line, which `
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -36,11 +37,13 @@ from cos_ray.postgres.migrations import migrate
 from cos_ray.postgres.shard_count import shards_of_database
 from cos_ray.telemetry.logs import LogSettings
 
+logger = logging.getLogger(__name__)
+
 RELEASE = "COS_RELEASE"
 """An argument that means nothing but that all is to be deployed anew when it changes."""
 
-DATABASE_PATIENCE = timedelta(seconds=30)
-"""How long to wait for a database that does not answer."""
+DATABASE_PATIENCE = timedelta(minutes=10)
+"""How long to wait for a database that does not answer: Serve does not try again of its own accord."""
 
 SPARE = 10.0
 """Seconds that a replica has to end beside those for its last commands; else Serve would cut them."""
@@ -125,9 +128,21 @@ def _prepared(configuration: Configuration) -> tuple[Database, int]:
     """The database, with its tables as they are to be, and how many shards its journal has."""
     settings = configuration.settings
     database = external_database(settings.database)
-    wait_until_reachable(database, DATABASE_PATIENCE, lambda reason: None)
+    wait_until_reachable(database, DATABASE_PATIENCE, _told_once())
     migrate(database)
     return database, shards_of_database(database, settings.entities.num_shards)
+
+
+def _told_once() -> Callable[[str], None]:
+    """Logs the first it is told of; what follows says the same every two seconds."""
+    told: list[str] = []
+
+    def tell(reason: str) -> None:
+        if not told:
+            logger.warning(reason)
+        told.append(reason)
+
+    return tell
 
 
 def _application(configuration: Configuration, database: Database, shards: int) -> Any:

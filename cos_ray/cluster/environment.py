@@ -42,8 +42,8 @@ def ray_environment(
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         # Ray and Postgres are forked from processes that use gRPC.
         "GRPC_ENABLE_FORK_SUPPORT": "0",
-        # gRPC's older way of waiting for sockets: a message passes one thread less on its way to Python. For calls
-        # to handlers only: with the server's half of it, an ending replica cut an answer now and then.
+        # gRPC's older way of waiting for sockets: a message passes one thread less on its way to Python.
+        # For calls to handlers only: with the server's half of it, an ending replica cut an answer.
         "GRPC_EXPERIMENTS": "-event_engine_client",
         "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(256 * 1024 * 1024),
         # How long a replica waits for clients to go elsewhere before it stops: there is no elsewhere.

@@ -10,7 +10,7 @@ import ray
 from ray.actor import ActorHandle
 
 from cos_ray.cluster.names import read_side_actor_name
-from cos_ray.domain.errors import CosError
+from cos_ray.domain.errors import CosError, StartFailed
 from cos_ray.domain.ids import EntityId, ReadSideId, Revision, Shard
 from cos_ray.domain.read_sides import Obeyed, Order
 from cos_ray.readside.manager import Manager
@@ -56,11 +56,13 @@ class ReadSideActor:
 def start_read_side(
     namespace: str, read_side: ReadSideId, build: ManagerBuilder, number: int = 0
 ) -> ActorHandle[Any]:
-    """Start one of the read side's actors, or find the one that runs."""
-    handle: ActorHandle[Any] = ReadSideActor.options(  # type: ignore[attr-defined]
-        name=read_side_actor_name(read_side, number),
-        namespace=namespace,
-        lifetime="detached",
-        get_if_exists=True,
-    ).remote(build)
+    """Start one of the read side's actors, or find the one that runs. Raises StartFailed."""
+    name = read_side_actor_name(read_side, number)
+    try:
+        handle: ActorHandle[Any] = ReadSideActor.options(  # type: ignore[attr-defined]
+            name=name, namespace=namespace, lifetime="detached", get_if_exists=True
+        ).remote(build)
+    except ValueError as error:
+        # Ray's word for a name that was taken and given up in the same moment.
+        raise StartFailed(f"{name} cannot be started: {error}") from error
     return handle

@@ -56,11 +56,12 @@ def _end(running: asyncio.Task[None]) -> None:
 
 def start_shard_keeper(namespace: str, build: KeeperBuilder) -> Assignment:
     """Start the keeper and with it the shard hosts; who they are. Raises StartFailed."""
-    keeper: ActorHandle[Any] = ShardKeeperActor.options(  # type: ignore[attr-defined]
-        name=SHARD_KEEPER, namespace=namespace, lifetime="detached", get_if_exists=True
-    ).remote(build)
     try:
+        keeper: ActorHandle[Any] = ShardKeeperActor.options(  # type: ignore[attr-defined]
+            name=SHARD_KEEPER, namespace=namespace, lifetime="detached", get_if_exists=True
+        ).remote(build)
         assignment: Assignment = ray.get(keeper.assignment.remote(), timeout=STARTED_WITHIN)
-    except ray.exceptions.RayError as error:
+    except (ray.exceptions.RayError, ValueError) as error:
+        # ValueError is also Ray's word for a name that was taken and given up in the same moment.
         raise StartFailed(f"the shard hosts cannot be started: {type(error).__name__}") from error
     return assignment

@@ -14,6 +14,7 @@ import logging
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import ray
@@ -21,11 +22,13 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from cos_ray.cluster import whiteboard
+from cos_ray.cluster.layer import Head
 from cos_ray.cluster.names import STEWARD
 from cos_ray.cluster.runtime import RayCluster, stop_actors
 from cos_ray.cluster.sealed import Sealed
+from cos_ray.cluster.stewardship import Stewardship
 from cos_ray.domain.errors import StartFailed
-from cos_ray.domain.tenure import LAPSES_AFTER, Tenure
+from cos_ray.domain.tenure import LAPSES_AFTER, LOOK_EVERY, STARTED_WITHIN
 from cos_ray.telemetry.logs import LogSettings
 
 logger = logging.getLogger(__name__)
@@ -33,13 +36,8 @@ logger = logging.getLogger(__name__)
 RENEWED_EVERY = LAPSES_AFTER / 10
 """Seconds between two words of a replica."""
 
-STARTED_WITHIN = 90.0
-"""Seconds that the parts of a release may take to start."""
-
 READ_SIDE_DRAIN = timedelta(seconds=5)
 """How long read sides may take to finish what they have begun."""
-
-_LOOK_EVERY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,33 +60,16 @@ class StewardActor:
 
     def __init__(self, release: Release) -> None:
         release.logs.apply()
-        self._release = release
-        self._tenure = Tenure(time.monotonic())
-        self._is_leaving = False
+        head = Head()
+        self._stewardship = Stewardship(
+            release.start, partial(_end, release), partial(head.answers_within, LOOK_EVERY)
+        )
         # Begun here and not by a call: after a restart Ray runs the constructor only.
-        loop = asyncio.get_running_loop()
-        self._starting = loop.create_task(asyncio.to_thread(release.start))
-        self._running = loop.create_task(self._run())
+        self._running = asyncio.get_running_loop().create_task(self._stewardship.run())
 
     async def note(self) -> bool | StartFailed:
         """A replica is there; False: the release is ending. Answers once the parts run."""
-        if self._is_leaving:
-            return False
-        self._tenure.note(time.monotonic())
-        try:
-            await asyncio.shield(self._starting)
-        except StartFailed as error:
-            self._is_leaving = True
-            return error
-        return True
-
-    async def _run(self) -> None:
-        while not self._is_leaving:
-            await asyncio.sleep(_LOOK_EVERY)
-            if self._tenure.is_over(time.monotonic()):
-                self._is_leaving = True
-        logger.info("a release ends", extra={"namespace": self._release.namespace})
-        await asyncio.to_thread(_end, self._release)
+        return await self._stewardship.note()
 
 
 def _end(release: Release) -> None:
@@ -118,10 +99,19 @@ class Attendance:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(RENEWED_EVERY)
-            try:
-                await self._note()
-            except StartFailed as error:
-                logger.error("the parts of the release cannot be started", extra={"reason": str(error)})
+            await self.renew_once()
+
+    async def renew_once(self) -> None:
+        """Say that we are there. A steward that had ended took the way in with it: put it up again."""
+        try:
+            if await self._note():
+                await asyncio.to_thread(
+                    whiteboard.put_up, self._release.service, self._release.way_in, only_if_none=True
+                )
+        except StartFailed as error:
+            logger.error("the parts of the release cannot be started", extra={"reason": str(error)})
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next word must be said
+            logger.warning("presence not renewed", extra={"reason": repr(error)})
 
     async def _note(self) -> bool:
         """Whether the steward, an old one or a new one, knows of us and all is well."""

@@ -8,7 +8,7 @@ some later moment; it is better refused at the start.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -44,7 +44,21 @@ def _build_there() -> str:
 
 def ensure_same_everywhere() -> None:
     """Raises StartFailed, naming the nodes and what they have, unless all have what this process has."""
-    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    nodes = _alive()
+    answers = _answers(nodes)
+    # One that died meanwhile has no build: what it failed to say is no reason to refuse the others.
+    alive = _alive()
+    there = {f"{nodes[node]} ({node[:6]})": answers[node] for node in nodes if node in alive}
+    refuse_others(own_build(), there)
+
+
+def _alive() -> dict[str, str]:
+    """The address of each node, by the node's id."""
+    return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+
+
+def _answers(nodes: Iterable[str]) -> dict[str, str]:
+    """What each of these nodes has."""
     asked = {
         node: _build_there.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
@@ -52,8 +66,7 @@ def ensure_same_everywhere() -> None:
         for node in nodes
     }
     ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_WITHIN)
-    answers = {f"{nodes[node]} ({node[:6]})": _answer(answer) for node, answer in asked.items()}
-    refuse_others(own_build(), answers)
+    return {node: _answer(answer) for node, answer in asked.items()}
 
 
 def refuse_others(here: str, there: Mapping[str, str]) -> None:

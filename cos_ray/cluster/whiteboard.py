@@ -26,9 +26,11 @@ def is_connected() -> bool:
     return connected
 
 
-def put_up(namespace: str, way_in: Sealed[Any]) -> None:
-    """Let it be known how this service is reached."""
-    internal_kv._internal_kv_put(namespace.encode(), pickle.dumps(way_in), overwrite=True, namespace=_TABLE)
+def put_up(namespace: str, way_in: Sealed[Any], *, only_if_none: bool = False) -> None:
+    """Let it be known how this service is reached; with `only_if_none`, unless something is known."""
+    internal_kv._internal_kv_put(
+        namespace.encode(), pickle.dumps(way_in), overwrite=not only_if_none, namespace=_TABLE
+    )
 
 
 def take_down(namespace: str, own: Sealed[Any] | None = None) -> None:

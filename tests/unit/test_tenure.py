@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from cos_ray.domain.tenure import LAPSES_AFTER, Tenure
-
-NOW = 1000.0
+from cos_ray.domain.tenure import LAPSES_AFTER, LOOK_EVERY, STARTED_WITHIN, Tenure
 
 
 def test_a_release_that_no_replica_comes_to_is_over_after_a_while() -> None:
-    tenure = Tenure(NOW)
-    assert not tenure.is_over(NOW + LAPSES_AFTER - 1)
-    assert tenure.is_over(NOW + LAPSES_AFTER)
+    tenure = Tenure()
+    _look(tenure, LAPSES_AFTER - LOOK_EVERY)
+    assert not tenure.is_over()
+    _look(tenure, LOOK_EVERY)
+    assert tenure.is_over()
 
 
 def test_a_release_stays_as_long_as_a_replica_is_heard() -> None:
-    tenure = Tenure(NOW)
-    for moment in range(0, 300, 10):
-        tenure.note(NOW + moment)
-    end = NOW + 290
-    assert not tenure.is_over(end + 1)
-    assert tenure.is_over(end + LAPSES_AFTER)
+    tenure = Tenure()
+    for _ in range(30):
+        tenure.note()
+        _look(tenure, 10)
+        assert not tenure.is_over()
+    _look(tenure, LAPSES_AFTER - 10)
+    assert tenure.is_over()
+
+
+def test_while_its_parts_start_a_release_is_not_over() -> None:
+    tenure = Tenure()
+    _look(tenure, STARTED_WITHIN, is_starting=True)
+    _look(tenure, LAPSES_AFTER - LOOK_EVERY)
+    assert not tenure.is_over()
+
+
+def test_parts_that_never_start_keep_no_release() -> None:
+    tenure = Tenure()
+    _look(tenure, STARTED_WITHIN + LAPSES_AFTER, is_starting=True)
+    assert tenure.is_over()
+
+
+def _look(tenure: Tenure, seconds: float, *, is_starting: bool = False) -> None:
+    for _ in range(round(seconds / LOOK_EVERY)):
+        tenure.look(is_starting=is_starting)

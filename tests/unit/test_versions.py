@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cos_ray.cluster import versions
 from cos_ray.cluster.versions import own_build, refuse_others
 from cos_ray.domain.errors import StartFailed
 
@@ -19,3 +20,18 @@ def test_every_node_with_another_build_is_named_with_what_it_has() -> None:
     (line,) = str(refused.value).splitlines()
     assert "node 10.0.0.2 has 1 (build b), node 10.0.0.3 has none that can be imported" in line
     assert "10.0.0.1" not in line
+
+
+def test_a_node_that_dies_while_it_is_asked_counts_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = [{"aaaaaaaa": "10.0.0.1", "bbbbbbbb": "10.0.0.2"}, {"aaaaaaaa": "10.0.0.1"}]
+    monkeypatch.setattr(versions, "_alive", lambda: looks.pop(0))
+    answers = {"aaaaaaaa": own_build(), "bbbbbbbb": "failed to say (NodeDiedError)"}
+    monkeypatch.setattr(versions, "_answers", lambda nodes: answers)
+    versions.ensure_same_everywhere()
+
+
+def test_a_living_node_that_cannot_say_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "_alive", lambda: {"bbbbbbbb": "10.0.0.2"})
+    monkeypatch.setattr(versions, "_answers", lambda nodes: dict.fromkeys(nodes, "not answered"))
+    with pytest.raises(StartFailed, match=r"10\.0\.0\.2"):
+        versions.ensure_same_everywhere()
