@@ -68,7 +68,7 @@ def cos_ray(
 
 @app.command()
 def serve() -> None:
-    r"""
+    """
     Start the service here, or join the Ray cluster of RAY_ADDRESS.
 
     Everything is configured by environment variables, or by a YAML file of the same names that
@@ -88,7 +88,7 @@ def serve() -> None:
 
     `cos-ray config show` lists them all. The service is ready when its gRPC health check answers
     SERVING; SIGTERM or Ctrl-C ends it, commands under way first.
-    """
+    """  # noqa: D301 - the backslash is a sign of the help's, and no raw text
     environment = dict(os.environ)
     configuration = _checked(environment, MISCONFIGURED)
     # Only now: Ray takes seconds to import, and a wrong variable is to be told at once.

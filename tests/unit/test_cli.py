@@ -53,6 +53,8 @@ def test_the_help_of_serve_names_what_it_needs_and_where_there_is_more(runner: C
     text = runner.invoke(app, ["serve", "--help"]).stdout
     for word in ("COS_WRITE_SIDE_HOST", "COS_WRITE_SIDE_PORT", "COS_DB_HOST", "cos-ray config show"):
         assert word in text
+    # A table, and not a paragraph.
+    assert any(line.strip().startswith("COS_PORT") for line in text.splitlines())
 
 
 def test_the_version_is_the_package_s(runner: CliRunner) -> None:
