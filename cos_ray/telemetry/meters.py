@@ -141,6 +141,9 @@ class Meters:
 
     def take(self) -> Readings:
         """What has changed since the last call."""
+        # Before anything counts as told: who is looked at may fail.
+        gauges = {series: gauge.value for series, gauge in self._gauges.items()}
+        gauges |= {series: look() for series, look in self._watched_gauges.items()}
         counts = {series: counter.value for series, counter in self._counters.items()}
         counts |= {series: look() for series, look in self._watched_counters.items()}  # type: ignore[misc]
         risen = {}
@@ -149,8 +152,6 @@ class Meters:
             if told is None or value > told:
                 risen[series] = value - (told or 0)
                 self._told[series] = value
-        gauges = {series: gauge.value for series, gauge in self._gauges.items()}
-        gauges |= {series: look() for series, look in self._watched_gauges.items()}
         return Readings(risen, self._observed(), gauges)
 
     def add(self, readings: Readings) -> None:

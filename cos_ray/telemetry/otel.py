@@ -168,6 +168,9 @@ class Tracing:
         if not self._obeys_clients or not _UNSAMPLED.fullmatch(parent) or not _PLAIN.issuperset(carrier):
             return None
         state, baggage = carrier.get("tracestate", ""), carrier.get("baggage", "")
+        if not (state + baggage).isprintable() or not (state + baggage).isascii():
+            # HTTP lets through what gRPC does not: the library puts it in order.
+            return None
         return Passing(
             Trace(
                 parent,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cos_ray.domain.circuit import Circuit, Open
+from cos_ray.domain.circuit import Circuit, Closed
 from cos_ray.domain.errors import Code
 from cos_ray.domain.read_sides import ReadSideStatus, ShardState
 from cos_ray.telemetry import catalogue
@@ -147,7 +147,8 @@ def breaker_gauge(meters: Meters, handler: str) -> Callable[[Circuit], None]:
     gauge = meters.gauge(catalogue.BREAKER_OPEN, handler)
 
     def show(circuit: Circuit) -> None:
-        gauge.set(1 if isinstance(circuit, Open) else 0)
+        # Half open, it still turns away every call but one.
+        gauge.set(0 if isinstance(circuit, Closed) else 1)
 
     return show
 

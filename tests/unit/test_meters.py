@@ -9,10 +9,11 @@ import pytest
 
 from cos_ray.cluster import metrics
 from cos_ray.cluster.metrics import FORGET_AFTER, RayMetrics, Relay, Strangers
+from cos_ray.domain.circuit import Closed, HalfOpen, Open
 from cos_ray.domain.errors import Code
 from cos_ray.telemetry import catalogue
 from cos_ray.telemetry.meters import Kind, Meters, Metric, Observed, Readings
-from cos_ray.telemetry.recorders import CommandRecorder, EntityRecorder
+from cos_ray.telemetry.recorders import CommandRecorder, EntityRecorder, breaker_gauge
 
 HITS = Metric("hits", Kind.COUNTER, "Hits.", ("where",))
 DEPTH = Metric("depth", Kind.GAUGE, "Depth.")
@@ -47,6 +48,15 @@ class TestMeters:
         meters, depths = Meters(), iter((3, 4))
         meters.watch(lambda: next(depths), DEPTH)
         assert [meters.take().gauges[DEPTH, ()] for _ in range(2)] == [3, 4]
+
+    def test_a_gauge_that_cannot_be_asked_loses_no_count(self):
+        meters, depths = Meters(), iter(())
+        meters.counter(HITS, "here").add()
+        meters.watch(lambda: 1 / len(list(depths)), DEPTH)
+        with pytest.raises(ZeroDivisionError):
+            meters.take()
+        meters.watch(lambda: 0, DEPTH)
+        assert meters.take().risen == {(HITS, ("here",)): 1}
 
     def test_a_watched_total_counts_by_how_much_it_rose(self):
         meters, total = Meters(), [5]
@@ -182,6 +192,12 @@ class TestRelay:
 
 
 class TestRecorders:
+    @pytest.mark.parametrize(("circuit", "shown"), [(Closed(), 0), (Open(until=1.0), 1), (HalfOpen(), 1)])
+    def test_a_breaker_that_tries_one_call_still_turns_the_others_away(self, circuit, shown):
+        meters = Meters()
+        breaker_gauge(meters, "write")(circuit)
+        assert meters.take().gauges == {(catalogue.BREAKER_OPEN, ("write",)): shown}
+
     def test_each_outcome_is_counted_and_the_time_it_took(self):
         meters = Meters()
         recorder = CommandRecorder(meters)

@@ -123,6 +123,13 @@ async def test_what_the_client_has_not_sampled_is_passed_on_and_not_recorded() -
     assert (await event_of(way)).cause is None
 
 
+async def test_what_http_lets_through_and_grpc_does_not_is_not_passed_on() -> None:
+    way = flow(Recorded())
+    await processed(way, UNSAMPLED, ("tracestate", "a=1,\tb=2"), ("baggage", "tenant=7\x7f"))
+    for heard in way.handler.heard:
+        assert all(str(value).isprintable() and str(value).isascii() for value in heard.values())
+
+
 async def test_what_the_sampler_leaves_out_is_not_recorded_behind_the_hop_either() -> None:
     way = flow(Recorded(sampler=ParentBased(ALWAYS_OFF)))
     await processed(way)
