@@ -1,19 +1,21 @@
 """
 Calls a write handler over gRPC.
 
-Whatever the application answers, reaches the client as it is; whatever it breaks, reaches the
+A handler that serves streams is called in one (`write_stream`), any other in unary calls. Whatever
+the application answers, reaches the client as it is; whatever it breaks, reaches the
 client as a status of ours with a plain sentence.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any as Untyped
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import grpc
 import grpc.aio
@@ -21,17 +23,17 @@ from google.protobuf.message import DecodeError, Message
 
 from cos_ray.domain.decisions import Decision, decide
 from cos_ray.domain.errors import Code, HandlerFailed, Status
-from cos_ray.domain.messages import EntityState, Headers, Meta, Packed
+from cos_ray.domain.messages import EntityState, Header, Headers, Meta, Packed
 from cos_ray.handlers.channels import open_channels
 from cos_ray.handlers.targets import GrpcTarget
 from cos_ray.handlers.trace_headers import Outgoing, with_trace
-from cos_ray.protocol.codec import meta_to_pb, pack
+from cos_ray.handlers.write_stream import WriteStream
+from cos_ray.protocol.codec import header_to_pb, meta_into, pack
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2 import (
-    HandleCommandRequest,
     HandleCommandResponse,
-    HandleEventRequest,
     HandleEventResponse,
 )
+from cos_ray.protocol.pb.cos_ray.v1.writestream_pb2 import WriteSideAnswer, WriteSideCall
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class _Calls:
     """The two calls, bound to a channel; replies come as bytes, for a garbled one is told apart so."""
 
     channel: grpc.aio.Channel
+    stream: WriteStream
     handle_command: Untyped
     handle_event: Untyped
 
@@ -64,20 +67,32 @@ class GrpcWriteHandler:
         self, command: Packed, prior: EntityState, headers: Headers, timeout: float
     ) -> Decision:
         """Which events the command leads to. Raises HandlerFailed."""
-        request = HandleCommandRequest(prior_event_meta=meta_to_pb(prior.meta))
+        call = WriteSideCall()
+        request = call.command
+        meta_into(request.prior_event_meta, prior.meta)
         _set(request.command, command)
         _set(request.prior_state, prior.state)
-        call, metadata = self._next().handle_command, _metadata(with_trace(headers, self._outgoing))
-        reply = await self._call(call, request, HandleCommandResponse, timeout, metadata)
+        calls, metadata = self._next(), _metadata(with_trace(headers, self._outgoing))
+        answer = await self._in_stream(calls.stream, call, timeout, metadata)
+        if answer is None:
+            reply = await self._call(calls.handle_command, request, HandleCommandResponse, timeout, metadata)
+        else:
+            reply = _reply(answer, "command", HandleCommandResponse)
         return decide([pack(event) for event in reply.events], pack(reply.event))
 
     async def handle_event(self, event: Packed, prior_state: Packed, meta: Meta, timeout: float) -> Packed:
         """Which state the event leads to. Raises HandlerFailed, also for an answer without a state."""
-        request = HandleEventRequest(event_meta=meta_to_pb(meta))
+        call = WriteSideCall()
+        request = call.event
+        meta_into(request.event_meta, meta)
         _set(request.event, event)
         _set(request.prior_state, prior_state)
-        call, metadata = self._next().handle_event, _metadata(with_trace((), self._outgoing))
-        reply = await self._call(call, request, HandleEventResponse, timeout, metadata)
+        calls, metadata = self._next(), _metadata(with_trace((), self._outgoing))
+        answer = await self._in_stream(calls.stream, call, timeout, metadata)
+        if answer is None:
+            reply = await self._call(calls.handle_event, request, HandleEventResponse, timeout, metadata)
+        else:
+            reply = _reply(answer, "event", HandleEventResponse)
         if not reply.HasField("resulting_state"):
             raise HandlerFailed(Status(Code.INVALID_ARGUMENT, "event handler replied with empty state"))
         return pack(reply.resulting_state)
@@ -86,6 +101,7 @@ class GrpcWriteHandler:
         """Close the channels; calls in progress are cut."""
         pool, self._pool = self._pool, []
         for calls in pool:
+            await calls.stream.close()
             await calls.channel.close()
 
     def _next(self) -> _Calls:
@@ -100,6 +116,7 @@ class GrpcWriteHandler:
             self._pool = [
                 _Calls(
                     channel,
+                    WriteStream(channel),
                     channel.unary_unary(_SERVICE + "HandleCommand"),
                     channel.unary_unary(_SERVICE + "HandleEvent"),
                 )
@@ -107,6 +124,21 @@ class GrpcWriteHandler:
             ]
             self._turns = itertools.cycle(self._pool)
         return next(self._turns)
+
+    async def _in_stream(
+        self,
+        stream: WriteStream,
+        call: WriteSideCall,
+        timeout: float,
+        metadata: tuple[tuple[str, str | bytes], ...],
+    ) -> WriteSideAnswer | None:
+        """The stream's answer; None when there is none, and the call is to be made without it."""
+        for key, value in metadata:
+            call.headers.append(header_to_pb(Header(key, value)))
+        try:
+            return await stream.ask(call, min(timeout, self._call_timeout))
+        except asyncio.TimeoutError:
+            raise HandlerFailed(Status(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")) from None
 
     async def _call(
         self,
@@ -131,6 +163,21 @@ class GrpcWriteHandler:
             raise HandlerFailed(Status(Code.INTERNAL, problem)) from error
 
 
+def _reply(answer: WriteSideAnswer, kind: Literal["command", "event"], type_: type[_Response]) -> _Response:
+    """What the stream's answer holds. Raises HandlerFailed when that is a failure, or none of its kind."""
+    match answer.WhichOneof("reply"):
+        case "failure":
+            failure = answer.failure
+            raise HandlerFailed(_status(failure.code, failure.message, failure.details or None))
+        case found if found == kind:
+            reply = getattr(answer, kind)
+            assert isinstance(reply, type_)
+            return reply
+        case _:
+            problem = f"write handler's reply is no {type_.DESCRIPTOR.name}"
+            raise HandlerFailed(Status(Code.INTERNAL, problem))
+
+
 def _metadata(headers: Headers) -> tuple[tuple[str, str | bytes], ...]:
     """The headers as metadata. Raises HandlerFailed for a value that metadata cannot hold."""
     for header in headers:
@@ -144,6 +191,12 @@ def _set(field: Message, packed: Packed) -> None:
     """Fill an `Any` field; an empty one is still sent as present (as in CoS)."""
     field.MergeFromString(packed)
     field.SetInParent()
+
+
+def _status(code: int, message: str, details: bytes | None) -> Status:
+    """A failure's status; UNKNOWN for a code that gRPC does not know, and for OK, which is none."""
+    known = code in Code.__members__.values() and code != 0
+    return Status(Code(code) if known else Code.UNKNOWN, message, details)
 
 
 def _status_of(error: grpc.aio.AioRpcError) -> Status:

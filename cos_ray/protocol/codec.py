@@ -42,14 +42,25 @@ def unpack(packed: Packed) -> Any:
 
 def meta_to_pb(meta: Meta) -> MetaData:
     """A MetaData message; an absent date stays absent."""
-    message = MetaData(entity_id=meta.entity_id, revision_number=meta.revision)
+    message = MetaData()
+    meta_into(message, meta)
+    return message
+
+
+def meta_into(message: MetaData, meta: Meta) -> None:
+    """Fill an empty MetaData, in place of a copy of one."""
+    message.entity_id = meta.entity_id
+    message.revision_number = meta.revision
     if meta.date is not None:
-        message.revision_date.CopyFrom(date_to_pb(meta.date))
+        microseconds = (meta.date - _EPOCH) // _MICROSECOND
+        message.revision_date.seconds = microseconds // 1_000_000
+        message.revision_date.nanos = microseconds % 1_000_000 * 1000
     for header in meta.headers:
-        message.headers.append(_header_to_pb(header))
+        message.headers.append(header_to_pb(header))
     for key, value in meta.data:
         message.data[key].MergeFromString(value)
-    return message
+    # Also one that says nothing is sent as present.
+    message.SetInParent()
 
 
 def meta_from_pb(message: MetaData) -> Meta:
@@ -112,7 +123,8 @@ def event_fields(envelope: EventEnvelope) -> EventFields:
     )
 
 
-def _header_to_pb(header: Header) -> PbHeader:
+def header_to_pb(header: Header) -> PbHeader:
+    """A Header message."""
     if isinstance(header.value, bytes):
         return PbHeader(key=header.key, bytes_value=header.value)
     return PbHeader(key=header.key, string_value=header.value)

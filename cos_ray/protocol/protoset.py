@@ -12,7 +12,13 @@ from cos_ray.protocol.pb.chief_of_state.v1 import (
     service_pb2,
     writeside_pb2,
 )
-from cos_ray.protocol.pb.cos_ray.v1 import erasure_pb2, history_pb2, operations_pb2, readsides_pb2
+from cos_ray.protocol.pb.cos_ray.v1 import (
+    erasure_pb2,
+    history_pb2,
+    operations_pb2,
+    readsides_pb2,
+    writestream_pb2,
+)
 
 _MODULES = (
     service_pb2,
@@ -24,6 +30,7 @@ _MODULES = (
     erasure_pb2,
     readsides_pb2,
     operations_pb2,
+    writestream_pb2,
 )
 
 

@@ -1,0 +1,204 @@
+"""
+The stream to a write handler: many calls in one message, for handlers that serve it.
+
+A unary call costs each side its headers, its frames and a wake-up or two; a message of sixty-four
+calls costs that once. The stream makes no failures of its own: what it cannot carry, or leaves
+without an answer, is for the caller to ask in a unary call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import time
+from typing import Any as Untyped
+
+import grpc
+import grpc.aio
+
+from cos_ray.protocol.pb.cos_ray.v1.writestream_pb2 import WriteSideAnswer, WriteSideAnswers, WriteSideCall
+from cos_ray.protocol.pb.cos_ray.v1.writestream_pb2 import WriteSideCalls as Calls
+
+logger = logging.getLogger(__name__)
+
+METHOD = "/cos_ray.v1.WriteSideStreamService/Handle"
+
+MOST_OCTETS = 1024 * 1024
+"""A larger call goes alone, in a unary call; a message of calls ends where it would grow larger."""
+
+AGE = 60.0
+"""Seconds after which a stream gives way to a new one, perhaps to another of the handler's processes."""
+
+PAUSE = 1.0
+"""Seconds before a stream that ended is opened again."""
+
+PAUSE_WHERE_UNKNOWN = 600.0
+"""Seconds before a handler that serves no stream is asked for one again."""
+
+LAST_ANSWERS = 60.0
+"""Seconds for which an old stream's last answers are waited for."""
+
+
+class WriteStream:
+    """The stream of one channel, opened in the background when it is first wanted."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._open: Untyped = channel.stream_stream(METHOD)
+        self._current: _Opened | None = None
+        self._not_before = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def ask(self, call: WriteSideCall, timeout: float) -> WriteSideAnswer | None:
+        """
+        The answer to the call; None when it has to be asked in a unary call.
+
+        Raises TimeoutError when none came in time, in seconds.
+        """
+        current = self._current
+        if current is None or current.is_old:
+            self._renew()
+            return None
+        if not current.is_ready or call.ByteSize() > MOST_OCTETS:
+            return None
+        return await current.ask(call, timeout)
+
+    async def close(self) -> None:
+        """Cut the stream, and those that were about to end."""
+        tasks, self._tasks = self._tasks, set()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _renew(self) -> None:
+        if self._current is not None:
+            self._current.end()
+            self._current = None
+        elif time.monotonic() < self._not_before:
+            return
+        opened = self._current = _Opened(self._open())
+        task = asyncio.ensure_future(self._run(opened))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, opened: _Opened) -> None:
+        """Keep the stream until it ends, and note when the next may be opened."""
+        pause = PAUSE
+        try:
+            await opened.run()
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                pause = PAUSE_WHERE_UNKNOWN
+            else:
+                logger.info("stream to the write handler broke", extra={"reason": error.details()})
+        except Exception:
+            logger.warning("stream to the write handler broke", exc_info=True)
+        finally:
+            if self._current is opened:
+                self._current = None
+                self._not_before = time.monotonic() + pause
+
+
+class _Opened:
+    """One stream, from its opening to its end."""
+
+    def __init__(self, call: Untyped) -> None:
+        self._call = call
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[WriteSideAnswer | None]] = {}
+        self._unsent: list[WriteSideCall] = []
+        self._withdrawn: list[int] = []
+        self._something = asyncio.Event()
+        self._ends = False
+        self._heard = self._born = time.monotonic()
+        self.is_ready = False
+        """Whether the handler has said that it serves streams."""
+
+    @property
+    def is_old(self) -> bool:
+        return time.monotonic() - self._born > AGE
+
+    async def ask(self, call: WriteSideCall, timeout: float) -> WriteSideAnswer | None:
+        """See WriteStream."""
+        loop = asyncio.get_running_loop()
+        begun = time.monotonic()
+        call.id = id_ = next(self._ids)
+        call.time_left = max(1, min(int(timeout * 1000), 0xFFFFFFFF))
+        answer: asyncio.Future[WriteSideAnswer | None] = loop.create_future()
+        self._waiting[id_] = answer
+        self._unsent.append(call)
+        self._something.set()
+        timer = loop.call_later(timeout, _run_out, answer)
+        try:
+            return await answer
+        except asyncio.TimeoutError:
+            # Not a word all the while: perhaps the connection is gone, and nobody has said so.
+            if self._heard < begun:
+                self._call.cancel()
+            raise
+        finally:
+            timer.cancel()
+            if self._waiting.pop(id_, None) is not None and not self._ends:
+                self._withdrawn.append(id_)
+                self._something.set()
+
+    def end(self) -> None:
+        """Take no more calls; the last answers are still waited for."""
+        self._ends = True
+        self._something.set()
+
+    async def run(self) -> None:
+        """Send and receive until the stream ends. Raises what ended it, if not the handler's OK."""
+        sending = asyncio.ensure_future(self._send())
+        try:
+            await self._receive()
+        finally:
+            self.is_ready = False
+            sending.cancel()
+            self._call.cancel()
+            waiting, self._waiting = self._waiting, {}
+            for answer in waiting.values():
+                if not answer.done():
+                    answer.set_result(None)
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await sending
+
+    async def _send(self) -> None:
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            while self._unsent or self._withdrawn:
+                await self._call.write(self._next_message())
+            if self._ends:
+                await self._call.done_writing()
+                await asyncio.sleep(LAST_ANSWERS)
+                self._call.cancel()
+                return
+
+    def _next_message(self) -> bytes:
+        """As many calls as fit, and all that is withdrawn."""
+        octets = count = 0
+        for call in self._unsent:
+            octets += call.ByteSize()
+            if count and octets > MOST_OCTETS:
+                break
+            count += 1
+        message = Calls(calls=self._unsent[:count], withdrawn=self._withdrawn)
+        del self._unsent[:count]
+        self._withdrawn.clear()
+        return message.SerializeToString()
+
+    async def _receive(self) -> None:
+        while (octets := await self._call.read()) is not grpc.aio.EOF:
+            self._heard = time.monotonic()
+            self.is_ready = True
+            for reply in WriteSideAnswers.FromString(octets).answers:
+                answer = self._waiting.pop(reply.id, None)
+                if answer is not None and not answer.done():
+                    answer.set_result(reply)
+
+
+def _run_out(answer: asyncio.Future[WriteSideAnswer | None]) -> None:
+    if not answer.done():
+        answer.set_exception(asyncio.TimeoutError())

@@ -1,0 +1,250 @@
+"""
+The handler's end of the stream: lets a write handler in Python take many calls in one message.
+
+One line beside the one that adds the handler to its server is all it takes:
+
+    stream = add_write_stream_to_server(handler, server)
+
+and, before the server stops, `await stream.close()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+
+from cos_ray.protocol.pb.chief_of_state.v1.common_pb2 import Header
+from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2_grpc import WriteSideHandlerServiceServicer
+from cos_ray.protocol.pb.cos_ray.v1.writestream_pb2 import (
+    WriteSideAnswer,
+    WriteSideAnswers,
+    WriteSideCall,
+    WriteSideCalls,
+)
+from cos_ray.protocol.pb.cos_ray.v1.writestream_pb2_grpc import (
+    WriteSideStreamServiceServicer,
+    add_WriteSideStreamServiceServicer_to_server,
+)
+
+MOST_OCTETS = 1024 * 1024
+"""Where a message of answers ends; a larger answer goes alone."""
+
+_DETAILS = "grpc-status-details-bin"
+
+
+class WriteStreams(WriteSideStreamServiceServicer):
+    """Serves streams of calls to one handler; `close` ends them."""
+
+    def __init__(self, handler: WriteSideHandlerServiceServicer) -> None:
+        """Raises TypeError for a handler whose methods are not async: it would hold up all calls."""
+        for method in (handler.HandleCommand, handler.HandleEvent):
+            if not inspect.iscoroutinefunction(method):
+                raise TypeError(f"{method.__qualname__} must be an async method to be called in streams")
+        self._handler = handler
+        self._streams: set[_Stream] = set()
+
+    async def Handle(self, _requests: Any, context: Any) -> None:
+        """Answer calls until the other side has sent its last, or until closed."""
+        stream = _Stream(self._handler, context)
+        self._streams.add(stream)
+        try:
+            await stream.run()
+        finally:
+            self._streams.discard(stream)
+
+    async def close(self) -> None:
+        """Take no more calls, answer those that were taken, and end every stream."""
+        streams = list(self._streams)
+        for stream in streams:
+            stream.end()
+        await asyncio.gather(*(stream.ended.wait() for stream in streams))
+
+
+def add_write_stream_to_server(
+    handler: WriteSideHandlerServiceServicer, server: grpc.aio.Server
+) -> WriteStreams:
+    """
+    Let the server take calls to this handler in streams as well.
+
+    It is the same object that is added to the server for unary calls. Raises TypeError unless its
+    methods are async.
+    """
+    streams = WriteStreams(handler)
+    add_WriteSideStreamServiceServicer_to_server(streams, server)
+    return streams
+
+
+class CallContext:
+    """What a handler's method is given in a stream: the part of grpc.aio.ServicerContext that is of use."""
+
+    def __init__(self, call: WriteSideCall, peer: str) -> None:
+        self._call = call
+        self._peer = peer
+        self._until = time.monotonic() + call.time_left / 1000
+        self._code: grpc.StatusCode | None = None
+        self._message = ""
+        self._trailing: tuple[tuple[str, str | bytes], ...] = ()
+
+    async def abort(
+        self,
+        code: grpc.StatusCode,
+        details: str = "",
+        trailing_metadata: Iterable[tuple[str, str | bytes]] = (),
+    ) -> NoReturn:
+        """End the call with this status."""
+        if code is grpc.StatusCode.OK:
+            code, details = grpc.StatusCode.UNKNOWN, "abort() called with StatusCode.OK"
+        self._code, self._message = code, details
+        self._trailing = tuple(trailing_metadata) or self._trailing
+        raise grpc.aio.AbortError
+
+    async def abort_with_status(self, status: grpc.Status) -> NoReturn:
+        """End the call with this status, its details included."""
+        await self.abort(status.code, status.details, status.trailing_metadata or ())
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """End the call with this code once the method returns."""
+        self._code = code
+
+    def set_details(self, details: str) -> None:
+        """What to say with the code."""
+        self._message = details
+
+    def set_trailing_metadata(self, trailing_metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """Of this, only the status's details reach the service."""
+        self._trailing = tuple(trailing_metadata)
+
+    def code(self) -> grpc.StatusCode | None:
+        """The code that was set."""
+        return self._code
+
+    def details(self) -> str:
+        """The words that were set."""
+        return self._message
+
+    def trailing_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """The metadata that was set."""
+        return self._trailing
+
+    def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """What came with the call."""
+        return tuple((header.key, _value(header)) for header in self._call.headers)
+
+    def time_remaining(self) -> float:
+        """Seconds for which the answer is still waited for."""
+        return max(0.0, self._until - time.monotonic())
+
+    def peer(self) -> str:
+        """Who calls, as gRPC writes it."""
+        return self._peer
+
+    def failure(self) -> WriteSideAnswer.Failure | None:
+        """How the call ends, if not well."""
+        if self._code is None or self._code is grpc.StatusCode.OK:
+            return None
+        details = next((value for key, value in self._trailing if key == _DETAILS), b"")
+        octets = details if isinstance(details, bytes) else b""
+        return WriteSideAnswer.Failure(code=self._code.value[0], message=self._message, details=octets)
+
+
+class _Stream:
+    """One stream's calls under way, and the answers that are to be sent."""
+
+    def __init__(self, handler: WriteSideHandlerServiceServicer, context: Any) -> None:
+        self._handler = handler
+        self._context = context
+        self._peer = context.peer()
+        self._under_way: dict[int, asyncio.Task[None]] = {}
+        self._unsent: list[WriteSideAnswer] = []
+        self._something = asyncio.Event()
+        self._no_more_calls = False
+        self._receiving: asyncio.Task[None] | None = None
+        self.ended = asyncio.Event()
+
+    async def run(self) -> None:
+        self._receiving = asyncio.ensure_future(self._receive())
+        try:
+            await self._context.write(WriteSideAnswers())
+            await self._send()
+        finally:
+            self._receiving.cancel()
+            for task in list(self._under_way.values()):
+                task.cancel()
+            self.ended.set()
+
+    def end(self) -> None:
+        """Take no more calls."""
+        if self._receiving is not None:
+            self._receiving.cancel()
+
+    async def _receive(self) -> None:
+        try:
+            while (calls := await self._context.read()) is not grpc.aio.EOF:
+                self._take(calls)
+        finally:
+            self._no_more_calls = True
+            self._something.set()
+
+    def _take(self, calls: WriteSideCalls) -> None:
+        for call in calls.calls:
+            task = asyncio.ensure_future(self._answer(call))
+            self._under_way[call.id] = task
+            # However it ends: a task may be withdrawn before its first step.
+            task.add_done_callback(partial(self._done, call.id))
+        for id_ in calls.withdrawn:
+            if id_ in self._under_way:
+                self._under_way[id_].cancel()
+
+    async def _answer(self, call: WriteSideCall) -> None:
+        context: Any = CallContext(call, self._peer)
+        answer = WriteSideAnswer(id=call.id)
+        try:
+            if call.WhichOneof("request") == "command":
+                command = await self._handler.HandleCommand(call.command, context)
+                answer.command.CopyFrom(command)
+            else:
+                event = await self._handler.HandleEvent(call.event, context)
+                answer.event.CopyFrom(event)
+        except grpc.aio.AbortError:
+            pass
+        except Exception as error:  # noqa: BLE001
+            # As a unary call ends when its method raises.
+            context.set_code(grpc.StatusCode.UNKNOWN)
+            context.set_details(f"Unexpected {type(error)}: {error}")
+        if (failure := context.failure()) is not None:
+            answer.failure.CopyFrom(failure)
+        self._unsent.append(answer)
+
+    def _done(self, id_: int, _task: asyncio.Task[None]) -> None:
+        del self._under_way[id_]
+        self._something.set()
+
+    async def _send(self) -> None:
+        """Until there will be nothing more to send."""
+        while self._unsent or self._under_way or not self._no_more_calls:
+            await self._something.wait()
+            self._something.clear()
+            while self._unsent:
+                await self._context.write(self._next_message())
+
+    def _next_message(self) -> WriteSideAnswers:
+        octets = count = 0
+        for answer in self._unsent:
+            octets += answer.ByteSize()
+            if count and octets > MOST_OCTETS:
+                break
+            count += 1
+        message = WriteSideAnswers(answers=self._unsent[:count])
+        del self._unsent[:count]
+        return message
+
+
+def _value(header: Header) -> str | bytes:
+    return header.bytes_value if header.WhichOneof("value") == "bytes_value" else header.string_value

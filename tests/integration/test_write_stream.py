@@ -1,0 +1,290 @@
+"""The stream to a write handler: what it carries, and what becomes of calls when it breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any as Anything
+
+import grpc
+import grpc.aio
+import pytest
+from google.protobuf.any import pack as any_of
+from google.rpc.status_pb2 import Status as RichStatus
+
+from cos_ray.domain.errors import Code, HandlerFailed
+from cos_ray.domain.messages import Header
+from cos_ray.handlers.targets import GrpcTarget
+from cos_ray.handlers.write_stream import METHOD
+from cos_ray.ports import WriteHandler
+from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2 import HandleCommandResponse, HandleEventResponse
+from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2_grpc import (
+    WriteSideHandlerServiceServicer,
+    add_WriteSideHandlerServiceServicer_to_server,
+)
+from cos_ray.protocol.pb.cos_ray.v1.writestream_pb2 import WriteSideAnswers
+from cos_ray.protocol.write_stream import WriteStreams, add_write_stream_to_server
+from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import Account, AccountOpened
+from tests.handler_kit import ask, built, events_of, evolve
+
+OPENED = any_of(AccountOpened(owner="Ada"))
+Behaviour = Callable[[Anything], Awaitable[None]]
+
+
+async def nothing_more(_context: Anything) -> None:
+    """Answer at once."""
+
+
+class Application(WriteSideHandlerServiceServicer):
+    """Answers every command with one event, after doing what a test says."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.first: Behaviour = nothing_more
+
+    async def HandleCommand(self, request: Anything, context: Anything) -> HandleCommandResponse:
+        self.calls += 1
+        await self.first(context)
+        return HandleCommandResponse(events=[OPENED])
+
+    async def HandleEvent(self, request: Anything, context: Anything) -> HandleEventResponse:
+        self.calls += 1
+        await self.first(context)
+        return HandleEventResponse(resulting_state=any_of(Account(owner="Ada", is_open=True)))
+
+
+class Rig:
+    """A server with one application for unary calls and another for streams, to tell which is called."""
+
+    def __init__(self) -> None:
+        self.unary, self.streamed = Application(), Application()
+        self.server = grpc.aio.server()
+        add_WriteSideHandlerServiceServicer_to_server(self.unary, self.server)
+        self.streams: WriteStreams | None = None
+
+    @asynccontextmanager
+    async def calling(self, opened: bool = True) -> AsyncIterator[WriteHandler]:
+        """The handler as the service calls it; `opened`: once it is called in a stream."""
+        if opened:
+            self.streams = add_write_stream_to_server(self.streamed, self.server)
+        port = self.server.add_insecure_port("127.0.0.1:0")
+        await self.server.start()
+        handler = built(GrpcTarget("127.0.0.1", port))
+        try:
+            if opened:
+                await self.until_streamed(handler)
+            yield handler
+        finally:
+            await handler.close()
+            await self.server.stop(None)
+
+    async def until_streamed(self, handler: WriteHandler) -> None:
+        """Call until a call comes in the stream; then forget the counts."""
+        deadline = time.monotonic() + 10
+        before = self.streamed.calls
+        while self.streamed.calls == before:
+            assert time.monotonic() < deadline, "no call came in a stream"
+            await ask(handler)
+            await asyncio.sleep(0.01)
+        self.unary.calls = self.streamed.calls = 0
+
+
+@pytest.fixture
+async def rig() -> Rig:
+    return Rig()
+
+
+def raw_stream(server: grpc.aio.Server, serve: Callable[[Anything], Awaitable[None]]) -> None:
+    """Serve the stream's method by hand, in bytes."""
+
+    async def method(_requests: Anything, context: Anything) -> None:
+        await serve(context)
+
+    _, service, name = METHOD.split("/")
+    methods = {name: grpc.stream_stream_rpc_method_handler(method)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
+
+
+async def test_both_functions_are_called_in_the_stream(rig: Rig) -> None:
+    async with rig.calling() as handler:
+        assert events_of(await ask(handler)) == [OPENED]
+        await evolve(handler, AccountOpened(owner="Ada"))
+        assert (rig.unary.calls, rig.streamed.calls) == (0, 2)
+
+
+async def test_a_slow_call_holds_up_no_other(rig: Rig) -> None:
+    release = asyncio.Event()
+
+    async def first_waits(_context: Anything) -> None:
+        if rig.streamed.calls == 1:
+            await release.wait()
+
+    async with rig.calling() as handler:
+        rig.streamed.first = first_waits
+        slow = asyncio.ensure_future(ask(handler))
+        await asyncio.gather(*(ask(handler) for _ in range(200)))
+        assert not slow.done()
+        release.set()
+        assert events_of(await slow) == [OPENED]
+        assert (rig.unary.calls, rig.streamed.calls) == (0, 201)
+
+
+async def test_headers_come_as_metadata(rig: Rig) -> None:
+    seen: list[tuple[str, str | bytes]] = []
+
+    async def look(context: Anything) -> None:
+        seen.extend(context.invocation_metadata())
+        assert 0 < context.time_remaining() <= 10
+
+    async with rig.calling() as handler:
+        rig.streamed.first = look
+        await ask(handler, headers=(Header("X-Who", "ada"), Header("x-raw-bin", b"\0\xff")))
+    assert seen == [("x-who", "ada"), ("x-raw-bin", b"\0\xff")]
+
+
+async def test_a_refusal_arrives_with_its_details(rig: Rig) -> None:
+    details = RichStatus(code=9, message="no").SerializeToString()
+
+    async def refuse(context: Anything) -> None:
+        await context.abort(
+            grpc.StatusCode.FAILED_PRECONDITION, "no", (("grpc-status-details-bin", details),)
+        )
+
+    async with rig.calling() as handler:
+        rig.streamed.first = refuse
+        with pytest.raises(HandlerFailed) as caught:
+            await ask(handler)
+    status = caught.value.status
+    assert (status.code, status.message, status.details) == (Code.FAILED_PRECONDITION, "no", details)
+
+
+async def test_a_method_that_raises_is_as_unknown_as_in_a_unary_call(rig: Rig) -> None:
+    async def break_down(_context: Anything) -> None:
+        raise ValueError("oh")
+
+    async with rig.calling() as handler:
+        rig.streamed.first = break_down
+        with pytest.raises(HandlerFailed) as caught:
+            await ask(handler)
+        assert rig.unary.calls == 0
+    assert caught.value.status.code is Code.UNKNOWN
+    assert caught.value.status.message == "Unexpected <class 'ValueError'>: oh"
+
+
+async def test_a_call_that_is_not_answered_in_time_is_withdrawn(rig: Rig) -> None:
+    cancelled = asyncio.Event()
+
+    async def first_waits(_context: Anything) -> None:
+        if rig.streamed.calls > 1:
+            return
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async with rig.calling() as handler:
+        rig.streamed.first = first_waits
+        slow = asyncio.ensure_future(ask(handler, timeout=0.5))
+        # Others are answered meanwhile, so the stream is known to live.
+        await asyncio.sleep(0.2)
+        await ask(handler)
+        with pytest.raises(HandlerFailed) as caught:
+            await slow
+        assert caught.value.status.code is Code.DEADLINE_EXCEEDED
+        await asyncio.wait_for(cancelled.wait(), 5)
+        assert rig.unary.calls == 0
+
+
+async def test_what_a_broken_stream_leaves_is_asked_in_unary_calls(rig: Rig) -> None:
+    async def break_off(context: Anything) -> None:
+        await context.write(WriteSideAnswers().SerializeToString())
+        while (octets := await context.read()) is not grpc.aio.EOF:
+            if len(octets) > 0:
+                await context.abort(grpc.StatusCode.INTERNAL, "cut")
+
+    raw_stream(rig.server, break_off)
+    async with rig.calling(opened=False) as handler:
+        for _ in range(20):
+            assert events_of(await ask(handler)) == [OPENED]
+            await asyncio.sleep(0.005)
+        assert rig.unary.calls == 20
+
+
+async def test_what_garbage_answers_leave_is_asked_in_unary_calls(rig: Rig) -> None:
+    garbled = 0
+
+    async def garble(context: Anything) -> None:
+        nonlocal garbled
+        await context.write(WriteSideAnswers().SerializeToString())
+        while await context.read() is not grpc.aio.EOF:
+            garbled += 1
+            await context.write(b"\xff\xff\xff")
+
+    raw_stream(rig.server, garble)
+    async with rig.calling(opened=False) as handler:
+        for _ in range(20):
+            assert events_of(await ask(handler)) == [OPENED]
+            await asyncio.sleep(0.005)
+        assert garbled > 0
+        assert rig.unary.calls == 20
+
+
+async def test_a_stream_that_nobody_speaks_in_is_not_used(rig: Rig) -> None:
+    async def silent(context: Anything) -> None:
+        await asyncio.sleep(60)
+
+    raw_stream(rig.server, silent)
+    async with rig.calling(opened=False) as handler:
+        for _ in range(3):
+            assert events_of(await ask(handler, timeout=1)) == [OPENED]
+
+
+async def test_a_handler_that_closes_its_streams_answers_what_it_took(rig: Rig) -> None:
+    release = asyncio.Event()
+
+    async def wait(_context: Anything) -> None:
+        await release.wait()
+
+    async with rig.calling() as handler:
+        rig.streamed.first = wait
+        asked = asyncio.ensure_future(ask(handler))
+        while rig.streamed.calls == 0:
+            await asyncio.sleep(0.01)
+        assert rig.streams is not None
+        closing = asyncio.ensure_future(rig.streams.close())
+        await asyncio.sleep(0.05)
+        assert not closing.done()
+        release.set()
+        assert events_of(await asked) == [OPENED]
+        await asyncio.wait_for(closing, 5)
+        assert rig.unary.calls == 0
+        rig.streamed.first = nothing_more
+        assert events_of(await ask(handler)) == [OPENED]
+        # And it is found again.
+        await rig.until_streamed(handler)
+
+
+async def test_a_large_call_goes_alone(rig: Rig) -> None:
+    async with rig.calling() as handler:
+        await ask(handler, command=Account(owner="x" * 2_000_000))
+        assert (rig.unary.calls, rig.streamed.calls) == (1, 0)
+
+
+async def test_many_large_calls_and_answers_fit_through(rig: Rig) -> None:
+    async with rig.calling() as handler:
+        calls = (ask(handler, command=Account(owner="x" * 500_000)) for _ in range(40))
+        answers = await asyncio.gather(*calls)
+        assert all(events_of(answer) == [OPENED] for answer in answers)
+        assert (rig.unary.calls, rig.streamed.calls) == (0, 40)
+
+
+def test_a_handler_must_be_async() -> None:
+    class Blocking(WriteSideHandlerServiceServicer):
+        def HandleCommand(self, request: Anything, context: Anything) -> HandleCommandResponse:
+            return HandleCommandResponse()
+
+    with pytest.raises(TypeError, match=r"Blocking\.HandleCommand must be an async method"):
+        WriteStreams(Blocking())
