@@ -49,9 +49,12 @@ class WriteStreams(WriteSideStreamServiceServicer):
                 raise TypeError(f"{method.__qualname__} must be an async method to be called in streams")
         self._handler = handler
         self._streams: set[_Stream] = set()
+        self._closed = False
 
     async def Handle(self, _requests: Any, context: Any) -> None:
         """Answer calls until the other side has sent its last, or until closed."""
+        if self._closed:
+            return
         stream = _Stream(self._handler, context)
         self._streams.add(stream)
         try:
@@ -59,12 +62,16 @@ class WriteStreams(WriteSideStreamServiceServicer):
         finally:
             self._streams.discard(stream)
 
-    async def close(self) -> None:
-        """Take no more calls, answer those that were taken, and end every stream."""
-        streams = list(self._streams)
-        for stream in streams:
+    async def close(self, grace: float = 5.0) -> None:
+        """Take no more calls, answer those that were taken, for `grace` seconds at most, and end all streams."""
+        self._closed = True
+        for stream in self._streams:
             stream.end()
-        await asyncio.gather(*(stream.ended.wait() for stream in streams))
+        ends = [asyncio.ensure_future(stream.ended.wait()) for stream in self._streams]
+        if ends:
+            _, late = await asyncio.wait(ends, timeout=grace)
+            for end in late:
+                end.cancel()
 
 
 def add_write_stream_to_server(
@@ -181,6 +188,9 @@ class _Stream:
 
     def end(self) -> None:
         """Take no more calls."""
+        # Said here too: a task that is cancelled before its first step says nothing.
+        self._no_more_calls = True
+        self._something.set()
         if self._receiving is not None:
             self._receiving.cancel()
 

@@ -12,12 +12,12 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.any import pack as any_of
-from google.rpc.status_pb2 import Status as RichStatus
+from google.rpc.status_pb2 import Status as RichStatus  # type: ignore[import-untyped]
 
 from cos_ray.domain.errors import Code, HandlerFailed
 from cos_ray.domain.messages import Header
 from cos_ray.handlers.targets import GrpcTarget
-from cos_ray.handlers.write_stream import METHOD
+from cos_ray.handlers.write_stream import METHOD, PAUSE
 from cos_ray.ports import WriteHandler
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2 import HandleCommandResponse, HandleEventResponse
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2_grpc import (
@@ -103,7 +103,7 @@ def raw_stream(server: grpc.aio.Server, serve: Callable[[Anything], Awaitable[No
         await serve(context)
 
     _, service, name = METHOD.split("/")
-    methods = {name: grpc.stream_stream_rpc_method_handler(method)}
+    methods: dict[str, Anything] = {name: grpc.stream_stream_rpc_method_handler(method)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
 
 
@@ -261,10 +261,26 @@ async def test_a_handler_that_closes_its_streams_answers_what_it_took(rig: Rig) 
         assert events_of(await asked) == [OPENED]
         await asyncio.wait_for(closing, 5)
         assert rig.unary.calls == 0
-        rig.streamed.first = nothing_more
-        assert events_of(await ask(handler)) == [OPENED]
-        # And it is found again.
-        await rig.until_streamed(handler)
+        # From here on, others are asked in unary calls.
+        rig.streamed.calls = 0
+        await asyncio.sleep(PAUSE + 0.1)
+        for _ in range(5):
+            assert events_of(await ask(handler)) == [OPENED]
+        assert (rig.unary.calls, rig.streamed.calls) == (5, 0)
+
+
+async def test_a_handler_that_does_not_answer_keeps_no_stream_from_closing(rig: Rig) -> None:
+    async def never(_context: Anything) -> None:
+        await asyncio.sleep(60)
+
+    async with rig.calling() as handler:
+        rig.streamed.first = never
+        asked = asyncio.ensure_future(ask(handler, timeout=2))
+        while rig.streamed.calls == 0:
+            await asyncio.sleep(0.01)
+        assert rig.streams is not None
+        await asyncio.wait_for(rig.streams.close(grace=0.1), 5)
+        asked.cancel()
 
 
 async def test_a_large_call_goes_alone(rig: Rig) -> None:
