@@ -63,7 +63,7 @@ class WriteStreams(WriteSideStreamServiceServicer):
             self._streams.discard(stream)
 
     async def close(self, grace: float = 5.0) -> None:
-        """Take no more calls, answer those that were taken, for `grace` seconds at most, and end all streams."""
+        """Answer what was taken, for `grace` seconds at most, take no more, and end all streams."""
         self._closed = True
         for stream in self._streams:
             stream.end()
