@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any as Untyped
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
@@ -30,7 +31,9 @@ from cos_ray.handlers.trace_headers import Outgoing, with_trace
 from cos_ray.handlers.write_stream import WriteStream
 from cos_ray.protocol.codec import header_to_pb, meta_into, pack
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2 import (
+    HandleCommandRequest,
     HandleCommandResponse,
+    HandleEventRequest,
     HandleEventResponse,
 )
 from cos_ray.protocol.pb.cos_ray.v1.writestream_pb2 import WriteSideAnswer, WriteSideCall
@@ -40,6 +43,8 @@ logger = logging.getLogger(__name__)
 _SERVICE = "/chief_of_state.v1.WriteSideHandlerService/"
 _PRINTABLE = frozenset(map(chr, range(0x20, 0x7F)))
 _Response = TypeVar("_Response", bound=Message)
+_Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
+_Kind: TypeAlias = Literal["command", "event"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +53,7 @@ class _Calls:
 
     channel: grpc.aio.Channel
     stream: WriteStream
-    handle_command: Untyped
-    handle_event: Untyped
+    unary: dict[_Kind, Untyped]
 
 
 class GrpcWriteHandler:
@@ -67,32 +71,20 @@ class GrpcWriteHandler:
         self, command: Packed, prior: EntityState, headers: Headers, timeout: float
     ) -> Decision:
         """Which events the command leads to. Raises HandlerFailed."""
-        call = WriteSideCall()
-        request = call.command
+        request = HandleCommandRequest()
         meta_into(request.prior_event_meta, prior.meta)
         _set(request.command, command)
         _set(request.prior_state, prior.state)
-        calls, metadata = self._next(), _metadata(with_trace(headers, self._outgoing))
-        answer = await self._in_stream(calls.stream, call, timeout, metadata)
-        if answer is None:
-            reply = await self._call(calls.handle_command, request, HandleCommandResponse, timeout, metadata)
-        else:
-            reply = _reply(answer, "command", HandleCommandResponse)
+        reply = await self._ask("command", request, HandleCommandResponse, headers, timeout)
         return decide([pack(event) for event in reply.events], pack(reply.event))
 
     async def handle_event(self, event: Packed, prior_state: Packed, meta: Meta, timeout: float) -> Packed:
         """Which state the event leads to. Raises HandlerFailed, also for an answer without a state."""
-        call = WriteSideCall()
-        request = call.event
+        request = HandleEventRequest()
         meta_into(request.event_meta, meta)
         _set(request.event, event)
         _set(request.prior_state, prior_state)
-        calls, metadata = self._next(), _metadata(with_trace((), self._outgoing))
-        answer = await self._in_stream(calls.stream, call, timeout, metadata)
-        if answer is None:
-            reply = await self._call(calls.handle_event, request, HandleEventResponse, timeout, metadata)
-        else:
-            reply = _reply(answer, "event", HandleEventResponse)
+        reply = await self._ask("event", request, HandleEventResponse, (), timeout)
         if not reply.HasField("resulting_state"):
             raise HandlerFailed(Status(Code.INVALID_ARGUMENT, "event handler replied with empty state"))
         return pack(reply.resulting_state)
@@ -117,28 +109,35 @@ class GrpcWriteHandler:
                 _Calls(
                     channel,
                     WriteStream(channel),
-                    channel.unary_unary(_SERVICE + "HandleCommand"),
-                    channel.unary_unary(_SERVICE + "HandleEvent"),
+                    {
+                        "command": channel.unary_unary(_SERVICE + "HandleCommand"),
+                        "event": channel.unary_unary(_SERVICE + "HandleEvent"),
+                    },
                 )
                 for channel in channels
             ]
             self._turns = itertools.cycle(self._pool)
         return next(self._turns)
 
-    async def _in_stream(
-        self,
-        stream: WriteStream,
-        call: WriteSideCall,
-        timeout: float,
-        metadata: tuple[tuple[str, str | bytes], ...],
-    ) -> WriteSideAnswer | None:
-        """The stream's answer; None when there is none, and the call is to be made without it."""
-        for key, value in metadata:
-            call.headers.append(header_to_pb(Header(key, value)))
-        try:
-            return await stream.ask(call, min(timeout, self._call_timeout))
-        except asyncio.TimeoutError:
-            raise HandlerFailed(Status(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")) from None
+    async def _ask(
+        self, kind: _Kind, request: Message, response: type[_Response], headers: Headers, timeout: float
+    ) -> _Response:
+        """The answer, from the stream where there is one. Raises HandlerFailed."""
+        begun = time.monotonic()
+        timeout = min(timeout, self._call_timeout)
+        calls, metadata = self._next(), _metadata(with_trace(headers, self._outgoing))
+        stream = calls.stream.opened()
+        if stream is not None:
+            call = WriteSideCall(headers=[header_to_pb(Header(key, value)) for key, value in metadata])
+            getattr(call, kind).CopyFrom(request)
+            try:
+                answer = await stream.ask(call, timeout)
+            except asyncio.TimeoutError:
+                raise HandlerFailed(Status(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")) from None
+            if answer is not None:
+                return _reply(answer, kind, response)
+            timeout = max(0.0, timeout - (time.monotonic() - begun))
+        return await self._call(calls.unary[kind], request, response, timeout, metadata)
 
     async def _call(
         self,
@@ -146,9 +145,8 @@ class GrpcWriteHandler:
         request: Message,
         response: type[_Response],
         timeout: float,
-        metadata: tuple[tuple[str, str | bytes], ...],
+        metadata: _Metadata,
     ) -> _Response:
-        timeout = min(timeout, self._call_timeout)
         try:
             reply = await call(request.SerializeToString(), timeout=timeout, metadata=metadata)
         except grpc.aio.AioRpcError as error:
@@ -163,7 +161,7 @@ class GrpcWriteHandler:
             raise HandlerFailed(Status(Code.INTERNAL, problem)) from error
 
 
-def _reply(answer: WriteSideAnswer, kind: Literal["command", "event"], type_: type[_Response]) -> _Response:
+def _reply(answer: WriteSideAnswer, kind: _Kind, type_: type[_Response]) -> _Response:
     """What the stream's answer holds. Raises HandlerFailed when that is a failure, or none of its kind."""
     match answer.WhichOneof("reply"):
         case "failure":
@@ -178,7 +176,7 @@ def _reply(answer: WriteSideAnswer, kind: Literal["command", "event"], type_: ty
             raise HandlerFailed(Status(Code.INTERNAL, problem))
 
 
-def _metadata(headers: Headers) -> tuple[tuple[str, str | bytes], ...]:
+def _metadata(headers: Headers) -> _Metadata:
     """The headers as metadata. Raises HandlerFailed for a value that metadata cannot hold."""
     for header in headers:
         if isinstance(header.value, str) and not _PRINTABLE.issuperset(header.value):

@@ -12,12 +12,14 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import random
 import time
 from typing import Any as Untyped
 
 import grpc
 import grpc.aio
 
+from cos_ray.protocol.outbox import MOST_OCTETS, Outbox
 from cos_ray.protocol.pb.cos_ray.v1.writestream_pb2 import WriteSideAnswer, WriteSideAnswers, WriteSideCall
 from cos_ray.protocol.pb.cos_ray.v1.writestream_pb2 import WriteSideCalls as Calls
 
@@ -25,11 +27,12 @@ logger = logging.getLogger(__name__)
 
 METHOD = "/cos_ray.v1.WriteSideStreamService/Handle"
 
-MOST_OCTETS = 1024 * 1024
-"""A larger call goes alone, in a unary call; a message of calls ends where it would grow larger."""
-
 AGE = 60.0
-"""Seconds after which a stream gives way to a new one, perhaps to another of the handler's processes."""
+"""
+Seconds after which a stream gives way to a new one, perhaps to another of the handler's processes.
+
+On average: all services that started at once are not to open their streams at once for ever.
+"""
 
 PAUSE = 1.0
 """Seconds before a stream that ended is opened again."""
@@ -37,8 +40,8 @@ PAUSE = 1.0
 PAUSE_WHERE_UNKNOWN = 600.0
 """Seconds before a handler that serves no stream is asked for one again."""
 
-LAST_ANSWERS = 60.0
-"""Seconds for which an old stream's last answers are waited for."""
+LAST_WORD = 1.0
+"""Seconds in which a handler has to end an old stream after its last answer; then it is cut."""
 
 
 class WriteStream:
@@ -46,23 +49,17 @@ class WriteStream:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._open: Untyped = channel.stream_stream(METHOD)
-        self._current: _Opened | None = None
+        self._current: OpenStream | None = None
         self._not_before = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def ask(self, call: WriteSideCall, timeout: float) -> WriteSideAnswer | None:
-        """
-        The answer to the call; None when it has to be asked in a unary call.
-
-        Raises TimeoutError when none came in time, in seconds.
-        """
+    def opened(self) -> OpenStream | None:
+        """The stream, if it takes calls; if there is none, one is on its way hereafter."""
         current = self._current
         if current is None or current.is_old:
             self._renew()
             return None
-        if not current.is_ready or call.ByteSize() > MOST_OCTETS:
-            return None
-        return await current.ask(call, timeout)
+        return current if current.is_ready else None
 
     async def close(self) -> None:
         """Cut the stream, and those that were about to end."""
@@ -77,12 +74,12 @@ class WriteStream:
             self._current = None
         elif time.monotonic() < self._not_before:
             return
-        opened = self._current = _Opened(self._open())
+        opened = self._current = OpenStream(self._open())
         task = asyncio.ensure_future(self._run(opened))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, opened: _Opened) -> None:
+    async def _run(self, opened: OpenStream) -> None:
         """Keep the stream until it ends, and note when the next may be opened."""
         pause = PAUSE
         try:
@@ -100,34 +97,43 @@ class WriteStream:
                 self._not_before = time.monotonic() + pause
 
 
-class _Opened:
+class OpenStream:
     """One stream, from its opening to its end."""
 
     def __init__(self, call: Untyped) -> None:
         self._call = call
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[WriteSideAnswer | None]] = {}
-        self._unsent: list[WriteSideCall] = []
+        self._unsent: Outbox[WriteSideCall] = Outbox()
         self._withdrawn: list[int] = []
         self._something = asyncio.Event()
         self._ends = False
-        self._heard = self._born = time.monotonic()
+        self._heard = time.monotonic()
+        self._old_at = self._heard + AGE * random.uniform(0.5, 1.5)
         self.is_ready = False
         """Whether the handler has said that it serves streams."""
 
     @property
     def is_old(self) -> bool:
-        return time.monotonic() - self._born > AGE
+        """Whether another is to take its place."""
+        return time.monotonic() > self._old_at
 
     async def ask(self, call: WriteSideCall, timeout: float) -> WriteSideAnswer | None:
-        """See WriteStream."""
+        """
+        The answer to the call; None when it has to be asked in a unary call.
+
+        Raises TimeoutError when none came in time, in seconds.
+        """
+        octets = call.ByteSize()
+        if octets > MOST_OCTETS:
+            return None
         loop = asyncio.get_running_loop()
         begun = time.monotonic()
         call.id = id_ = next(self._ids)
         call.time_left = max(1, min(int(timeout * 1000), 0xFFFFFFFF))
         answer: asyncio.Future[WriteSideAnswer | None] = loop.create_future()
         self._waiting[id_] = answer
-        self._unsent.append(call)
+        self._unsent.add(id_, call, octets)
         self._something.set()
         timer = loop.call_later(timeout, _run_out, answer)
         try:
@@ -139,8 +145,10 @@ class _Opened:
             raise
         finally:
             timer.cancel()
-            if self._waiting.pop(id_, None) is not None and not self._ends:
+            if self._waiting.pop(id_, None) is not None and not self._unsent.drop(id_):
                 self._withdrawn.append(id_)
+                self._something.set()
+            if self._ends and not self._waiting:
                 self._something.set()
 
     def end(self) -> None:
@@ -165,29 +173,20 @@ class _Opened:
                 await sending
 
     async def _send(self) -> None:
-        while True:
+        while not self._ends or self._unsent:
             await self._something.wait()
             self._something.clear()
             while self._unsent or self._withdrawn:
-                await self._call.write(self._next_message())
-            if self._ends:
-                await self._call.done_writing()
-                await asyncio.sleep(LAST_ANSWERS)
-                self._call.cancel()
-                return
-
-    def _next_message(self) -> bytes:
-        """As many calls as fit, and all that is withdrawn."""
-        octets = count = 0
-        for call in self._unsent:
-            octets += call.ByteSize()
-            if count and octets > MOST_OCTETS:
-                break
-            count += 1
-        message = Calls(calls=self._unsent[:count], withdrawn=self._withdrawn)
-        del self._unsent[:count]
-        self._withdrawn.clear()
-        return message.SerializeToString()
+                message = Calls(calls=self._unsent.take(), withdrawn=self._withdrawn)
+                self._withdrawn.clear()
+                await self._call.write(message.SerializeToString())
+        await self._call.done_writing()
+        # Each of them is answered, or runs out of its time.
+        while self._waiting:
+            await self._something.wait()
+            self._something.clear()
+        await asyncio.sleep(LAST_WORD)
+        self._call.cancel()
 
     async def _receive(self) -> None:
         while (octets := await self._call.read()) is not grpc.aio.EOF:

@@ -52,9 +52,7 @@ def meta_into(message: MetaData, meta: Meta) -> None:
     message.entity_id = meta.entity_id
     message.revision_number = meta.revision
     if meta.date is not None:
-        microseconds = (meta.date - _EPOCH) // _MICROSECOND
-        message.revision_date.seconds = microseconds // 1_000_000
-        message.revision_date.nanos = microseconds % 1_000_000 * 1000
+        _date_into(message.revision_date, meta.date)
     for header in meta.headers:
         message.headers.append(header_to_pb(header))
     for key, value in meta.data:
@@ -139,8 +137,14 @@ def _headers_from_pb(message: MetaData) -> Headers:
 
 def date_to_pb(date: datetime) -> Timestamp:
     """A Timestamp message."""
-    microseconds = (date - _EPOCH) // _MICROSECOND
-    return Timestamp(seconds=microseconds // 1_000_000, nanos=microseconds % 1_000_000 * 1000)
+    message = Timestamp()
+    _date_into(message, date)
+    return message
+
+
+def _date_into(message: Timestamp, date: datetime) -> None:
+    seconds, microseconds = divmod((date - _EPOCH) // _MICROSECOND, 1_000_000)
+    message.seconds, message.nanos = seconds, microseconds * 1000
 
 
 def date_from_pb(message: Timestamp) -> datetime:

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import grpc
 import grpc.aio
 
+from cos_ray.protocol.outbox import Outbox
 from cos_ray.protocol.pb.chief_of_state.v1.common_pb2 import Header
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2_grpc import WriteSideHandlerServiceServicer
 from cos_ray.protocol.pb.cos_ray.v1.writestream_pb2 import (
@@ -32,9 +33,6 @@ from cos_ray.protocol.pb.cos_ray.v1.writestream_pb2_grpc import (
     WriteSideStreamServiceServicer,
     add_WriteSideStreamServiceServicer_to_server,
 )
-
-MOST_OCTETS = 1024 * 1024
-"""Where a message of answers ends; a larger answer goes alone."""
 
 _DETAILS = "grpc-status-details-bin"
 
@@ -169,7 +167,7 @@ class _Stream:
         self._context = context
         self._peer = context.peer()
         self._under_way: dict[int, asyncio.Task[None]] = {}
-        self._unsent: list[WriteSideAnswer] = []
+        self._unsent: Outbox[WriteSideAnswer] = Outbox()
         self._something = asyncio.Event()
         self._no_more_calls = False
         self._receiving: asyncio.Task[None] | None = None
@@ -230,7 +228,7 @@ class _Stream:
             context.set_details(f"Unexpected {type(error)}: {error}")
         if (failure := context.failure()) is not None:
             answer.failure.CopyFrom(failure)
-        self._unsent.append(answer)
+        self._unsent.add(call.id, answer)
 
     def _done(self, id_: int, _task: asyncio.Task[None]) -> None:
         del self._under_way[id_]
@@ -242,18 +240,7 @@ class _Stream:
             await self._something.wait()
             self._something.clear()
             while self._unsent:
-                await self._context.write(self._next_message())
-
-    def _next_message(self) -> WriteSideAnswers:
-        octets = count = 0
-        for answer in self._unsent:
-            octets += answer.ByteSize()
-            if count and octets > MOST_OCTETS:
-                break
-            count += 1
-        message = WriteSideAnswers(answers=self._unsent[:count])
-        del self._unsent[:count]
-        return message
+                await self._context.write(WriteSideAnswers(answers=self._unsent.take()))
 
 
 def _value(header: Header) -> str | bytes:

@@ -16,8 +16,9 @@ from google.rpc.status_pb2 import Status as RichStatus  # type: ignore[import-un
 
 from cos_ray.domain.errors import Code, HandlerFailed
 from cos_ray.domain.messages import Header
+from cos_ray.handlers import write_stream
 from cos_ray.handlers.targets import GrpcTarget
-from cos_ray.handlers.write_stream import METHOD, PAUSE
+from cos_ray.handlers.write_stream import METHOD
 from cos_ray.ports import WriteHandler
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2 import HandleCommandResponse, HandleEventResponse
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2_grpc import (
@@ -82,13 +83,36 @@ class Rig:
 
     async def until_streamed(self, handler: WriteHandler) -> None:
         """Call until a call comes in the stream; then forget the counts."""
-        deadline = time.monotonic() + 10
-        before = self.streamed.calls
-        while self.streamed.calls == before:
-            assert time.monotonic() < deadline, "no call came in a stream"
-            await ask(handler)
-            await asyncio.sleep(0.01)
+        await asked_until(handler, lambda: self.streamed.calls > 0)
         self.unary.calls = self.streamed.calls = 0
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for it, ten seconds at most."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "in vain"
+        await asyncio.sleep(0.005)
+
+
+async def asked_until(handler: WriteHandler, condition: Callable[[], bool]) -> int:
+    """How many calls were answered until it held."""
+    answered = 0
+
+    async def asked() -> None:
+        nonlocal answered
+        while not condition():
+            assert events_of(await ask(handler)) == [OPENED]
+            answered += 1
+            await asyncio.sleep(0.005)
+
+    await asyncio.wait_for(asked(), 10)
+    return answered
+
+
+async def one_in_the_stream(handler: WriteHandler, rig: Rig) -> None:
+    """Ask until one call came in a stream and was answered."""
+    await asked_until(handler, lambda: rig.streamed.calls > 0)
 
 
 @pytest.fixture
@@ -160,6 +184,43 @@ async def test_a_refusal_arrives_with_its_details(rig: Rig) -> None:
     assert (status.code, status.message, status.details) == (Code.FAILED_PRECONDITION, "no", details)
 
 
+async def test_a_code_that_is_set_ends_the_call(rig: Rig) -> None:
+    async def set_code(context: Anything) -> None:
+        context.set_code(grpc.StatusCode.ALREADY_EXISTS)
+        context.set_details("open already")
+
+    async with rig.calling() as handler:
+        rig.streamed.first = set_code
+        with pytest.raises(HandlerFailed) as caught:
+            await ask(handler)
+        assert rig.unary.calls == 0
+    assert (caught.value.status.code, caught.value.status.message) == (Code.ALREADY_EXISTS, "open already")
+
+
+class Whole(grpc.Status):
+    """A status with details, as applications hand one to gRPC."""
+
+    def __init__(self, rich: RichStatus) -> None:
+        self.code = grpc.StatusCode.INVALID_ARGUMENT
+        self.details = rich.message
+        self.trailing_metadata = (("grpc-status-details-bin", rich.SerializeToString()),)
+
+
+async def test_a_rich_status_arrives_whole(rig: Rig) -> None:
+    rich = RichStatus(code=3, message="too little", details=[any_of(Account(owner="Ada"))])
+
+    async def refuse(context: Anything) -> None:
+        await context.abort_with_status(Whole(rich))
+
+    async with rig.calling() as handler:
+        rig.streamed.first = refuse
+        with pytest.raises(HandlerFailed) as caught:
+            await ask(handler)
+    status = caught.value.status
+    assert (status.code, status.message) == (Code.INVALID_ARGUMENT, "too little")
+    assert status.details == rich.SerializeToString()
+
+
 async def test_a_method_that_raises_is_as_unknown_as_in_a_unary_call(rig: Rig) -> None:
     async def break_down(_context: Anything) -> None:
         raise ValueError("oh")
@@ -188,8 +249,8 @@ async def test_a_call_that_is_not_answered_in_time_is_withdrawn(rig: Rig) -> Non
     async with rig.calling() as handler:
         rig.streamed.first = first_waits
         slow = asyncio.ensure_future(ask(handler, timeout=0.5))
-        # Others are answered meanwhile, so the stream is known to live.
-        await asyncio.sleep(0.2)
+        # Another is answered meanwhile, so the stream is known to live.
+        await until(lambda: rig.streamed.calls == 1)
         await ask(handler)
         with pytest.raises(HandlerFailed) as caught:
             await slow
@@ -199,18 +260,44 @@ async def test_a_call_that_is_not_answered_in_time_is_withdrawn(rig: Rig) -> Non
 
 
 async def test_what_a_broken_stream_leaves_is_asked_in_unary_calls(rig: Rig) -> None:
+    broken = 0
+
     async def break_off(context: Anything) -> None:
+        nonlocal broken
         await context.write(WriteSideAnswers().SerializeToString())
         while (octets := await context.read()) is not grpc.aio.EOF:
             if len(octets) > 0:
+                broken += 1
                 await context.abort(grpc.StatusCode.INTERNAL, "cut")
 
     raw_stream(rig.server, break_off)
     async with rig.calling(opened=False) as handler:
-        for _ in range(20):
-            assert events_of(await ask(handler)) == [OPENED]
-            await asyncio.sleep(0.005)
-        assert rig.unary.calls == 20
+        assert await asked_until(handler, lambda: broken > 0) == rig.unary.calls
+
+
+async def test_a_broken_stream_takes_of_the_time_for_the_unary_call(rig: Rig) -> None:
+    broken = False
+
+    async def break_off_late(context: Anything) -> None:
+        nonlocal broken
+        await context.write(WriteSideAnswers().SerializeToString())
+        await context.read()
+        await asyncio.sleep(0.3)
+        broken = True
+        await context.abort(grpc.StatusCode.INTERNAL, "cut")
+
+    left: list[float] = []
+
+    async def look(context: Anything) -> None:
+        left.append(context.time_remaining())
+
+    raw_stream(rig.server, break_off_late)
+    async with rig.calling(opened=False) as handler:
+        rig.unary.first = look
+        await asked_until(handler, lambda: broken)
+        # What tests ask with has ten seconds.
+        assert left[-1] < 9.7
+        assert left[0] > 9.7
 
 
 async def test_what_garbage_answers_leave_is_asked_in_unary_calls(rig: Rig) -> None:
@@ -225,11 +312,59 @@ async def test_what_garbage_answers_leave_is_asked_in_unary_calls(rig: Rig) -> N
 
     raw_stream(rig.server, garble)
     async with rig.calling(opened=False) as handler:
-        for _ in range(20):
-            assert events_of(await ask(handler)) == [OPENED]
-            await asyncio.sleep(0.005)
-        assert garbled > 0
-        assert rig.unary.calls == 20
+        assert await asked_until(handler, lambda: garbled > 0) == rig.unary.calls
+
+
+async def test_a_handler_without_streams_is_asked_for_one_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_stream, "PAUSE", 0)
+    wanted = 0
+
+    async def unknown(context: Anything) -> None:
+        nonlocal wanted
+        wanted += 1
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown method")
+
+    raw_stream(rig.server, unknown)
+    async with rig.calling(opened=False) as handler:
+        await asked_until(handler, lambda: rig.unary.calls == 50)
+        assert wanted == 1
+
+
+async def test_an_old_stream_gives_way_to_a_new_one(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write_stream, "AGE", 0.05)
+    monkeypatch.setattr(write_stream, "PAUSE", 0)
+    monkeypatch.setattr(write_stream, "LAST_WORD", 0)
+    release = asyncio.Event()
+    opened = ended = 0
+
+    serve = WriteStreams.Handle
+
+    async def counted(self: WriteStreams, requests: Anything, context: Anything) -> None:
+        nonlocal opened, ended
+        opened += 1
+        try:
+            await serve(self, requests, context)
+        finally:
+            ended += 1
+
+    async def first_waits(_context: Anything) -> None:
+        if rig.streamed.calls == 1:
+            await release.wait()
+
+    monkeypatch.setattr(WriteStreams, "Handle", counted)
+    async with rig.calling() as handler:
+        rig.streamed.first = first_waits
+        slow = asyncio.ensure_future(one_in_the_stream(handler, rig))
+        await until(lambda: rig.streamed.calls > 0)
+        begun = opened
+        # The old one waits for its last answer; calls go on meanwhile, in those that come after it.
+        await asked_until(handler, lambda: opened >= begun + 3 and rig.streamed.calls > 3)
+        assert not slow.done()
+        release.set()
+        await slow
+        await asked_until(handler, lambda: ended >= begun)
 
 
 async def test_a_stream_that_nobody_speaks_in_is_not_used(rig: Rig) -> None:
@@ -242,7 +377,10 @@ async def test_a_stream_that_nobody_speaks_in_is_not_used(rig: Rig) -> None:
             assert events_of(await ask(handler, timeout=1)) == [OPENED]
 
 
-async def test_a_handler_that_closes_its_streams_answers_what_it_took(rig: Rig) -> None:
+async def test_a_handler_that_closes_its_streams_answers_what_it_took(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_stream, "PAUSE", 0)
     release = asyncio.Event()
 
     async def wait(_context: Anything) -> None:
@@ -251,11 +389,10 @@ async def test_a_handler_that_closes_its_streams_answers_what_it_took(rig: Rig) 
     async with rig.calling() as handler:
         rig.streamed.first = wait
         asked = asyncio.ensure_future(ask(handler))
-        while rig.streamed.calls == 0:
-            await asyncio.sleep(0.01)
+        await until(lambda: rig.streamed.calls > 0)
         assert rig.streams is not None
         closing = asyncio.ensure_future(rig.streams.close())
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)  # it begins
         assert not closing.done()
         release.set()
         assert events_of(await asked) == [OPENED]
@@ -263,7 +400,6 @@ async def test_a_handler_that_closes_its_streams_answers_what_it_took(rig: Rig) 
         assert rig.unary.calls == 0
         # From here on, others are asked in unary calls.
         rig.streamed.calls = 0
-        await asyncio.sleep(PAUSE + 0.1)
         for _ in range(5):
             assert events_of(await ask(handler)) == [OPENED]
         assert (rig.unary.calls, rig.streamed.calls) == (5, 0)
@@ -276,8 +412,7 @@ async def test_a_handler_that_does_not_answer_keeps_no_stream_from_closing(rig: 
     async with rig.calling() as handler:
         rig.streamed.first = never
         asked = asyncio.ensure_future(ask(handler, timeout=2))
-        while rig.streamed.calls == 0:
-            await asyncio.sleep(0.01)
+        await until(lambda: rig.streamed.calls > 0)
         assert rig.streams is not None
         await asyncio.wait_for(rig.streams.close(grace=0.1), 5)
         asked.cancel()

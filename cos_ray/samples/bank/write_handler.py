@@ -67,7 +67,7 @@ async def serve_write_handler(host: str, port: int) -> None:
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     handler = BankWriteHandler()
     add_WriteSideHandlerServiceServicer_to_server(handler, server)
-    # Not needed, but it makes many calls at once several times cheaper.
+    # Not needed, but it makes many calls at once less than half as dear.
     streams = add_write_stream_to_server(handler, server)
     await serve(server, "bank write handler", host, port, before_stop=streams.close)
 
