@@ -36,6 +36,7 @@ class Process:
         self.live = LiveEntities(self._activate, LiveLimits(), cluster.clock)
         self.host = ShardHost(host, assignment, self.live, cluster, cluster.clock)
         self.desk = Desk(self.host.process, self.live.withdraw)
+        self.retiring: asyncio.Future[None] | None = None
         self._lease = asyncio.ensure_future(self.host.keep_lease())
         self._cluster = cluster
         self._journal = _JournalOfProcess(self, cluster.journal)
@@ -144,9 +145,16 @@ class MemoryCluster:
         async def retire() -> None:
             await process.host.retire(process.host.assignment)
             await process.desk.emptied()
-            self.processes.pop(host).end() if host in self.processes else None
+            await process.until_able()
+            process.retiring = None
+            if self.processes.get(host) is process and not process.host.has_seat:
+                self.processes.pop(host).end()
 
-        await process.ask(retire)
+        # As in a process of its own: it goes on, also when who asked has turned away.
+        if process.retiring is None:
+            process.retiring = asyncio.ensure_future(retire())
+        retiring = process.retiring
+        await process.ask(lambda: asyncio.shield(retiring))
 
     # Neighbours
 

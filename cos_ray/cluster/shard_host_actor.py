@@ -76,10 +76,12 @@ class ShardHostActor:
         await (await self._home).host.release(assignment, shards)
 
     async def retire(self, assignment: Assignment) -> None:
-        """End what has begun, then the process; the caller sees its end."""
+        """End what has begun, then the process; the caller sees its end, unless it is given a seat again."""
         home = await self._home
         await home.host.retire(assignment)
         await home.desk.emptied()
+        if home.host.has_seat:
+            return
         await home.close()
         exit_actor()
 

@@ -75,9 +75,14 @@ class ShardHost:
                 logger.debug("the lease is not renewed", exc_info=error)
             else:
                 self.adopt(assignment)
-                if assignment.epoch == self._assignment.epoch and self.host in assignment.hosts:
+                if assignment.epoch == self._assignment.epoch and self.has_seat:
                     self._sole_until = asked_at + LEASE
             await self._clock.sleep(RENEW_EVERY)
+
+    @property
+    def has_seat(self) -> bool:
+        """Whether it is one of the hosts, as far as it has heard."""
+        return self.host in self._assignment.hosts
 
     @property
     def assignment(self) -> Assignment:

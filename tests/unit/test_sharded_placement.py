@@ -147,6 +147,29 @@ async def test_hosts_are_added_and_removed_under_load_and_no_command_fails(clust
     await judge(cluster, clients)
 
 
+async def test_a_host_that_is_given_a_seat_again_while_it_leaves_stays(cluster: MemoryCluster) -> None:
+    clients = Clients(cluster)
+    handler = cluster.handler
+    assert isinstance(handler, NamingHandler)
+    await cluster.keeper.resize(2)
+    process = cluster.processes[HostId("1")]
+    handler.gate.clear()
+    begun = [asyncio.ensure_future(clients.send(entity)) for entity in ENTITIES]
+    await until(lambda: process.desk.in_progress > 0)
+    await cluster.keeper.resize(1)
+    await cluster.keeper.look_after()
+    retiring = process.retiring
+    assert retiring is not None
+    assert not retiring.done()
+    await cluster.keeper.resize(2)
+    handler.gate.set()
+    await asyncio.gather(*begun, retiring)
+    assert cluster.processes[HostId("1")] is process
+    await asyncio.gather(*(clients.send(entity) for entity in ENTITIES))
+    assert {call.ending for call in clients.calls} == {Ending.DONE}
+    await judge(cluster, clients)
+
+
 async def test_a_shard_is_handed_over_when_what_runs_in_it_has_ended(cluster: MemoryCluster) -> None:
     clients = Clients(cluster)
     handler = cluster.handler
