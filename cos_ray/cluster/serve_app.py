@@ -32,6 +32,9 @@ TARGET_ONGOING_REQUESTS = 100
 LOST_REPLICAS = "cos_ray.cluster.lost_replicas.add_lost_replicas_to_server"
 """What Serve's own proxies are to call besides the functions that add services."""
 
+STRAIGHT_CALLS = "cos_ray.cluster.straight_calls.add_straight_calls_to_server"
+"""What they are to call first."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -68,7 +71,7 @@ def start_ingress(ingress_class: type, build: Callable[[], Awaitable[Any]], opti
     serve.start(
         grpc_options=gRPCOptions(
             port=options.grpc_port,
-            grpc_servicer_functions=[*options.servicer_functions, LOST_REPLICAS],
+            grpc_servicer_functions=[STRAIGHT_CALLS, *options.servicer_functions, LOST_REPLICAS],
         ),
         http_options=HTTPOptions(host=options.host, port=options.http_port),
         logging_config=_quiet(),

@@ -79,19 +79,25 @@ class PythonWriteHandler:
         read: Callable[[object], _Result],
         timeout: float,
     ) -> _Result:
+        loop = asyncio.get_running_loop()
         answer: asyncio.Future[_Result | HandlerFailed]
         if method.is_async:
-            answer = asyncio.ensure_future(_awaited(method, arguments, read))
+            answer = loop.create_task(_awaited(method, arguments, read))
         else:
             # Unpacking and packing are work as well: they are done in the thread.
             answer = self._threads.run(lambda: _called(method, arguments, read))
+        # Not wait_for: it waits for a function that takes no notice of being cancelled.
+        ended: asyncio.Future[None] = loop.create_future()
+        answer.add_done_callback(lambda _: _release(ended))
+        timer = loop.call_later(min(timeout, self._call_timeout), _release, ended)
         try:
-            # Not wait_for: it waits for a function that takes no notice of being cancelled.
-            done, _ = await asyncio.wait((answer,), timeout=min(timeout, self._call_timeout))
+            await ended
         except asyncio.CancelledError:
             answer.cancel()
             raise
-        if not done:
+        finally:
+            timer.cancel()
+        if not answer.done():
             answer.cancel()
             logger.warning("write handler did not return in time", extra={"method": method.name})
             text = "write handler did not answer in time"
@@ -155,6 +161,11 @@ def python_write_handler(
     # otherwise), and a command of another entity needs the loop several times.
     sys.setswitchinterval(min(SWITCH_INTERVAL, sys.getswitchinterval()))
     return PythonWriteHandler(application, call_timeout, target.message_limit)
+
+
+def _release(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 # An attempt never raises what the application raised: in a thread nobody would catch it, and

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Protocol
 
 from fastapi import FastAPI
+from google.protobuf.message import Message
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from typing_extensions import assert_never
 
@@ -43,6 +44,7 @@ from cos_ray.ingress.read_side_methods import (
 )
 from cos_ray.ingress.readiness import Check, Readiness
 from cos_ray.ingress.status import FAILED, ReplyContext, refuse, refused_stream
+from cos_ray.ingress.straight import Metadata, answer_straight
 from cos_ray.ingress.subscription_methods import SubscriptionMethods, SubscriptionParts
 from cos_ray.ingress.traced import TracingParts, traced
 from cos_ray.ingress.waiting import PENDING, awaited_read_side, is_pending
@@ -158,6 +160,12 @@ class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMetho
         """grpc.health.v1 allows servers to leave this out; clients then poll Check."""
         raise refused_stream(grpc_context, Status(Code.UNIMPLEMENTED, "use Check"))
         yield
+
+    async def straight(
+        self, method: str, request: Message, context: object, metadata: Metadata
+    ) -> bytes | None:
+        """What this method replies, for a call that did not come by way of Serve; None: it failed."""
+        return await answer_straight(getattr(self, method), request, context, metadata)
 
     async def drain(self) -> None:
         """End all streams, for this process is about to stop; called before it does, not by clients."""
