@@ -5,8 +5,9 @@ The service against itself and its peers, in one go.
     uv run python -m benchmarks --quick --only sharded-grpc,restate
 
 Everything runs on this machine. Contestants that are compared run at the same time, and are
-driven one after the other; what is not driven is idle. Writes a table, all readings and plots
-into benchmarks/results.
+driven one after the other; what is not driven is idle. But idle is not nothing, a cluster takes an
+eighth of a core: so there are several groups, one after the other, with the peer in each that the
+others are compared with. Writes a table, all readings and plots into benchmarks/results.
 """
 
 from __future__ import annotations
@@ -42,6 +43,12 @@ SERVICES = {
     "dedicated-python": ("dedicated", "in-process"),
 }
 NAMES = ["sharded-grpc", "sharded-python", "restate", "naive", "noop", "dedicated-grpc", "dedicated-python"]
+GROUPS = (
+    ("sharded-grpc", "restate", "naive", "noop"),
+    ("sharded-python", "restate", "noop"),
+    # Those with a process for each entity have a smaller population, and would need the others' memory.
+    ("dedicated-grpc", "dedicated-python", "noop"),
+)
 console = Console(highlight=False, soft_wrap=True)
 
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer points and repetitions: about four minutes.")]
@@ -60,18 +67,10 @@ def main(quick: Quick = False, only: Only = "", readme: Readme = False, into: In
     load = LoadGenerator()
     measuring = Measuring(load, console.print)
     try:
-        # Those with a process for each entity have a smaller population, and would need the others' memory.
-        for is_dedicated in (False, True):
-            group = [name for name in wanted if name.startswith("dedicated") == is_dedicated]
-            if (
-                is_dedicated
-                and group
-                and "noop" in wanted
-                and not measuring.rates(EmptyIngress.name, STANDARD)
-            ):
-                group.append("noop")
-            with running(group, notes) as contestants:
-                measure(measuring, contestants, quick=quick)
+        for names in groups(wanted):
+            is_measured = bool(measuring.rates(EmptyIngress.name, STANDARD))
+            with running([name for name in names if name != "noop" or not is_measured], notes) as group:
+                measure(measuring, group, quick=quick)
     finally:
         load.stop()
     took = perf_counter() - begun
@@ -80,8 +79,15 @@ def main(quick: Quick = False, only: Only = "", readme: Readme = False, into: In
         put_in_place(summary(Readings(measuring.readings), Restate.name, took, quick=quick))
 
 
+def groups(wanted: Sequence[str]) -> list[list[str]]:
+    """Who is measured with whom; who is there to be compared with comes with each that is."""
+    found = [[name for name in group if name in wanted] for group in GROUPS]
+    return [group for group in found if set(group) - {"restate", "noop"}] or [list(wanted)]
+
+
 def measure(measuring: Measuring, contestants: Sequence[Contestant], *, quick: bool) -> None:
     """All points of these contestants."""
+    measuring.groups += 1
     for contestant in contestants:
         measuring.warm_up(contestant, 1 if quick else 3)
     for point in points(quick=quick):

@@ -42,6 +42,8 @@ class Reading:
     failures: dict[str, int]
     cpu: dict[str, float]
     """Microseconds for each command, by kind of process."""
+    group: int
+    """Which of the groups that ran at the same time."""
     others: float
     """Cores that were busy meanwhile with something else: idle contestants, and what else runs here."""
 
@@ -53,6 +55,8 @@ class Measuring:
     load: LoadGenerator
     say: Say
     readings: list[Reading] = field(default_factory=list)
+    groups: int = 0
+    """How many groups were begun."""
     notes: list[str] = field(default_factory=list)
     """What was seen besides."""
 
@@ -80,8 +84,7 @@ class Measuring:
     def measure_population(self, contestants: Sequence[Contestant]) -> None:
         """A hundred thousand entities of 1 KB, each touched once: how fast, and how much memory they take."""
         services = [c for c in contestants if isinstance(c, Service) and c.keeps_many]
-        # One is enough of them, and takes long enough: that which spends the least time elsewhere.
-        for service in services[-1:]:
+        for service in services:
             first, grown = self._open_many(service, FIRST_OF_POPULATION)
             rest, _ = self._open_many(service, POPULATION - FIRST_OF_POPULATION)
             opened = len(first["latencies"]) + len(rest["latencies"])
@@ -127,6 +130,7 @@ class Measuring:
                 commands,
                 done["failures"],
                 {kind: 1e6 * seconds / commands for kind, seconds in used.items()},
+                self.groups,
                 max(0.0, others),
             )
         )

@@ -52,8 +52,9 @@ class Readings:
 
     def ratio(self, one: tuple[str, str], other: tuple[str, str], pick: Pick) -> list[float]:
         """One as a share of the other, repetition by repetition, as they took turns."""
-        pairs = zip(self.of(*one), self.of(*other), strict=False)
-        return [pick(mine) / pick(theirs) for mine, theirs in pairs]
+        turns = {(reading.group, reading.repetition): reading for reading in self.of(*other)}
+        pairs = [(mine, turns.get((mine.group, mine.repetition))) for mine in self.of(*one)]
+        return [pick(mine) / pick(theirs) for mine, theirs in pairs if theirs is not None]
 
     def others(self) -> float:
         """Cores that something else used, the median."""

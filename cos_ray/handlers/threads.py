@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
-PATIENCE = 0.001
+PATIENCE = 0.005
 """Seconds for which functions wait behind one that does not return, before another thread steps in."""
 
 _Result = TypeVar("_Result")

@@ -18,7 +18,7 @@ PEER = "the peer"
 
 def reading(name: str, repetition: int, rate: float, point: str = STANDARD, latency: float = 10.0) -> Reading:
     cpu = {"handler": 500.0, "load generator": 70.0}
-    return Reading(name, point, repetition, rate, latency, 2 * latency, 100, {}, cpu, 0.0)
+    return Reading(name, point, repetition, rate, latency, 2 * latency, 100, {}, cpu, 1, 0.0)
 
 
 def lines_with(text: str, page: str) -> list[str]:
@@ -69,7 +69,7 @@ def test_a_quick_run_says_that_it_was(quick: bool) -> None:
 
 
 def test_failures_and_notes_are_told_at_the_end() -> None:
-    failed = Reading(PYTHON, STANDARD, 0, 1.0, 1.0, 1.0, 1, {"HTTP 500": 2, "gone": 1}, {}, 0.0)
+    failed = Reading(PYTHON, STANDARD, 0, 1.0, 1.0, 1.0, 1, {"HTTP 500": 2, "gone": 1}, {}, 1, 0.0)
     page = markdown(Readings([failed]), PEER, 60, ["the peer was left out: no npm."])
     assert page.endswith(f"* the peer was left out: no npm.\n* {PYTHON}: 3 requests failed.\n")
 
