@@ -35,6 +35,9 @@ SILENCE = 2.5
 GRACE = 0.25
 """Seconds that the other side's own word on a late command may take to get here."""
 
+NOT_WORTH_SAYING = 0.01
+"""Seconds by which a command's budget may be less than what the other side is told."""
+
 FETCHED_WITHIN = 3.0
 """Seconds after which a reply that no one has fetched is no one's: who asked has given up this side."""
 
@@ -173,7 +176,7 @@ class Line:
         now = self._loop.time()
         # What was withdrawn meanwhile never leaves.
         commands = [
-            replace(command, budget=until - now)
+            _with_left(command, until - now)
             for command, until in self._outgoing
             if command.command_id in self._waiting and until > now
         ]
@@ -215,6 +218,10 @@ class Line:
         # One call stays out as long as anything is to be heard.
         if self._outgoing or self._withdrawn or (self._waiting and not self._calls):
             self._send_soon()
+
+
+def _with_left(command: Command, left: float) -> Command:
+    return command if command.budget - left < NOT_WORTH_SAYING else replace(command, budget=left)
 
 
 class _Silence:
