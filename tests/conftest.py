@@ -7,11 +7,16 @@ the time. Tests that are asked for by name run in pytest's own process.
 
 from __future__ import annotations
 
+import os
 from pathlib import PurePath
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+
+# Ray reads it when it is imported. Where tests are started by `uv run`, Ray would start each worker by it
+# again, with an environment of its own that takes longer to make than most tests wait.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 pytest_plugins = ["tests.fixtures_postgres"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from math import gcd
 from typing import TypeAlias
 
@@ -27,6 +28,7 @@ _TAG = re.compile(r"0|-?[1-9][0-9]{0,8}")
 _MOST_NAMED = 5
 
 
+@lru_cache(maxsize=16_384)  # of those who get commands now; a look costs a tenth of working it out
 def shard_of(entity_id: EntityId, shards: int) -> Shard:
     """The absolute value of the id's Java string hash, modulo the number of shards."""
     hash_ = java_hash(entity_id)
