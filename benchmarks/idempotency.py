@@ -65,7 +65,12 @@ class InstantHandler:
     """One event for each command, one state for each event."""
 
     async def handle_command(
-        self, command: Packed, prior: EntityState, headers: Headers, timeout: float
+        self,
+        command: Packed,
+        prior: EntityState,
+        headers: Headers,
+        timeout: float,
+        first: Meta | None = None,
     ) -> Decision:
         """One event."""
         return Persist((EVENT,))

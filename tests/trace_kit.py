@@ -93,7 +93,12 @@ class Handler:
     heard: list[dict[str, str | bytes]] = field(default_factory=list)
 
     async def handle_command(
-        self, command: Packed, prior: EntityState, headers: Headers, timeout: float
+        self,
+        command: Packed,
+        prior: EntityState,
+        headers: Headers,
+        timeout: float,
+        first: Meta | None = None,
     ) -> Decision:
         self._hear()
         return decide([Packed(b"\x12\x01e")] * self.events, NOTHING)

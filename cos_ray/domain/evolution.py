@@ -13,7 +13,7 @@ def unborn(entity_id: EntityId) -> EntityState:
     return EntityState(EMPTY_STATE, Meta(entity_id, Revision(0)), Revision(0))
 
 
-def next_meta(prior: EntityState, date: datetime, headers: Headers) -> Meta:
+def next_meta(prior: EntityState, date: datetime | None, headers: Headers) -> Meta:
     """The metadata of the event that comes after `prior`."""
     return Meta(prior.meta.entity_id, Revision(prior.meta.revision + 1), date, headers)
 

@@ -102,11 +102,16 @@ class GuardedWriteHandler:
         self._call_timeout = breaker.policy.call_timeout.total_seconds()
 
     async def handle_command(
-        self, command: Packed, prior: EntityState, headers: Headers, timeout: float
+        self,
+        command: Packed,
+        prior: EntityState,
+        headers: Headers,
+        timeout: float,
+        first: Meta | None = None,
     ) -> Decision:
         """See `WriteHandler.handle_command`."""
         timeout = min(timeout, self._call_timeout)
-        return await self._run(lambda: self._handler.handle_command(command, prior, headers, timeout))
+        return await self._run(lambda: self._handler.handle_command(command, prior, headers, timeout, first))
 
     async def handle_event(self, event: Packed, prior_state: Packed, meta: Meta, timeout: float) -> Packed:
         """See `WriteHandler.handle_event`."""

@@ -12,9 +12,10 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import takewhile
 from typing import Any as Untyped
 from typing import Literal, TypeAlias, TypeVar
 
@@ -68,15 +69,22 @@ class GrpcWriteHandler:
         self._turns: Iterator[_Calls] = iter(())
 
     async def handle_command(
-        self, command: Packed, prior: EntityState, headers: Headers, timeout: float
+        self,
+        command: Packed,
+        prior: EntityState,
+        headers: Headers,
+        timeout: float,
+        first: Meta | None = None,
     ) -> Decision:
         """Which events the command leads to. Raises HandlerFailed."""
         request = HandleCommandRequest()
         meta_into(request.prior_event_meta, prior.meta)
         _set(request.command, command)
         _set(request.prior_state, prior.state)
-        reply = await self._ask("command", request, HandleCommandResponse, headers, timeout)
-        return decide([pack(event) for event in reply.events], pack(reply.event))
+        # Where traces are on, each of the two calls has headers of its own.
+        first = first if self._outgoing is None else None
+        reply, ahead = await self._ask("command", request, HandleCommandResponse, headers, timeout, first)
+        return decide([pack(event) for event in reply.events], pack(reply.event), _states(ahead))
 
     async def handle_event(self, event: Packed, prior_state: Packed, meta: Meta, timeout: float) -> Packed:
         """Which state the event leads to. Raises HandlerFailed, also for an answer without a state."""
@@ -84,7 +92,7 @@ class GrpcWriteHandler:
         meta_into(request.event_meta, meta)
         _set(request.event, event)
         _set(request.prior_state, prior_state)
-        reply = await self._ask("event", request, HandleEventResponse, (), timeout)
+        reply, _ = await self._ask("event", request, HandleEventResponse, (), timeout)
         if not reply.HasField("resulting_state"):
             raise HandlerFailed(Status(Code.INVALID_ARGUMENT, "event handler replied with empty state"))
         return pack(reply.resulting_state)
@@ -120,9 +128,19 @@ class GrpcWriteHandler:
         return next(self._turns)
 
     async def _ask(
-        self, kind: _Kind, request: Message, response: type[_Response], headers: Headers, timeout: float
-    ) -> _Response:
-        """The answer, from the stream where there is one. Raises HandlerFailed."""
+        self,
+        kind: _Kind,
+        request: Message,
+        response: type[_Response],
+        headers: Headers,
+        timeout: float,
+        first: Meta | None = None,
+    ) -> tuple[_Response, Sequence[HandleEventResponse]]:
+        """
+        The answer, from the stream where there is one; and what the handler has said ahead, given `first`.
+
+        Raises HandlerFailed.
+        """
         begun = time.monotonic()
         timeout = min(timeout, self._call_timeout)
         calls, metadata = self._next(), _metadata(with_trace(headers, self._outgoing))
@@ -130,14 +148,16 @@ class GrpcWriteHandler:
         if stream is not None:
             call = WriteSideCall(headers=[header_to_pb(Header(key, value)) for key, value in metadata])
             getattr(call, kind).CopyFrom(request)
+            if first is not None:
+                meta_into(call.first_event_meta, first)
             try:
                 answer = await stream.ask(call, timeout)
             except asyncio.TimeoutError:
                 raise HandlerFailed(Status(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")) from None
             if answer is not None:
-                return _reply(answer, kind, response)
+                return _reply(answer, kind, response), answer.states
             timeout = max(0.0, timeout - (time.monotonic() - begun))
-        return await self._call(calls.unary[kind], request, response, timeout, metadata)
+        return await self._call(calls.unary[kind], request, response, timeout, metadata), ()
 
     async def _call(
         self,
@@ -174,6 +194,15 @@ def _reply(answer: WriteSideAnswer, kind: _Kind, type_: type[_Response]) -> _Res
         case _:
             problem = f"write handler's reply is no {type_.DESCRIPTOR.name}"
             raise HandlerFailed(Status(Code.INTERNAL, problem))
+
+
+def _states(ahead: Sequence[HandleEventResponse]) -> list[Packed]:
+    """Up to the first that says none: by itself it is asked for again, and refused."""
+    return [pack(reply.resulting_state) for reply in takewhile(_has_state, ahead)]
+
+
+def _has_state(reply: HandleEventResponse) -> bool:
+    return reply.HasField("resulting_state")
 
 
 def _metadata(headers: Headers) -> _Metadata:

@@ -31,7 +31,12 @@ class HttpWriteHandler:
         self._call_timeout = call_timeout.total_seconds()
 
     async def handle_command(
-        self, command: Packed, prior: EntityState, headers: Headers, timeout: float
+        self,
+        command: Packed,
+        prior: EntityState,
+        headers: Headers,
+        timeout: float,
+        first: Meta | None = None,
     ) -> Decision:
         """Which events the command leads to. Raises HandlerFailed."""
         request: dict[str, Json] = {

@@ -40,9 +40,19 @@ class WriteHandler(Protocol):
     """The application's two functions. Every failure is a HandlerFailed with its status."""
 
     async def handle_command(
-        self, command: Packed, prior: EntityState, headers: Headers, timeout: float
+        self,
+        command: Packed,
+        prior: EntityState,
+        headers: Headers,
+        timeout: float,
+        first: Meta | None = None,
     ) -> Decision:
-        """Which events the command leads to; `timeout` in seconds."""
+        """
+        Which events the command leads to; `timeout` in seconds.
+
+        `first` is the metadata of the first of them. Given that, a handler may look ahead, and say in the
+        same trip which states they lead to. It need not: what it leaves out is asked by `handle_event`.
+        """
         ...
 
     async def handle_event(self, event: Packed, prior_state: Packed, meta: Meta, timeout: float) -> Packed:

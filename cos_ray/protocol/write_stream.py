@@ -19,9 +19,11 @@ from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
+from google.protobuf.any_pb2 import Any as Any_
 
-from cos_ray.protocol.outbox import Outbox
+from cos_ray.protocol.outbox import MOST_OCTETS, Outbox
 from cos_ray.protocol.pb.chief_of_state.v1.common_pb2 import Header
+from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2 import HandleEventRequest
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2_grpc import WriteSideHandlerServiceServicer
 from cos_ray.protocol.pb.cos_ray.v1.writestream_pb2 import (
     WriteSideAnswer,
@@ -34,7 +36,11 @@ from cos_ray.protocol.pb.cos_ray.v1.writestream_pb2_grpc import (
     add_WriteSideStreamServiceServicer_to_server,
 )
 
+LOOK_AHEAD_WITHIN = 0.1
+"""Of the time that a call has, the part in which the handler may go on to the next function."""
+
 _DETAILS = "grpc-status-details-bin"
+_NOTHING = Any_()
 
 
 class WriteStreams(WriteSideStreamServiceServicer):
@@ -217,6 +223,8 @@ class _Stream:
             if call.WhichOneof("request") == "command":
                 command = await self._handler.HandleCommand(call.command, context)
                 answer.command.CopyFrom(command)
+                if call.HasField("first_event_meta") and context.failure() is None:
+                    await self._look_ahead(call, answer, context)
             else:
                 event = await self._handler.HandleEvent(call.event, context)
                 answer.event.CopyFrom(event)
@@ -229,6 +237,30 @@ class _Stream:
         if (failure := context.failure()) is not None:
             answer.failure.CopyFrom(failure)
         self._unsent.add(call.id, answer)
+
+    async def _look_ahead(self, call: WriteSideCall, answer: WriteSideAnswer, context: CallContext) -> None:
+        """Add the states that the events lead to; one that fails is asked for again, and heard then."""
+        state, meta = call.command.prior_state, call.first_event_meta
+        hurry = call.time_left / 1000 * (1 - LOOK_AHEAD_WITHIN)
+        octets = 0
+        for event in list(answer.command.events) or [answer.command.event]:
+            if event == _NOTHING:
+                continue
+            if context.time_remaining() < hurry or octets > MOST_OCTETS:
+                return
+            request = HandleEventRequest(event=event, prior_state=state, event_meta=meta)
+            left = int(context.time_remaining() * 1000)
+            of_event: Any = CallContext(WriteSideCall(time_left=left), self._peer)
+            try:
+                reply = await self._handler.HandleEvent(request, of_event)
+                if of_event.failure() is not None or not reply.HasField("resulting_state"):
+                    return
+                answer.states.append(reply)
+            except Exception:  # noqa: BLE001
+                return
+            state = reply.resulting_state
+            meta.revision_number += 1
+            octets += state.ByteSize()
 
     def _done(self, id_: int, _task: asyncio.Task[None]) -> None:
         del self._under_way[id_]

@@ -28,8 +28,8 @@ COMMANDS = Metric(
 STAGE_SECONDS = Metric(
     "cos_command_stage_seconds",
     Kind.HISTOGRAM,
-    "How long a step of a command took: queue, recover, handle_command, handle_event, append; "
-    "total is all of it, as the ingress sees it.",
+    "How long a step of a command took: queue, recover, handle_command (with handle_event, where both are "
+    "asked in one trip), handle_event, append; total is all of it, as the ingress sees it.",
     ("stage",),
     _BOUNDS,
 )

@@ -134,10 +134,17 @@ class TracedWriteHandler:
         self._of_event: Attributes = {**shown.attributes, **of_event}
 
     async def handle_command(
-        self, command: Packed, prior: EntityState, headers: Headers, timeout: float
+        self,
+        command: Packed,
+        prior: EntityState,
+        headers: Headers,
+        timeout: float,
+        first: Meta | None = None,
     ) -> Decision:
         """See `WriteHandler`."""
-        answer = self._handler.handle_command(command, prior, headers, timeout)
+        # Where both functions are to be seen, each is asked by itself.
+        first = None if is_recorded() else first
+        answer = self._handler.handle_command(command, prior, headers, timeout, first)
         return await self._call(answer, self._shown.handle_command, self._of_command)
 
     async def handle_event(self, event: Packed, prior_state: Packed, meta: Meta, timeout: float) -> Packed:

@@ -29,7 +29,12 @@ class CountingWriteHandler:
         self.gate.set()
 
     async def handle_command(
-        self, command: Packed, prior: EntityState, headers: Headers, timeout: float
+        self,
+        command: Packed,
+        prior: EntityState,
+        headers: Headers,
+        timeout: float,
+        first: Meta | None = None,
     ) -> Decision:
         """As many events as the command says."""
         self.commands.append((command, prior, headers))

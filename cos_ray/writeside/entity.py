@@ -207,11 +207,12 @@ class Entity:
             if command.payload == ERASE:
                 return await self._erase(state, command, deadline)
             _insist(fault_of_revision(command.expected_revision, state.meta.revision))
-            match await self._decide(state, command, deadline):
+            first = next_meta(state, self._clock.now(), command.persisted)
+            match await self._decide(state, command, first, deadline):
                 case NoChange():
                     return Accepted(await self._conclude(state, command, deadline))
-                case Persist(events):
-                    envelopes = await self._fold(events, state, command, deadline)
+                case Persist() as decided:
+                    envelopes = await self._fold(decided, first, state, command, deadline)
                     return Accepted(await self._append(envelopes, state, command, deadline))
                 case unreachable:
                     assert_never(unreachable)
@@ -220,11 +221,11 @@ class Entity:
             await self._ensure_newest(state, command.key, deadline)
             raise
 
-    async def _decide(self, state: EntityState, command: Command, deadline: float) -> Decision:
+    async def _decide(self, state: EntityState, command: Command, first: Meta, deadline: float) -> Decision:
         begun = self._clock.monotonic()
         try:
             return await self._handler.handle_command(
-                command.payload, state, command.propagated, self._time_left(deadline)
+                command.payload, state, command.propagated, self._time_left(deadline), first
             )
         finally:
             self._meter.handled_command(self._clock.monotonic() - begun)
@@ -285,16 +286,21 @@ class Entity:
         return state_after(newest)
 
     async def _fold(
-        self, events: tuple[Packed, ...], prior: EntityState, command: Command, deadline: float
+        self, decided: Persist, first: Meta, prior: EntityState, command: Command, deadline: float
     ) -> tuple[EventEnvelope, ...]:
-        """Let the handler evolve the state from event to event, in order."""
+        """Let the handler evolve the state from event to event, in order, as far as it has not yet."""
         if self._types is not None:
-            for event in events:
+            for event in decided.events:
                 _insist(self._types.fault_of_event(event))
         envelopes = []
-        for event in events:
-            meta = next_meta(prior, self._clock.now(), command.persisted)
-            resulting = await self._evolve(event, prior, meta, deadline)
+        foreseen = iter(decided.states)
+        for event in decided.events:
+            resulting = next(foreseen, None)
+            # Of a state that is there already, the date is the one that the handler was told.
+            date = self._clock.now() if resulting is None else first.date
+            meta = next_meta(prior, date, command.persisted)
+            if resulting is None:
+                resulting = await self._evolve(event, prior, meta, deadline)
             if self._types is not None:
                 _insist(self._types.fault_of_state(resulting))
             envelope = EventEnvelope(event, resulting, meta, next_sequence_number(prior))

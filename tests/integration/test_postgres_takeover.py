@@ -43,7 +43,12 @@ class Handler:
         self.prior: EntityState | None = None
 
     async def handle_command(
-        self, command: Packed, prior: EntityState, headers: Headers, timeout: float
+        self,
+        command: Packed,
+        prior: EntityState,
+        headers: Headers,
+        timeout: float,
+        first: Meta | None = None,
     ) -> Decision:
         self.prior = prior
         return Persist(tuple(pack(text("ours")) for _ in range(int(command))))

@@ -129,7 +129,7 @@ async def test_a_call_gets_no_more_time_than_the_call_timeout() -> None:
 
     class Timed(CountingWriteHandler):
         async def handle_command(self, *arguments: object, **named: object) -> object:  # type: ignore[override]
-            given.append(arguments[-1])  # type: ignore[arg-type]
+            given.append(arguments[3])  # type: ignore[arg-type]
             return await super().handle_command(*arguments, **named)  # type: ignore[arg-type]
 
     handler = GuardedWriteHandler(Timed(), Breaker("bank", POLICY, ManualClock()))

@@ -36,7 +36,7 @@ ENTITIES = [EntityId(f"e{number}") for number in range(20)]
 class NamingHandler(CountingWriteHandler):
     """Events that are no other command's; the state counts them."""
 
-    async def handle_command(self, command, prior, headers, timeout):  # type: ignore[no-untyped-def]
+    async def handle_command(self, command, prior, headers, timeout, first=None):  # type: ignore[no-untyped-def]
         from cos_ray.domain.decisions import decide
         from cos_ray.domain.messages import NOTHING
 

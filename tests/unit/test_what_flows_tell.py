@@ -49,7 +49,12 @@ class SlowHandler(CountingWriteHandler):
         self.refuses = False
 
     async def handle_command(
-        self, command: Packed, prior: EntityState, headers: Headers, timeout: float
+        self,
+        command: Packed,
+        prior: EntityState,
+        headers: Headers,
+        timeout: float,
+        first: Meta | None = None,
     ) -> Decision:
         await self._clock.sleep(2)
         if self.refuses:

@@ -63,6 +63,8 @@ class Order:
     fails_at: int = 0
     """0: HandleCommand; n: the n-th HandleEvent."""
     wrong_type: bool = False
+    ahead: int = 0
+    """How many states the handler says in the same trip as the events, if all goes well."""
     key: str | None = None
     expects: int | None = None
     """How far from the actual revision, as the client knows it."""
@@ -78,6 +80,7 @@ orders = st.builds(
     failure=st.none() | st.none() | st.sampled_from(sorted(FAILURES)),
     fails_at=st.integers(0, 3),
     wrong_type=st.sampled_from([False] * 7 + [True]),
+    ahead=st.integers(0, 3),
     key=st.none() | st.sampled_from(["x", "y"]),
     expects=st.none() | st.none() | st.sampled_from([0, 0, 0, -1, 1, 7]),
     copy=st.sampled_from([0, 0, 1]),
@@ -93,7 +96,12 @@ class ScriptedWriteHandler:
         self.ran: list[int] = []
 
     async def handle_command(
-        self, command: Packed, prior: EntityState, headers: Headers, timeout: float
+        self,
+        command: Packed,
+        prior: EntityState,
+        headers: Headers,
+        timeout: float,
+        first: Meta | None = None,
     ) -> Decision:
         order = json.loads(command)
         self.ran.append(order["number"])
@@ -102,13 +110,25 @@ class ScriptedWriteHandler:
         events = [packed(json.dumps({**order, "place": n})) for n in range(1, order["events"] + 1)]
         if order["wrong"] and events:
             events[-1] = Packed(events[-1].replace(b"test.Text", b"test.Wrong").replace(b"\x1d", b"\x1e", 1))
-        return decide(events, NOTHING)
+        assert first is not None
+        states, state = [], prior.state
+        for event in events[: order["ahead"]]:
+            if order["failure"] and order["fails_at"] == told_by(event)["place"]:
+                break
+            state = _evolved(event, state)
+            states.append(state)
+        return decide(events, NOTHING, states)
 
     async def handle_event(self, event: Packed, prior_state: Packed, meta: Meta, timeout: float) -> Packed:
         order = told_by(event)
         await asyncio.sleep(0)
         _fail(order, order["place"])
-        return Packed(prior_state + b"|%d.%d" % (order["number"], order["place"]))
+        return _evolved(event, prior_state)
+
+
+def _evolved(event: Packed, prior_state: Packed) -> Packed:
+    order = told_by(event)
+    return Packed(prior_state + b"|%d.%d" % (order["number"], order["place"]))
 
 
 def told_by(event: Packed) -> dict[str, int]:
@@ -166,6 +186,7 @@ class World:
             "failure": order.failure,
             "fails_at": order.fails_at,
             "wrong": order.wrong_type,
+            "ahead": order.ahead,
         }
         command = Command(
             A,

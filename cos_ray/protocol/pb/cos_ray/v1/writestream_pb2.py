@@ -26,7 +26,7 @@ from cos_ray.protocol.pb.chief_of_state.v1 import common_pb2 as chief__of__state
 from cos_ray.protocol.pb.chief_of_state.v1 import writeside_pb2 as chief__of__state_dot_v1_dot_writeside__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63os_ray/v1/writestream.proto\x12\ncos_ray.v1\x1a\x1e\x63hief_of_state/v1/common.proto\x1a!chief_of_state/v1/writeside.proto\"M\n\x0eWriteSideCalls\x12(\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x19.cos_ray.v1.WriteSideCall\x12\x11\n\twithdrawn\x18\x02 \x03(\x04\"\xd9\x01\n\rWriteSideCall\x12\n\n\x02id\x18\x01 \x01(\x04\x12:\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\'.chief_of_state.v1.HandleCommandRequestH\x00\x12\x36\n\x05\x65vent\x18\x03 \x01(\x0b\x32%.chief_of_state.v1.HandleEventRequestH\x00\x12*\n\x07headers\x18\x04 \x03(\x0b\x32\x19.chief_of_state.v1.Header\x12\x11\n\ttime_left\x18\x05 \x01(\rB\t\n\x07request\"@\n\x10WriteSideAnswers\x12,\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x1b.cos_ray.v1.WriteSideAnswer\"\x8f\x02\n\x0fWriteSideAnswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12;\n\x07\x63ommand\x18\x02 \x01(\x0b\x32(.chief_of_state.v1.HandleCommandResponseH\x00\x12\x37\n\x05\x65vent\x18\x03 \x01(\x0b\x32&.chief_of_state.v1.HandleEventResponseH\x00\x12\x36\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32#.cos_ray.v1.WriteSideAnswer.FailureH\x00\x1a\x39\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x65tails\x18\x03 \x01(\x0c\x42\x07\n\x05reply2`\n\x16WriteSideStreamService\x12\x46\n\x06Handle\x12\x1a.cos_ray.v1.WriteSideCalls\x1a\x1c.cos_ray.v1.WriteSideAnswers(\x01\x30\x01\x42S\n\x16org.cosray.protobuf.v1B\x16\x43osRayWriteStreamProtoP\x01Z\x13\x63os_ray/v1;cosrayv1\xaa\x02\tCosRay.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63os_ray/v1/writestream.proto\x12\ncos_ray.v1\x1a\x1e\x63hief_of_state/v1/common.proto\x1a!chief_of_state/v1/writeside.proto\"M\n\x0eWriteSideCalls\x12(\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x19.cos_ray.v1.WriteSideCall\x12\x11\n\twithdrawn\x18\x02 \x03(\x04\"\x90\x02\n\rWriteSideCall\x12\n\n\x02id\x18\x01 \x01(\x04\x12:\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\'.chief_of_state.v1.HandleCommandRequestH\x00\x12\x36\n\x05\x65vent\x18\x03 \x01(\x0b\x32%.chief_of_state.v1.HandleEventRequestH\x00\x12*\n\x07headers\x18\x04 \x03(\x0b\x32\x19.chief_of_state.v1.Header\x12\x11\n\ttime_left\x18\x05 \x01(\r\x12\x35\n\x10\x66irst_event_meta\x18\x06 \x01(\x0b\x32\x1b.chief_of_state.v1.MetaDataB\t\n\x07request\"@\n\x10WriteSideAnswers\x12,\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x1b.cos_ray.v1.WriteSideAnswer\"\xc7\x02\n\x0fWriteSideAnswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12;\n\x07\x63ommand\x18\x02 \x01(\x0b\x32(.chief_of_state.v1.HandleCommandResponseH\x00\x12\x37\n\x05\x65vent\x18\x03 \x01(\x0b\x32&.chief_of_state.v1.HandleEventResponseH\x00\x12\x36\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32#.cos_ray.v1.WriteSideAnswer.FailureH\x00\x12\x36\n\x06states\x18\x05 \x03(\x0b\x32&.chief_of_state.v1.HandleEventResponse\x1a\x39\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x65tails\x18\x03 \x01(\x0c\x42\x07\n\x05reply2`\n\x16WriteSideStreamService\x12\x46\n\x06Handle\x12\x1a.cos_ray.v1.WriteSideCalls\x1a\x1c.cos_ray.v1.WriteSideAnswers(\x01\x30\x01\x42S\n\x16org.cosray.protobuf.v1B\x16\x43osRayWriteStreamProtoP\x01Z\x13\x63os_ray/v1;cosrayv1\xaa\x02\tCosRay.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,13 +37,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WRITESIDECALLS']._serialized_start=111
   _globals['_WRITESIDECALLS']._serialized_end=188
   _globals['_WRITESIDECALL']._serialized_start=191
-  _globals['_WRITESIDECALL']._serialized_end=408
-  _globals['_WRITESIDEANSWERS']._serialized_start=410
-  _globals['_WRITESIDEANSWERS']._serialized_end=474
-  _globals['_WRITESIDEANSWER']._serialized_start=477
-  _globals['_WRITESIDEANSWER']._serialized_end=748
-  _globals['_WRITESIDEANSWER_FAILURE']._serialized_start=682
-  _globals['_WRITESIDEANSWER_FAILURE']._serialized_end=739
-  _globals['_WRITESIDESTREAMSERVICE']._serialized_start=750
-  _globals['_WRITESIDESTREAMSERVICE']._serialized_end=846
+  _globals['_WRITESIDECALL']._serialized_end=463
+  _globals['_WRITESIDEANSWERS']._serialized_start=465
+  _globals['_WRITESIDEANSWERS']._serialized_end=529
+  _globals['_WRITESIDEANSWER']._serialized_start=532
+  _globals['_WRITESIDEANSWER']._serialized_end=859
+  _globals['_WRITESIDEANSWER_FAILURE']._serialized_start=793
+  _globals['_WRITESIDEANSWER_FAILURE']._serialized_end=850
+  _globals['_WRITESIDESTREAMSERVICE']._serialized_start=861
+  _globals['_WRITESIDESTREAMSERVICE']._serialized_end=957
 # @@protoc_insertion_point(module_scope)

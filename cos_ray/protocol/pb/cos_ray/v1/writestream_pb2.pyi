@@ -17,18 +17,20 @@ class WriteSideCalls(_message.Message):
     def __init__(self, calls: _Optional[_Iterable[_Union[WriteSideCall, _Mapping]]] = ..., withdrawn: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class WriteSideCall(_message.Message):
-    __slots__ = ("id", "command", "event", "headers", "time_left")
+    __slots__ = ("id", "command", "event", "headers", "time_left", "first_event_meta")
     ID_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
     HEADERS_FIELD_NUMBER: _ClassVar[int]
     TIME_LEFT_FIELD_NUMBER: _ClassVar[int]
+    FIRST_EVENT_META_FIELD_NUMBER: _ClassVar[int]
     id: int
     command: _writeside_pb2.HandleCommandRequest
     event: _writeside_pb2.HandleEventRequest
     headers: _containers.RepeatedCompositeFieldContainer[_common_pb2.Header]
     time_left: int
-    def __init__(self, id: _Optional[int] = ..., command: _Optional[_Union[_writeside_pb2.HandleCommandRequest, _Mapping]] = ..., event: _Optional[_Union[_writeside_pb2.HandleEventRequest, _Mapping]] = ..., headers: _Optional[_Iterable[_Union[_common_pb2.Header, _Mapping]]] = ..., time_left: _Optional[int] = ...) -> None: ...
+    first_event_meta: _common_pb2.MetaData
+    def __init__(self, id: _Optional[int] = ..., command: _Optional[_Union[_writeside_pb2.HandleCommandRequest, _Mapping]] = ..., event: _Optional[_Union[_writeside_pb2.HandleEventRequest, _Mapping]] = ..., headers: _Optional[_Iterable[_Union[_common_pb2.Header, _Mapping]]] = ..., time_left: _Optional[int] = ..., first_event_meta: _Optional[_Union[_common_pb2.MetaData, _Mapping]] = ...) -> None: ...
 
 class WriteSideAnswers(_message.Message):
     __slots__ = ("answers",)
@@ -37,7 +39,7 @@ class WriteSideAnswers(_message.Message):
     def __init__(self, answers: _Optional[_Iterable[_Union[WriteSideAnswer, _Mapping]]] = ...) -> None: ...
 
 class WriteSideAnswer(_message.Message):
-    __slots__ = ("id", "command", "event", "failure")
+    __slots__ = ("id", "command", "event", "failure", "states")
     class Failure(_message.Message):
         __slots__ = ("code", "message", "details")
         CODE_FIELD_NUMBER: _ClassVar[int]
@@ -51,8 +53,10 @@ class WriteSideAnswer(_message.Message):
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
+    STATES_FIELD_NUMBER: _ClassVar[int]
     id: int
     command: _writeside_pb2.HandleCommandResponse
     event: _writeside_pb2.HandleEventResponse
     failure: WriteSideAnswer.Failure
-    def __init__(self, id: _Optional[int] = ..., command: _Optional[_Union[_writeside_pb2.HandleCommandResponse, _Mapping]] = ..., event: _Optional[_Union[_writeside_pb2.HandleEventResponse, _Mapping]] = ..., failure: _Optional[_Union[WriteSideAnswer.Failure, _Mapping]] = ...) -> None: ...
+    states: _containers.RepeatedCompositeFieldContainer[_writeside_pb2.HandleEventResponse]
+    def __init__(self, id: _Optional[int] = ..., command: _Optional[_Union[_writeside_pb2.HandleCommandResponse, _Mapping]] = ..., event: _Optional[_Union[_writeside_pb2.HandleEventResponse, _Mapping]] = ..., failure: _Optional[_Union[WriteSideAnswer.Failure, _Mapping]] = ..., states: _Optional[_Iterable[_Union[_writeside_pb2.HandleEventResponse, _Mapping]]] = ...) -> None: ...
