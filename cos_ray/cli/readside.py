@@ -2,7 +2,7 @@
 The commands about read sides: Chief of State's own verbs as they are, and what we add to them.
 
 They talk gRPC to a running service. Exit status: 0 done, 1 the service refused or cannot be
-reached, 2 mistyped.
+reached, 2 mistyped, or its token cannot be used.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from __future__ import annotations
 import json
 import time
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
+
+from cos_ray.cli.running_service import HOST, PORT, Host, Port, TokenFile, service_at
 
 if TYPE_CHECKING:
     from cos_ray.cli.readside_client import ReadSideClient
@@ -32,12 +35,8 @@ AnyId = Annotated[str, typer.Option("--id", help="Which read side; all, if left 
 ShardNumber = Annotated[
     int | None, typer.Option("--shard-number", min=0, help="This shard only; all, if left out.")
 ]
-Host = Annotated[str, typer.Option(help="Where the service listens.", envvar="COS_ADDRESS")]
-Port = Annotated[int, typer.Option(help="Its gRPC port.", envvar="COS_PORT", min=1, max=65535)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Entity = Annotated[str, typer.Option("--entity", help="Which entity.", metavar="ENTITY_ID")]
-
-HOST, PORT = "127.0.0.1", 9000
 
 WATCH_EVERY = 1.0
 """Seconds between two looks."""
@@ -49,12 +48,13 @@ def offset(
     shard_number: ShardNumber = None,
     host: Host = HOST,
     port: Port = PORT,
+    token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the offset up to which everything is handled, shard by shard."""
     from cos_ray.cli.readside_report import print_offsets
 
-    offsets = _client(host, port).offsets(id_, shard_number)
+    offsets = _client(host, port, token_file).offsets(id_, shard_number)
     if as_json:
         typer.echo(json.dumps({str(shard): value for shard, value in offsets.items()}, indent=2))
     else:
@@ -62,27 +62,51 @@ def offset(
 
 
 @readside.command()
-def pause(id_: Id, shard_number: ShardNumber = None, host: Host = HOST, port: Port = PORT) -> None:
+def pause(
+    id_: Id,
+    shard_number: ShardNumber = None,
+    host: Host = HOST,
+    port: Port = PORT,
+    token_file: TokenFile = None,
+) -> None:
     """Stop deliveries until resumed, restarts of the service included."""
-    _do("PauseReadSide", id_, shard_number, host, port, "paused")
+    _do("PauseReadSide", id_, shard_number, _client(host, port, token_file), "paused")
 
 
 @readside.command()
-def resume(id_: Id, shard_number: ShardNumber = None, host: Host = HOST, port: Port = PORT) -> None:
+def resume(
+    id_: Id,
+    shard_number: ShardNumber = None,
+    host: Host = HOST,
+    port: Port = PORT,
+    token_file: TokenFile = None,
+) -> None:
     """Go on where deliveries were paused, or where a failure has stopped them."""
-    _do("ResumeReadSide", id_, shard_number, host, port, "resumed")
+    _do("ResumeReadSide", id_, shard_number, _client(host, port, token_file), "resumed")
 
 
 @readside.command()
-def restart(id_: Id, shard_number: ShardNumber = None, host: Host = HOST, port: Port = PORT) -> None:
+def restart(
+    id_: Id,
+    shard_number: ShardNumber = None,
+    host: Host = HOST,
+    port: Port = PORT,
+    token_file: TokenFile = None,
+) -> None:
     """Clear the offset, so that everything is delivered again from the beginning of the journal."""
-    _do("RestartReadSide", id_, shard_number, host, port, "restarted")
+    _do("RestartReadSide", id_, shard_number, _client(host, port, token_file), "restarted")
 
 
 @readside.command()
-def skip(id_: Id, shard_number: ShardNumber = None, host: Host = HOST, port: Port = PORT) -> None:
+def skip(
+    id_: Id,
+    shard_number: ShardNumber = None,
+    host: Host = HOST,
+    port: Port = PORT,
+    token_file: TokenFile = None,
+) -> None:
     """Step over the next event of each shard that is stuck, and over nothing in a healthy one."""
-    _do("SkipOffset", id_, shard_number, host, port, "skipped")
+    _do("SkipOffset", id_, shard_number, _client(host, port, token_file), "skipped")
 
 
 @readside.command()
@@ -90,13 +114,14 @@ def status(
     id_: AnyId = "",
     host: Host = HOST,
     port: Port = PORT,
+    token_file: TokenFile = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show how read sides fare: state, offset, how far behind, failures and the last error."""
     from cos_ray.cli.readside_report import print_status, status_as_json
 
-    client = _client(host, port)
+    client = _client(host, port, token_file)
     while True:
         found = client.status(id_)
         if watch and not as_json:
@@ -133,6 +158,7 @@ def replay(
     shard_number: ShardNumber = None,
     host: Host = HOST,
     port: Port = PORT,
+    token_file: TokenFile = None,
 ) -> None:
     """Deliver events again: since a time, after an offset, or of entities. Never leaves any out."""
     if sum(choice is not None for choice in (since, after, entity or None)) != 1:
@@ -141,7 +167,7 @@ def replay(
         raise typer.BadParameter("--shard-number does not go with --entity: it lies where it lies")
     date = None if since is None else since.replace(tzinfo=timezone.utc)
     shards = [] if shard_number is None else [shard_number]
-    reply = _client(host, port).replay(id_, shards, date, after, entity or [])
+    reply = _client(host, port, token_file).replay(id_, shards, date, after, entity or [])
     typer.echo(f"{reply.count} {'events come' if entity else 'shards deliver'} again")
     _complain(reply.failed)
 
@@ -153,12 +179,13 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
     host: Host = HOST,
     port: Port = PORT,
+    token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
     """List the oldest dead letters, each with the reason."""
     from cos_ray.cli.readside_report import letters_as_json, print_letters
 
-    letters = _client(host, port).dead_letters(id_, entity, limit)
+    letters = _client(host, port, token_file).dead_letters(id_, entity, limit)
     if as_json:
         typer.echo(json.dumps(letters_as_json(letters), indent=2))
     else:
@@ -174,9 +201,10 @@ def retry(
     ] = None,
     host: Host = HOST,
     port: Port = PORT,
+    token_file: TokenFile = None,
 ) -> None:
     """Deliver dead letters, each entity's in order; those confirmed are gone."""
-    reply = _client(host, port).retry(id_, entity or [])
+    reply = _client(host, port, token_file).retry(id_, entity or [])
     typer.echo(f"{reply.delivered} delivered")
     _complain(reply.failed)
 
@@ -190,13 +218,14 @@ def drop(
     ] = 0,
     host: Host = HOST,
     port: Port = PORT,
+    token_file: TokenFile = None,
 ) -> None:
     """Forget dead letters of an entity for good."""
-    typer.echo(f"{_client(host, port).drop(id_, entity, revision)} dropped")
+    typer.echo(f"{_client(host, port, token_file).drop(id_, entity, revision)} dropped")
 
 
-def _do(verb: str, id_: str, shard: int | None, host: str, port: int, done: str) -> None:
-    _client(host, port).do(verb, id_, shard)
+def _do(verb: str, id_: str, shard: int | None, client: ReadSideClient, done: str) -> None:
+    client.do(verb, id_, shard)
     which = "all shards" if shard is None else f"shard {shard}"
     typer.echo(f"{id_}: {which} {done}")
 
@@ -210,8 +239,9 @@ def _complain(lines: object) -> None:
         raise typer.Exit(1)
 
 
-def _client(host: str, port: int) -> ReadSideClient:
+def _client(host: str, port: int, token_file: Path | None) -> ReadSideClient:
+    service = service_at(host, port, token_file)
     # Only now: gRPC takes a while to import.
     from cos_ray.cli.readside_client import ReadSideClient
 
-    return ReadSideClient("127.0.0.1" if host == "0.0.0.0" else host, port)
+    return ReadSideClient(service)

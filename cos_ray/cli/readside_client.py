@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any
 
-import grpc
-import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from cos_ray.handlers.targets import address
+from cos_ray.cli.service_client import ServiceClient, fail
 from cos_ray.protocol.pb.chief_of_state.v1 import manager_pb2 as manager
 from cos_ray.protocol.pb.chief_of_state.v1.manager_pb2_grpc import ReadSideManagerServiceStub
 from cos_ray.protocol.pb.cos_ray.v1 import readsides_pb2 as pb
@@ -23,11 +21,10 @@ ANSWER_WITHIN = 40.0
 class ReadSideClient:
     """One service."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._address = address(host, port)
-        channel = grpc.insecure_channel(self._address, options=[("grpc.enable_http_proxy", 0)])
-        self._manager = ReadSideManagerServiceStub(channel)
-        self._ours = ReadSideServiceStub(channel)
+    def __init__(self, service: ServiceClient) -> None:
+        self._service = service
+        self._manager = ReadSideManagerServiceStub(service.channel)
+        self._ours = ReadSideServiceStub(service.channel)
 
     def do(self, verb: str, id_: str, shard: int | None) -> None:
         """Pause, resume, restart or skip, in one shard or in all."""
@@ -40,7 +37,7 @@ class ReadSideClient:
             request = getattr(manager, f"{by_shard}Request")(read_side_id=id_, cluster_shard_number=shard)
             reply = self._call(getattr(self._manager, by_shard), request)
         if not reply.successful:
-            _fail("the service answered successful = false")
+            fail("the service answered successful = false")
 
     def offsets(self, id_: str, shard: int | None) -> dict[int, int]:
         """The offset of each shard, or of one."""
@@ -99,14 +96,4 @@ class ReadSideClient:
         return int(self._call(self._ours.DropDeadLetters, request).dropped)
 
     def _call(self, method: Callable[..., Any], request: object) -> Any:
-        try:
-            return method(request, timeout=ANSWER_WITHIN)
-        except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.UNAVAILABLE and "connect" in (error.details() or ""):
-                _fail(f"no service answers at {self._address}")
-            _fail(f"{error.code().name}: {error.details()}")
-
-
-def _fail(line: str) -> NoReturn:
-    typer.echo(line, err=True)
-    raise typer.Exit(1)
+        return self._service.call(method, request, ANSWER_WITHIN)

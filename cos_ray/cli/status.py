@@ -2,25 +2,22 @@
 `cos-ray status` and `cos-ray resize`: the service as a whole.
 
 They talk gRPC to a running service. Exit status: 0 done, 1 the service refused or cannot be
-reached, 2 mistyped.
+reached, 2 mistyped, or its token cannot be used.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 import typer
 
+from cos_ray.cli.running_service import HOST, PORT, Host, Port, TokenFile, service_at
+
 if TYPE_CHECKING:
-    from cos_ray.protocol.pb.cos_ray.v1.operations_pb2_grpc import OperationsServiceStub
-
-Host = Annotated[str, typer.Option(help="Where the service listens.", envvar="COS_ADDRESS")]
-Port = Annotated[int, typer.Option(help="Its gRPC port.", envvar="COS_PORT", min=1, max=65535)]
-
-HOST, PORT = "127.0.0.1", 9000
+    from cos_ray.cli.service_client import ServiceClient
 
 BETWEEN_LOOKS = 1.0
 """Seconds between two looks: commands per second are counted from one to the next."""
@@ -32,6 +29,7 @@ ANSWER_WITHIN = 20.0
 def status(
     host: Host = HOST,
     port: Port = PORT,
+    token_file: TokenFile = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every second, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
@@ -43,7 +41,7 @@ def status(
     """
     from cos_ray.cli.status_report import as_dict, print_status
 
-    looks = _Looks(host, port)
+    looks = _Looks(service_at(host, port, token_file))
     before, at = looks.look(), time.monotonic()
     while True:
         time.sleep(BETWEEN_LOOKS)
@@ -66,31 +64,38 @@ def resize(
     ],
     host: Host = HOST,
     port: Port = PORT,
+    token_file: TokenFile = None,
 ) -> None:
     """
     Have so many shard hosts from now on (sharded placement).
 
     Entities move while commands go on. The next start of the service goes by COS_SHARD_ACTORS again.
     """
+    service = service_at(host, port, token_file)
+    # Only now: gRPC takes a while to import.
     from cos_ray.protocol.pb.cos_ray.v1.operations_pb2 import ResizeShardHostsRequest
+    from cos_ray.protocol.pb.cos_ray.v1.operations_pb2_grpc import OperationsServiceStub
 
-    reply = _call(_stub(host, port).ResizeShardHosts, ResizeShardHostsRequest(hosts=hosts))
+    method = OperationsServiceStub(service.channel).ResizeShardHosts
+    reply = service.call(method, ResizeShardHostsRequest(hosts=hosts), ANSWER_WITHIN)
     typer.echo(f"shard hosts: {', '.join(reply.hosts)}")
 
 
 class _Looks:
     """What one service answers."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, service: ServiceClient) -> None:
         from cos_ray.cli.readside_client import ReadSideClient
+        from cos_ray.protocol.pb.cos_ray.v1.operations_pb2_grpc import OperationsServiceStub
 
-        self._stub = _stub(host, port)
-        self._read_sides = ReadSideClient(host, port)
+        self._service = service
+        self._operations = OperationsServiceStub(service.channel)
+        self._read_sides = ReadSideClient(service)
 
     def look(self) -> Any:
         from cos_ray.protocol.pb.cos_ray.v1.operations_pb2 import GetServiceStatusRequest
 
-        return _call(self._stub.GetServiceStatus, GetServiceStatusRequest())
+        return self._service.call(self._operations.GetServiceStatus, GetServiceStatusRequest(), ANSWER_WITHIN)
 
     def read_sides(self) -> Any:
         return self._read_sides.status("")
@@ -98,27 +103,3 @@ class _Looks:
 
 def _commands(status: Any) -> int:
     return sum(replica.commands for replica in status.ingress)
-
-
-def _stub(host: str, port: int) -> OperationsServiceStub:
-    import grpc
-
-    from cos_ray.handlers.targets import address
-    from cos_ray.protocol.pb.cos_ray.v1.operations_pb2_grpc import OperationsServiceStub
-
-    channel = grpc.insecure_channel(address(host, port), options=[("grpc.enable_http_proxy", 0)])
-    return OperationsServiceStub(channel)
-
-
-def _call(method: Any, request: Any) -> Any:
-    import grpc
-
-    try:
-        return method(request, timeout=ANSWER_WITHIN)
-    except grpc.RpcError as error:
-        _fail(f"{error.code().name}: {error.details()}")
-
-
-def _fail(reason: str) -> NoReturn:
-    typer.echo(reason, err=True)
-    raise typer.Exit(1)

@@ -21,6 +21,9 @@ READ_SIDE_SETTING = "COS_READ_SIDE_CONFIG__"
 
 READ_SIDE_VARIABLES = {"COS_READ_SIDE_ENABLED", "COS_READ_SIDE_CONFIG"}
 
+COMMANDS_OWN = {"COS_TOKEN", "COS_TOKEN_FILE"}
+"""What commands show to a running service; no setting of the service, but at home in the same shell."""
+
 
 _OF_TLS = "COS_WRITE_SIDE_TLS_"
 _OF_A_CONNECTION = (
@@ -105,4 +108,4 @@ def notices(told: Mapping[str, str]) -> list[str]:
 def known_variables() -> set[str]:
     """Every variable that is understood, but for the patterned ones of single read sides."""
     ours = {variable for group in groups().values() for variable in group.variables()}
-    return ours | READ_SIDE_VARIABLES | IGNORED | {CONFIG}
+    return ours | READ_SIDE_VARIABLES | COMMANDS_OWN | IGNORED | {CONFIG}

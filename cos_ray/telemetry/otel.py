@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -65,9 +65,14 @@ class Tracing:
         provider: TracerProvider,
         propagator: TextMapPropagator,
         deliveries: TracerProvider | None = None,
+        flush: Callable[[], object] | None = None,
     ) -> None:
-        """`deliveries`: records the spans of read sides, which are there because their cause is recorded."""
-        self._provider = provider
+        """
+        `deliveries` records the spans of read sides, which are there because their cause is recorded.
+
+        `flush`: how what was recorded is exported; None: by the library, which may take its time.
+        """
+        self._flush = flush or provider.force_flush
         self._sampler = provider.sampler
         provider.id_generator = self._ids = _Ids()
         self._tracer = provider.get_tracer(SCOPE)
@@ -136,8 +141,8 @@ class Tracing:
             yield span
 
     def flush(self) -> None:
-        """Export what has been recorded; waits for it."""
-        self._provider.force_flush()
+        """Export what has been recorded; waits for it, within bounds."""
+        self._flush()
 
     def _carrier(self, metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
         """What a client sent along of a trace."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from cos_ray.telemetry.flushing import BoundedFlush
 from cos_ray.telemetry.otel import Tracing
 
 _FORMATS: dict[str, type[TextMapPropagator]] = {
@@ -31,8 +33,8 @@ def build_tracing(variables: Mapping[str, str], part: str) -> Tracing:
     """As the variables have it, which have to stand in the environment as well. Once in a process."""
     resource = Resource.create({"cos.part": part, "process.pid": os.getpid()})
     processor = BatchSpanProcessor(_exporter(variables["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"]))
-    # The sampler is the library's to read.
-    provider = TracerProvider(resource=resource)
+    # The sampler is the library's to read. At the end of the process it would wait half a minute.
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(processor)
     is_off = variables["OTEL_TRACES_SAMPLER"] == "always_off"
     deliveries = TracerProvider(ALWAYS_OFF if is_off else ALWAYS_ON, resource, shutdown_on_exit=False)
@@ -43,7 +45,9 @@ def build_tracing(variables: Mapping[str, str], part: str) -> Tracing:
     propagate.set_global_textmap(propagator)
     # A collector that is away is told of once for each batch that is lost, not for each try.
     logging.getLogger("opentelemetry").setLevel(logging.ERROR)
-    return Tracing(provider, propagator, deliveries)
+    flush = BoundedFlush(provider)
+    atexit.register(flush)
+    return Tracing(provider, propagator, deliveries, flush)
 
 
 def build_propagator(names: str) -> TextMapPropagator:

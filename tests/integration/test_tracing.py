@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -45,13 +47,15 @@ with tracing.step("a step"):
 tracing.flush()
 """
 
+JUST_ENDS = PROGRAM.replace("tracing.flush()\n", "")
 
-def exported(**variables: str) -> subprocess.CompletedProcess[str]:
+
+def exported(source: str = PROGRAM, /, **variables: str) -> subprocess.CompletedProcess[str]:
     """What a process of the service does, told so by these variables."""
     settings = Settings.from_environment(variables)
     told = trace_variables(settings.traces, variables, "bank")
     assert told is not None
-    program = PROGRAM.replace("VARIABLES", repr(tuple(told.items())))
+    program = source.replace("VARIABLES", repr(tuple(told.items())))
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
 
 
@@ -99,6 +103,44 @@ def test_a_collector_that_is_away_harms_nobody_and_learns_no_secret() -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert SECRET not in ended.stdout + ended.stderr
+
+
+def test_a_process_that_just_ends_sends_what_it_has(collector: Collector) -> None:
+    collector.spans.clear()
+    ended = exported(JUST_ENDS, OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint)
+    assert (ended.returncode, len(collector.spans)) == (0, 1), ended.stderr
+
+
+@contextmanager
+def deaf(*, accepts: bool) -> Iterator[str]:
+    """A collector that takes connections and says nothing, or one that does not even take them."""
+    with ExitStack() as sockets:
+        listening = sockets.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        # Accepted or not: the system takes as many as fit in the queue, and drops the packets of more.
+        listening.listen(16 if accepts else 0)
+        for _ in range(0 if accepts else 4):
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+@pytest.mark.parametrize(("program", "accepts"), [(PROGRAM, True), (JUST_ENDS, False)])
+def test_the_end_of_a_process_does_not_wait_for_a_collector_that_never_answers(
+    protocol: str, program: str, accepts: bool
+) -> None:
+    with deaf(accepts=accepts) as endpoint:
+        # Beyond the time that this process is given: waiting for one batch would be too long.
+        ended = exported(
+            program,
+            OTEL_EXPORTER_OTLP_ENDPOINT=endpoint,
+            OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
+            OTEL_EXPORTER_OTLP_TIMEOUT="600",
+        )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("traces are lost: the collector did not take them in time") == 1
 
 
 @pytest.mark.parametrize("stage", [GrpcStage(), HttpStage()], ids=["grpc", "http"])
