@@ -49,6 +49,13 @@ def add_straight_calls_to_server(servicer: object, server: Any) -> None:
         return straight_handler(replica, service_method, own) if is_straight else own
 
     server.service_handler_factory = handler
+    # For methods registered one by one, gRPC's server waits for the next call of each, and sets out anew
+    # for all of them with every call that comes: forty futures a command. Looked up by name it is one.
+    server.add_registered_method_handlers = _register_none
+
+
+def _register_none(service: str, methods: object) -> None:
+    """Leave a service to the generic handler that was added for it."""
 
 
 def straight_handler(replica: Any, service_method: str, serves_own: _Handler) -> _Handler:
