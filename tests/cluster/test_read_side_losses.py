@@ -18,7 +18,7 @@ from cos_ray.cluster.read_sides import ReadSideActors
 from cos_ray.cluster.sealed import seal
 from cos_ray.config.read_sides import Protocol, ReadSideConfig
 from cos_ray.domain.errors import ReadSideUnavailable
-from cos_ray.domain.ids import EntityId, ReadSideId, Revision, Shard
+from cos_ray.domain.ids import EntityId, ReadSideId, ReleaseId, Revision, Shard
 from cos_ray.domain.read_sides import Obeyed, Order, ShardState
 from cos_ray.handlers.targets import GrpcTarget
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
@@ -40,7 +40,7 @@ async def test_killed_under_load_a_read_side_hands_over_every_event_in_order(
         READ_SIDE, Protocol.GRPC, "127.0.0.1", cluster.handler.port, timeout=timedelta(seconds=10)
     )
     target = GrpcTarget(config.host, config.port)
-    wiring = ReadSideWiring(config, target, None, SHARDS, cluster.database, LOGS)
+    wiring = ReadSideWiring(config, target, None, SHARDS, cluster.database, LOGS, ReleaseId("r"))
     start_read_side(cluster.namespace, READ_SIDE, seal(build_manager, wiring))
     deliveries = cluster.handler.deliveries
     async with cluster.under_load(FOUR, 6, chance) as load:
@@ -62,7 +62,9 @@ async def test_of_two_actors_each_has_its_shards_and_an_operator_reaches_both_or
     config = ReadSideConfig(READ_SIDE, Protocol.GRPC, "127.0.0.1", cluster.handler.port)
     target = GrpcTarget(config.host, config.port)
     for number in range(2):
-        wiring = ReadSideWiring(config, target, None, SHARDS, cluster.database, LOGS, 2, number)
+        wiring = ReadSideWiring(
+            config, target, None, SHARDS, cluster.database, LOGS, ReleaseId("r"), 2, number
+        )
         start_read_side(cluster.namespace, READ_SIDE, seal(build_manager, wiring), number)
     async with read_side_desk(cluster) as desk:
 
