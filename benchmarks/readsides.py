@@ -29,7 +29,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from cos_ray.domain.ids import CommandId, EntityId, Owner, ReadSideId, Revision, Shard
+from cos_ray.domain.ids import CommandId, EntityId, Owner, ReadSideId, ReleaseId, Revision, Shard
 from cos_ray.domain.messages import Append, EventEnvelope, Meta, Packed
 from cos_ray.domain.sharding import shard_of
 from cos_ray.postgres.database import Database
@@ -94,7 +94,14 @@ async def running(database: Database, handler: Handler) -> AsyncIterator[ReadSid
     name = f"run-{next(_runs)}"
     stores = Stores(journal, opened.places, opened.offsets, opened.controls, opened.letters)
     read_side = ReadSide(
-        ReadSideSettings(ReadSideId(name)), shards, shards, Owner(name), stores, handler, SystemClock()
+        ReadSideSettings(ReadSideId(name)),
+        shards,
+        shards,
+        Owner(name),
+        ReleaseId(name),
+        stores,
+        handler,
+        SystemClock(),
     )
     run = asyncio.ensure_future(read_side.run())
     yield read_side

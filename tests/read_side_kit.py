@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 
-from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Revision, Shard
+from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, ReleaseId, Revision, Shard
 from cos_ray.domain.read_sides import Obeyed, Order, ShardStatus
 from cos_ray.ports import ReadHandler, ReadSideMeter, UnmeasuredReadSide
 from cos_ray.readside.desk import ReadSideDesk
@@ -31,7 +31,7 @@ class World:
         self.clock = SteppedClock()
         self.source = MemoryEventSource()
         self.offsets = MemoryReadSides(self.clock)
-        self.letters = MemoryDeadLetters()
+        self.letters = MemoryDeadLetters(self._owner)
         self.handler = RecordingReadHandler()
         self.offsets.went_back = self._go_back
         self.served: ReadHandler | None = None
@@ -44,7 +44,11 @@ class World:
         return Stores(self.source, self.source, self.offsets, self.offsets, self.letters)
 
     def build(
-        self, shards: Sequence[int] = (0, 1), home: Collection[int] | None = None, **settings: object
+        self,
+        shards: Sequence[int] = (0, 1),
+        home: Collection[int] | None = None,
+        release: str = "release",
+        **settings: object,
     ) -> ReadSide:
         """Another process of the read side, not running yet."""
         return ReadSide(
@@ -52,6 +56,7 @@ class World:
             [Shard(shard) for shard in shards],
             [Shard(shard) for shard in (shards if home is None else home)],
             Owner(f"life-{next(_lives)}"),
+            ReleaseId(release),
             self.stores,
             self.served or self.handler,
             self.clock,
@@ -86,6 +91,9 @@ class World:
 
     def shard(self, shard: int) -> ShardStatus:
         return next(each for each in self.read_side.status() if each.shard == shard)
+
+    def _owner(self, read_side: ReadSideId, shard: Shard) -> Owner | None:
+        return self.offsets.owner(read_side, shard)
 
     def _go_back(self) -> None:
         # Tests put other handlers in the place of this one.

@@ -7,6 +7,7 @@ Ray, so not before Ray's environment is set.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ from cos_ray.cluster.shard_keeper_actor import start_shard_keeper
 from cos_ray.config.read_sides import ReadSideConfig
 from cos_ray.config.settings import Placement, Settings
 from cos_ray.domain.entity_policy import EntityPolicy
-from cos_ray.domain.ids import ReadSideId
+from cos_ray.domain.ids import ReadSideId, ReleaseId
 from cos_ray.domain.live_limits import LiveLimits
 from cos_ray.domain.passivation import ProcessLimits
 from cos_ray.domain.types import AcceptedTypes
@@ -128,6 +129,8 @@ def parts_of(
         is_sharded=settings.entities.placement is Placement.SHARDED,
         is_alone=is_alone,
     )
+    # A name of its own for each start: two may run under one namespace, on two clusters.
+    release = ReleaseId(f"{namespace}/{secrets.token_hex(4)}")
     policy = IngressPolicy(
         command_timeout=settings.calls.command_timeout.total_seconds(),
         propagated_headers=settings.write_side.propagated_headers,
@@ -141,7 +144,7 @@ def parts_of(
         doors=doors_of(settings),
         shard_keeper=_shard_keeper(settings, wiring) if wiring.is_sharded else None,
         read_sides=tuple(
-            _read_side(settings, config, wiring, database, actors, number)
+            _read_side(settings, config, wiring, database, release, actors, number)
             for config in active
             for number in range(actors)
         ),
@@ -179,12 +182,13 @@ def _read_side(
     config: ReadSideConfig,
     wiring: EntityWiring,
     database: Database,
+    release: ReleaseId,
     actors: int,
     number: int,
 ) -> ReadSideProcess:
     target, breaker = read_target(settings, config), breaker_policy(settings.read_sides)
     read_side = ReadSideWiring(
-        config, target, breaker, wiring.shards, database, wiring.logs, actors, number, wiring.traces
+        config, target, breaker, wiring.shards, database, wiring.logs, release, actors, number, wiring.traces
     )
     return ReadSideProcess(wiring.namespace, config.read_side_id, number, seal(build_manager, read_side))
 

@@ -13,7 +13,7 @@ from cos_ray.bootstrap.journal import build_journal
 from cos_ray.cluster.metrics import exported_meters
 from cos_ray.config.read_sides import ReadSideConfig
 from cos_ray.domain.circuit import BreakerPolicy
-from cos_ray.domain.ids import EntityId, Owner, Revision, Shard
+from cos_ray.domain.ids import EntityId, Owner, ReleaseId, Revision, Shard
 from cos_ray.domain.read_sides import Obeyed, Order
 from cos_ray.handlers.breaker import Breaker, GuardedReadHandler
 from cos_ray.handlers.targets import GrpcTarget, HttpTarget, PythonTarget, ReadTarget
@@ -46,6 +46,8 @@ class ReadSideWiring:
     shards: int
     database: Database
     logs: LogSettings
+    release: ReleaseId
+    """The start of the service that this belongs to, restarts of this process included."""
     actors: int = 1
     """How many processes share the shards ..."""
     number: int = 0
@@ -144,6 +146,7 @@ async def build_read_side(wiring: ReadSideWiring, tracing: Tracing | None = None
         [Shard(number) for number in range(wiring.shards)],
         wiring.home,
         Owner(uuid.uuid4().hex),
+        wiring.release,
         Stores(journal, opened.places, opened.offsets, opened.controls, opened.letters),
         served,
         clock,
@@ -154,7 +157,9 @@ async def build_read_side(wiring: ReadSideWiring, tracing: Tracing | None = None
 
 def _settings(wiring: ReadSideWiring) -> ReadSideSettings:
     config = wiring.config
-    settings = ReadSideSettings(config.read_side_id, config.auto_start, config.policy)
+    settings = ReadSideSettings(
+        config.read_side_id, config.auto_start, config.policy, hand_over=config.timeout
+    )
     if config.concurrency is not None:
         return replace(settings, concurrency=config.concurrency)
     # Whoever writes a class need not think of threads, unless asked to.

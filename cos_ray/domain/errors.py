@@ -176,6 +176,17 @@ class ReadSideUnavailable(CosError):
     """The process of a read side does not answer, or does not have what it should; try again."""
 
 
+class ClaimLost(ReadSideUnavailable):
+    """Another process of the read side has the shard: what was asked for is its business."""
+
+    def __init__(self, read_side: ReadSideId, shard: Shard) -> None:
+        super().__init__(read_side, shard)
+        self.read_side, self.shard = read_side, shard
+
+    def __str__(self) -> str:
+        return f"another process of read side {self.read_side} has taken over shard {self.shard}"
+
+
 class UnreadableEvent(JournalUnavailable):
     """The journal holds an event that is none we can read; it is not stepped over by itself."""
 

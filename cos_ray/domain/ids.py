@@ -28,6 +28,9 @@ ReadSideId = NewType("ReadSideId", str)
 Owner = NewType("Owner", str)
 """One run of a read side in one process; two never share a name."""
 
+ReleaseId = NewType("ReleaseId", str)
+"""One start of the service: what it runs belongs together, and is followed by what the next one runs."""
+
 ENTITY_ID_LIMIT = 255
 """The longest entity id, in characters: what the journal's key column holds."""
 

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
-from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Revision, Shard
+from cos_ray.domain.claims import Standing
+from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, ReleaseId, Revision, Shard
 from cos_ray.domain.messages import (
     EventEnvelope,
     JournaledEvent,
@@ -74,30 +75,64 @@ class ReadSideControls(Protocol):
         """Pause or resume these shards, for good."""
         ...
 
-    async def claim(self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner) -> None:
-        """Take these shards, from whomever."""
+    async def enlist(self, release: ReleaseId) -> Standing:
+        """A run of a read side begins; how much it counts in shards of its own."""
         ...
 
-    async def renew(
-        self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner, silence: timedelta
+    async def keep(self, read_side: ReadSideId, owner: Owner, lasts: timedelta) -> Mapping[Shard, bool]:
+        """
+        Let one's claims last for so long again; answers with those there are.
+
+        True for a shard that somebody asks for who is to have it.
+        """
+        ...
+
+    async def take(
+        self,
+        read_side: ReadSideId,
+        shards: Collection[Shard],
+        owner: Owner,
+        standing: Standing,
+        lasts: timedelta,
     ) -> Collection[Shard]:
-        """
-        Keep one's claims alive, and take over those of others that were not renewed for so long.
+        """Have those that nobody has, or whose claim has run out; answers with what was taken."""
+        ...
 
-        Answers with the shards that are the owner's now.
+    async def ask(
+        self,
+        read_side: ReadSideId,
+        shards: Collection[Shard],
+        owner: Owner,
+        standing: Standing,
+        lasts: timedelta,
+    ) -> None:
+        """
+        Ask for shards that others have; it holds for so long, and is not heard where they count more.
+
+        Whoever gives them up gives them to who asked; `keep` tells.
         """
         ...
 
-    async def release(self, read_side: ReadSideId, owner: Owner) -> None:
-        """Give up one's claims: whoever renews takes them over at once."""
+    async def release(self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner) -> None:
+        """Give up one's claims to these shards: to whoever asks for one, else to whoever comes."""
         ...
 
 
 class DeadLetters(Protocol):
-    """Events that were set aside, by read side and entity. May raise JournalUnavailable."""
+    """
+    Events that were set aside, by read side and entity. May raise JournalUnavailable.
+
+    Whatever changes them raises ClaimLost, and changes nothing, unless the owner has the shard.
+    """
 
     async def park(
-        self, read_side: ReadSideId, shard: Shard, event: JournaledEvent, reason: str, failures: int
+        self,
+        read_side: ReadSideId,
+        shard: Shard,
+        event: JournaledEvent,
+        reason: str,
+        failures: int,
+        owner: Owner,
     ) -> None:
         """Set this event aside; once is enough."""
         ...
@@ -116,11 +151,18 @@ class DeadLetters(Protocol):
         """The oldest dead letters, of one entity or of all, by their offsets."""
         ...
 
-    async def drop(self, read_side: ReadSideId, entity_id: EntityId, revision: Revision | None) -> int:
+    async def drop(
+        self,
+        read_side: ReadSideId,
+        shard: Shard,
+        entity_id: EntityId,
+        revision: Revision | None,
+        owner: Owner,
+    ) -> int:
         """Forget one event of the entity, or all; answer with how many that were."""
         ...
 
-    async def drop_after(self, read_side: ReadSideId, shard: Shard, offset: Offset) -> None:
+    async def drop_after(self, read_side: ReadSideId, shard: Shard, offset: Offset, owner: Owner) -> None:
         """Forget those in the shard that lie after the offset: they are going to be delivered again."""
         ...
 

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from google.protobuf.message import DecodeError
 
-from cos_ray.domain.errors import JournalUnavailable
-from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard
+from cos_ray.domain.errors import ClaimLost, JournalUnavailable
+from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Revision, Shard
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.domain.read_sides import DeadLetter
 from cos_ray.postgres.connections import Connections
@@ -26,7 +26,13 @@ class PostgresDeadLetters:
         self._connections = connections
 
     async def park(
-        self, read_side: ReadSideId, shard: Shard, event: JournaledEvent, reason: str, failures: int
+        self,
+        read_side: ReadSideId,
+        shard: Shard,
+        event: JournaledEvent,
+        reason: str,
+        failures: int,
+        owner: Owner,
     ) -> None:
         """See `DeadLetters.park`."""
         envelope = event.envelope
@@ -40,8 +46,10 @@ class PostgresDeadLetters:
             # Text cannot hold NUL.
             "reason": reason.replace("\0", "")[:LONGEST_REASON],
             "failures": failures,
+            "owner": owner,
         }
-        await self._connections.run(statement("park_event"), parameters)
+        ((is_ours,),) = await self._connections.run(statement("park_event"), parameters)
+        _require(is_ours, read_side, shard)
 
     async def entities(self, read_side: ReadSideId) -> Mapping[Shard, Collection[EntityId]]:
         """See `DeadLetters.entities`."""
@@ -79,12 +87,33 @@ class PostgresDeadLetters:
         except DecodeError as error:
             raise JournalUnavailable("a dead letter is no EventWrapper") from error
 
-    async def drop(self, read_side: ReadSideId, entity_id: EntityId, revision: Revision | None) -> int:
+    async def drop(
+        self,
+        read_side: ReadSideId,
+        shard: Shard,
+        entity_id: EntityId,
+        revision: Revision | None,
+        owner: Owner,
+    ) -> int:
         """See `DeadLetters.drop`."""
-        parameters = {"read_side": read_side, "entity_id": entity_id, "sequence_number": revision}
-        return len(await self._connections.run(statement("drop_dead_letters"), parameters))
+        parameters = {
+            "read_side": read_side,
+            "shard": shard,
+            "entity_id": entity_id,
+            "sequence_number": revision,
+            "owner": owner,
+        }
+        ((is_ours, count),) = await self._connections.run(statement("drop_dead_letters"), parameters)
+        _require(is_ours, read_side, shard)
+        return int(count)
 
-    async def drop_after(self, read_side: ReadSideId, shard: Shard, offset: Offset) -> None:
+    async def drop_after(self, read_side: ReadSideId, shard: Shard, offset: Offset, owner: Owner) -> None:
         """See `DeadLetters.drop_after`."""
-        parameters = {"read_side": read_side, "shard": shard, "ordering": offset}
-        await self._connections.run(statement("drop_dead_letters_after"), parameters)
+        parameters = {"read_side": read_side, "shard": shard, "ordering": offset, "owner": owner}
+        ((is_ours,),) = await self._connections.run(statement("drop_dead_letters_after"), parameters)
+        _require(is_ours, read_side, shard)
+
+
+def _require(is_ours: bool, read_side: ReadSideId, shard: Shard) -> None:
+    if not is_ours:
+        raise ClaimLost(read_side, shard)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 
-from cos_ray.domain.ids import Owner, ReadSideId, Shard
+from cos_ray.domain.claims import Standing
+from cos_ray.domain.ids import Owner, ReadSideId, ReleaseId, Shard
 from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.statements import statement
 
@@ -31,22 +32,61 @@ class PostgresReadSides:
         parameters = {"read_side": read_side, "shards": _texts(shards), "paused": paused}
         await self._connections.run(statement("pause_shards"), parameters)
 
-    async def claim(self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner) -> None:
-        """See `ReadSideControls.claim`."""
-        parameters = {"read_side": read_side, "shards": sorted(shards), "owner": owner}
-        await self._connections.run(statement("claim_shards"), parameters)
+    async def enlist(self, release: ReleaseId) -> Standing:
+        """See `ReadSideControls.enlist`."""
+        rows = await self._connections.run(statement("enlist_read_side"), {"release": release})
+        generation, run = rows[0]
+        return Standing(generation, True, run)
 
-    async def renew(
-        self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner, silence: timedelta
+    async def keep(self, read_side: ReadSideId, owner: Owner, lasts: timedelta) -> Mapping[Shard, bool]:
+        """See `ReadSideControls.keep`."""
+        parameters = {"read_side": read_side, "owner": owner, "lasts": lasts}
+        rows = await self._connections.run(statement("keep_claims"), parameters)
+        return {Shard(shard): is_wanted for shard, is_wanted in rows}
+
+    async def take(
+        self,
+        read_side: ReadSideId,
+        shards: Collection[Shard],
+        owner: Owner,
+        standing: Standing,
+        lasts: timedelta,
     ) -> Collection[Shard]:
-        """See `ReadSideControls.renew`."""
-        parameters = {"read_side": read_side, "shards": sorted(shards), "owner": owner, "silence": silence}
-        rows = await self._connections.run(statement("renew_claims"), parameters)
+        """See `ReadSideControls.take`."""
+        parameters = _claim(read_side, shards, owner, standing, lasts)
+        rows = await self._connections.run(statement("take_shards"), parameters)
         return {Shard(shard) for (shard,) in rows}
 
-    async def release(self, read_side: ReadSideId, owner: Owner) -> None:
+    async def ask(
+        self,
+        read_side: ReadSideId,
+        shards: Collection[Shard],
+        owner: Owner,
+        standing: Standing,
+        lasts: timedelta,
+    ) -> None:
+        """See `ReadSideControls.ask`."""
+        parameters = _claim(read_side, shards, owner, standing, lasts)
+        await self._connections.run(statement("ask_for_shards"), parameters)
+
+    async def release(self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner) -> None:
         """See `ReadSideControls.release`."""
-        await self._connections.run(statement("release_claims"), {"read_side": read_side, "owner": owner})
+        parameters = {"read_side": read_side, "shards": sorted(shards), "owner": owner}
+        await self._connections.run(statement("release_claims"), parameters)
+
+
+def _claim(
+    read_side: ReadSideId, shards: Collection[Shard], owner: Owner, standing: Standing, lasts: timedelta
+) -> dict[str, object]:
+    return {
+        "read_side": read_side,
+        "shards": sorted(shards),
+        "owner": owner,
+        "generation": standing.generation,
+        "at_home": standing.at_home,
+        "run": standing.run,
+        "lasts": lasts,
+    }
 
 
 def _texts(shards: Collection[Shard]) -> list[str]:

@@ -15,18 +15,18 @@ import itertools
 import logging
 import math
 from collections import defaultdict, deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from datetime import timedelta
 
 from typing_extensions import assert_never
 
-from cos_ray.domain.errors import Code, DeliveryFailed
+from cos_ray.domain.errors import ClaimLost, Code, DeliveryFailed
 from cos_ray.domain.failure_policy import LastResort
 from cos_ray.domain.ids import EntityId, Offset, Shard
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.ports import BatchReadHandler, Clock, ReadHandler, ReadSideMeter, UnmeasuredReadSide
 from cos_ray.readside.pace import Pace
+from cos_ray.readside.parcel import Parcel
 from cos_ray.readside.parking import Parking
 from cos_ray.readside.projection import Projection, Settled
 from cos_ray.readside.settings import ReadSideSettings
@@ -35,27 +35,6 @@ from cos_ray.readside.tasks import Tasks
 logger = logging.getLogger(__name__)
 
 _UNMEASURED = UnmeasuredReadSide()
-
-
-@dataclass(slots=True, eq=False)
-class _Parcel:
-    """An event on its way, whose predecessors of the same entity are all settled."""
-
-    projection: Projection
-    event: JournaledEvent
-    failures: int = 0
-    is_single: bool = False
-    """Whether it is delivered alone, for a call with others has failed."""
-    task: asyncio.Task[None] | None = None
-    """The delivery that is under way."""
-
-    @property
-    def shard(self) -> Shard:
-        return self.projection.shard
-
-    @property
-    def entity_id(self) -> EntityId:
-        return self.event.envelope.meta.entity_id
 
 
 class Delivery:
@@ -68,7 +47,8 @@ class Delivery:
         parking: Parking,
         clock: Clock,
         moved: Callable[[Projection], None],
-        may_begin: Callable[[], bool],
+        may_begin: Callable[[Shard], bool],
+        lost: Callable[[Collection[Shard]], None],
         meter: ReadSideMeter = _UNMEASURED,
     ) -> None:
         self._settings = settings
@@ -79,14 +59,17 @@ class Delivery:
         self._moved = moved
         """Called after each delivery, confirmed or not."""
         self._may_begin = may_begin
+        """Whether the claim to a shard holds long enough."""
+        self._lost = lost
+        """Called with shards that turn out to be others'."""
         self._meter = meter
-        self._current: dict[Shard, dict[EntityId, _Parcel]] = defaultdict(dict)
+        self._current: dict[Shard, dict[EntityId, Parcel]] = defaultdict(dict)
         """The parcel of each entity that has any; one that is not here is stale, wherever it turns up."""
-        self._ready: deque[_Parcel] = deque()
-        self._waiting: dict[Shard, list[_Parcel]] = defaultdict(list)
-        """Those that are due in shards that do not deliver."""
-        self._held_back: list[tuple[float, int, _Parcel]] = []
-        self._failing: dict[Shard, dict[Offset, _Parcel]] = defaultdict(dict)
+        self._ready: deque[Parcel] = deque()
+        self._waiting: dict[Shard, list[Parcel]] = defaultdict(list)
+        """Those that are due in shards that do not deliver, or not now."""
+        self._held_back: list[tuple[float, int, Parcel]] = []
+        self._failing: dict[Shard, dict[Offset, Parcel]] = defaultdict(dict)
         self._held: set[tuple[Shard, EntityId]] = set()
         """Entities whose events wait until their earlier ones have been put before them."""
         self._tie_break = itertools.count()
@@ -153,6 +136,19 @@ class Delivery:
         self._waiting.pop(projection.shard, None)
         self._failing.pop(projection.shard, None)
 
+    def interrupt(self, projection: Projection) -> None:
+        """Cut short what is under way in the shard; it is delivered again as soon as that may be."""
+        current, failing = self._current[projection.shard], self._failing[projection.shard]
+        for entity_id, parcel in list(current.items()):
+            if parcel.task is None:
+                continue
+            self._running.give_up(parcel.task)
+            again = current[entity_id] = parcel.again()
+            if parcel.event.offset in failing:
+                failing[parcel.event.offset] = again
+            self._ready.append(again)
+        self.start()
+
     def has(self, projection: Projection, entity_id: EntityId) -> bool:
         """Whether an event of this entity is on its way."""
         return entity_id in self._current[projection.shard]
@@ -193,8 +189,6 @@ class Delivery:
     def start(self) -> None:
         """Begin what may begin."""
         while self._ready and len(self._running) < self._pace.limit and not self._is_closed:
-            if not self._may_begin():
-                return
             parcel = self._next()
             if parcel is None:
                 return
@@ -203,26 +197,26 @@ class Delivery:
             else:
                 self._start_many(parcel, self._many)
 
-    def _next(self) -> _Parcel | None:
+    def _next(self) -> Parcel | None:
         """The next parcel that may be delivered; those that may not yet wait elsewhere."""
         while self._ready:
             parcel = self._ready.popleft()
             if self._is_stale(parcel):
                 continue
             is_held = (parcel.shard, parcel.entity_id) in self._held
-            if parcel.projection.may_deliver and not is_held:
+            if parcel.projection.may_deliver and not is_held and self._may_begin(parcel.shard):
                 return parcel
             self._waiting[parcel.shard].append(parcel)
         return None
 
-    def _goes_alone(self, parcel: _Parcel) -> bool:
+    def _goes_alone(self, parcel: Parcel) -> bool:
         return parcel.is_single or self._parking.holds(parcel.shard, parcel.entity_id)
 
-    def _start_many(self, parcel: _Parcel, handler: BatchReadHandler) -> None:
-        bundle: list[tuple[_Parcel, list[JournaledEvent]]] = []
-        alone: list[_Parcel] = []
+    def _start_many(self, parcel: Parcel, handler: BatchReadHandler) -> None:
+        bundle: list[tuple[Parcel, list[JournaledEvent]]] = []
+        alone: list[Parcel] = []
         room = handler.batch
-        following: _Parcel | None = parcel
+        following: Parcel | None = parcel
         while following is not None:
             if self._goes_alone(following):
                 alone.append(following)
@@ -237,7 +231,7 @@ class Delivery:
             each.task = task
 
     async def _deliver_many(
-        self, bundle: list[tuple[_Parcel, list[JournaledEvent]]], handler: BatchReadHandler
+        self, bundle: list[tuple[Parcel, list[JournaledEvent]]], handler: BatchReadHandler
     ) -> None:
         events = [(parcel.shard, event.envelope) for parcel, events in bundle for event in events]
         confirmed = False
@@ -264,14 +258,14 @@ class Delivery:
                 parcel.is_single = True
                 self._ready.append(parcel)
 
-    async def _deliver(self, parcel: _Parcel) -> None:
+    async def _deliver(self, parcel: Parcel) -> None:
         reason = await self._attempt(parcel)
         parcel.task = None
         if reason is not None and not self._is_stale(parcel):
             self._meter.failed()
             await self._fail(parcel, reason)
 
-    async def _attempt(self, parcel: _Parcel) -> str | None:
+    async def _attempt(self, parcel: Parcel) -> str | None:
         """Try to be done with the event; the reason why that was not possible."""
         shard, event = parcel.shard, parcel.event
         try:
@@ -299,18 +293,20 @@ class Delivery:
         self._settle_if_current(parcel, Settled.DELIVERED)
         return None
 
-    async def _set_aside(self, parcel: _Parcel) -> bool:
+    async def _set_aside(self, parcel: Parcel) -> bool:
         """Let the event join its entity's dead letters; False if there are none any more."""
         try:
             if not await self._parking.follow(parcel.shard, parcel.event):
                 return False
+        except ClaimLost as error:
+            self._lost([error.shard])
         except Exception as error:  # noqa: BLE001 - the journal's, mostly: this is no failed delivery
             self._hold_back(parcel, 1.0, f"cannot be set aside: {error}")
         else:
             self._settle_if_current(parcel, Settled.PARKED)
         return True
 
-    async def _fail(self, parcel: _Parcel, reason: str) -> None:
+    async def _fail(self, parcel: Parcel, reason: str) -> None:
         parcel.failures += 1
         self._failing[parcel.shard][parcel.event.offset] = parcel
         match self._settings.policy.after(parcel.failures):
@@ -327,9 +323,11 @@ class Delivery:
                 await self._park(parcel, reason)
         self._moved(parcel.projection)
 
-    async def _park(self, parcel: _Parcel, reason: str) -> None:
+    async def _park(self, parcel: Parcel, reason: str) -> None:
         try:
             await self._parking.park(parcel.shard, parcel.event, reason, parcel.failures)
+        except ClaimLost as error:
+            self._lost([error.shard])
         except Exception as error:  # noqa: BLE001 - the journal's: the event stays where it is
             self._hold_back(parcel, 1.0, f"cannot be set aside: {error}")
         else:
@@ -337,7 +335,7 @@ class Delivery:
                 parcel.projection.delivery_failed(parcel.event, reason, "the entity's events are set aside")
                 self._settle(parcel, [parcel.event], Settled.PARKED)
 
-    def _hold_back(self, parcel: _Parcel, wait: float, reason: str) -> None:
+    def _hold_back(self, parcel: Parcel, wait: float, reason: str) -> None:
         if self._is_stale(parcel):
             return
         due = self._clock.monotonic() + wait
@@ -345,11 +343,11 @@ class Delivery:
         parcel.projection.delivery_failed(parcel.event, reason, f"again in {wait:g} s")
         self._moved(parcel.projection)
 
-    def _settle_if_current(self, parcel: _Parcel, how: Settled) -> None:
+    def _settle_if_current(self, parcel: Parcel, how: Settled) -> None:
         if not self._is_stale(parcel):
             self._settle(parcel, [parcel.event], how)
 
-    def _settle(self, parcel: _Parcel, events: list[JournaledEvent], how: Settled) -> None:
+    def _settle(self, parcel: Parcel, events: list[JournaledEvent], how: Settled) -> None:
         """Be done with these events, the first of which is the parcel's."""
         projection = parcel.projection
         del self._current[parcel.shard][parcel.entity_id]
@@ -376,9 +374,9 @@ class Delivery:
                 assert_never(unreachable)
 
     def _add(self, projection: Projection, event: JournaledEvent) -> None:
-        parcel = _Parcel(projection, event)
+        parcel = Parcel(projection, event)
         self._current[projection.shard][parcel.entity_id] = parcel
         self._ready.append(parcel)
 
-    def _is_stale(self, parcel: _Parcel) -> bool:
+    def _is_stale(self, parcel: Parcel) -> bool:
         return self._current.get(parcel.shard, {}).get(parcel.entity_id) is not parcel

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from cos_ray.domain.ids import EntityId, Shard
 from cos_ray.domain.read_sides import DeadLetter
 from cos_ray.ports import Clock, DeadLetters, ReadHandler
+from cos_ray.readside.claims import Claims
 from cos_ray.readside.parking import Parking
 from cos_ray.readside.settings import ReadSideSettings
 
@@ -29,8 +30,11 @@ class LetterDelivery:
         parking: Parking,
         handler: ReadHandler,
         clock: Clock,
+        claims: Claims,
     ) -> None:
         self._read_side = settings.read_side
+        self._claims = claims
+        self._under_way: dict[Shard, asyncio.Future[None]] = {}
         self._letters = letters
         self._parking = parking
         self._handler = handler
@@ -42,7 +46,7 @@ class LetterDelivery:
         """
         How many were confirmed, and a line for each entity that was not done.
 
-        Begins none after so many seconds. Raises JournalUnavailable.
+        Begins none after so many seconds. Raises JournalUnavailable, and ClaimLost when the shard is lost.
         """
         until = self._clock.monotonic() + within
         count = 0
@@ -63,15 +67,28 @@ class LetterDelivery:
                 if (fault := await self._try(shard, letter)) is not None:
                     return count, fault
                 revision = letter.envelope.sequence_number
-                await self._letters.drop(self._read_side, entity_id, revision)
+                await self._letters.drop(self._read_side, shard, entity_id, revision, self._claims.owner)
                 count += 1
         return count, None
 
+    def interrupt(self, shard: Shard) -> None:
+        """Cut short the delivery that is under way in the shard."""
+        if (under_way := self._under_way.get(shard)) is not None:
+            under_way.cancel()
+
     async def _try(self, shard: Shard, letter: DeadLetter) -> str | None:
+        if not self._claims.may_begin(shard):
+            return "the shard is not certain to be ours; retry again"
+        under_way = asyncio.ensure_future(self._handler.handle(self._read_side, shard, letter.envelope))
+        self._under_way[shard] = under_way
         try:
-            await self._handler.handle(self._read_side, shard, letter.envelope)
-        except asyncio.CancelledError:
-            raise
+            await asyncio.wait({under_way})
+            if under_way.cancelled():
+                return "cut short: the shard is not certain to be ours; retry again"
+            under_way.result()
         except Exception as error:  # noqa: BLE001 - a handler may raise anything
             return f"revision {letter.envelope.sequence_number}: {str(error) or type(error).__name__}"
+        finally:
+            del self._under_way[shard]
+            under_way.cancel()
         return None

@@ -69,6 +69,17 @@ class OffsetKeeper:
             self._saved[shard] = self._delivered[shard] = offset
             return True
 
+    async def catch_up(self, shard: Shard) -> bool:
+        """Save at once how far the shard has come; False if it is not ours. Raises."""
+        async with self._writing:
+            offset = self._delivered.get(shard)
+            if offset is None or self._saved.get(shard) == offset:
+                return True
+            if await self._store.save(self._settings.read_side, {shard: offset}, self._owner):
+                return False
+            self._saved[shard] = offset
+            return True
+
     def forget(self, shards: Collection[Shard]) -> None:
         """These shards are not ours any more: nothing of them is saved."""
         for shard in shards:

@@ -11,9 +11,11 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from contextlib import AsyncExitStack
 
 from typing_extensions import assert_never
 
+from cos_ray.domain.errors import ClaimLost, JournalUnavailable
 from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.domain.read_sides import (
@@ -29,6 +31,7 @@ from cos_ray.domain.read_sides import (
     Skip,
 )
 from cos_ray.ports import Clock, ReadHandler
+from cos_ray.readside.claims import Claims, Term
 from cos_ray.readside.delivery import Delivery
 from cos_ray.readside.letters import LetterDelivery
 from cos_ray.readside.offset_keeper import OffsetKeeper
@@ -55,22 +58,34 @@ class Operations:
         stores: Stores,
         handler: ReadHandler,
         clock: Clock,
+        claims: Claims,
     ) -> None:
         self._settings = settings
+        self._claims = claims
         self._projections = projections
         self._delivery = delivery
         self._offsets = offsets
         self._parking = parking
         self._stores = stores
-        self._letters = LetterDelivery(settings, stores.letters, parking, handler, clock)
+        self._letters = LetterDelivery(settings, stores.letters, parking, handler, clock, claims)
         self._locks: dict[Shard, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def open(self, shards: Collection[Shard]) -> None:
-        """Begin in these shards, which are ours, where the stored offsets are. Raises JournalUnavailable."""
+    async def open(self, terms: Mapping[Shard, Term]) -> None:
+        """Begin in these shards, where the stored offsets are. Raises JournalUnavailable."""
+        async with AsyncExitStack() as stack:
+            for shard in sorted(terms):
+                await stack.enter_async_context(self._locks[shard])
+            await self._open(terms)
+
+    async def _open(self, terms: Mapping[Shard, Term]) -> None:
+        shards = terms.keys()
         offsets = await self._offsets.load(shards)
         await self._parking.load(shards)
         paused = await self._stores.controls.paused(self._settings.read_side)
         for shard, offset in offsets.items():
+            if self._claims.term(shard) is not terms[shard]:
+                # Lost meanwhile: whoever has it may be past this offset.
+                continue
             projection = self._projections[shard]
             projection.pause(shard in paused)
             if offset is None:
@@ -79,18 +94,72 @@ class Operations:
             else:
                 projection.open(offset)
 
-    async def refresh_after_renewal(self, gained: Collection[Shard]) -> None:
-        """Begin in shards taken over; learn what an operator told somebody else. Never raises."""
+    async def begin(self) -> bool:
+        """Begin in the shards that are new to us. Never raises; False if it has to be tried again."""
+        terms = {shard: self._claims.term(shard) for shard in self._projections}
+        new = {shard: term for shard, term in terms.items() if term is not None and not term.is_begun}
+        for term in new.values():
+            term.is_begun = True
         try:
-            if gained:
-                await self.open(gained)
+            if new:
+                await self.open(new)
+        except Exception as error:
+            surprise = None if isinstance(error, JournalUnavailable) else error
+            facts = {"read_side": self._settings.read_side, "reason": str(error)}
+            logger.warning("read side cannot load its offsets", extra=facts, exc_info=surprise)
+            for term in new.values():
+                term.is_begun = False
+            return False
+        if new:
+            logger.info(
+                "read side has shards", extra={"read_side": self._settings.read_side, "shards": sorted(new)}
+            )
+        return True
+
+    async def refresh(self) -> None:
+        """Learn what an operator told somebody else. Never raises."""
+        try:
             await self._refresh(frozenset())
         except Exception as error:  # noqa: BLE001
             facts = {"read_side": self._settings.read_side, "reason": str(error)}
             logger.warning("read side does not know its orders", extra=facts)
 
+    def interrupt(self, shards: Collection[Shard]) -> None:
+        """Our claims are about to run out: cut short what is under way."""
+        for shard in shards:
+            self._delivery.interrupt(self._projections[shard])
+            self._letters.interrupt(shard)
+
+    async def hand_over(self, shard: Shard) -> None:
+        """Let what is under way in the shard end, save, give it up. Raises JournalUnavailable, ClaimLost."""
+        projection = self._projections[shard]
+        async with self._locks[shard]:
+            term = self._claims.term(shard)
+            if term is None or not term.is_begun:
+                return
+            was_unusable = projection.is_unusable
+            projection.suspend()
+            await self._delivery.empty(projection, self._settings.hand_over)
+            reached = projection.offset
+            # What a read under way brings from now on is not taken in.
+            projection.close(ShardState.STARTING)
+            if self._claims.term(shard) is not term:
+                # Lost meanwhile; where it is ours again by now, it is yet to be opened.
+                projection.close(ShardState.ELSEWHERE)
+                return
+            try:
+                if not await self._offsets.catch_up(shard):
+                    raise ClaimLost(self._settings.read_side, shard)
+                await self._claims.release([shard])
+            except Exception:
+                # Whoever asks may be gone by the next renewal. Not from the stored offset: it may be behind.
+                self._open_again(projection, term, reached, was_unusable)
+                raise
+            projection.close(ShardState.ELSEWHERE)
+        self._offsets.forget([shard])
+
     async def obey(self, order: Order) -> Obeyed:
-        """Do as told in the shards that are ours. Raises JournalUnavailable."""
+        """Do as told in the shards that are ours. Raises JournalUnavailable and ClaimLost."""
         match order:
             case Report():
                 return self._report()
@@ -146,7 +215,7 @@ class Operations:
 
     async def _reopen(self, projection: Projection, offset: Offset) -> bool:
         shard, reached = projection.shard, projection.offset
-        was_unusable = projection.is_unusable
+        term, was_unusable = self._claims.term(shard), projection.is_unusable
         if offset > reached and not was_unusable:
             # Never forwards: that would leave events out.
             return False
@@ -156,19 +225,26 @@ class Operations:
         projection.close(ShardState.STARTING)
         try:
             if not await self._offsets.reset(shard, offset):
-                projection.close(ShardState.ELSEWHERE)
-                return False
+                raise ClaimLost(self._settings.read_side, shard)
             # After the offset: dying in between, an event is rather set aside once more than lost.
-            await self._stores.letters.drop_after(self._settings.read_side, shard, offset)
+            await self._stores.letters.drop_after(self._settings.read_side, shard, offset, self._claims.owner)
             await self._parking.load([shard])
         except Exception:
-            if was_unusable:
-                projection.close(ShardState.STOPPED)
-            else:
-                projection.open(reached)
+            self._open_again(projection, term, reached, was_unusable)
             raise
         projection.open(offset)
         return True
+
+    def _open_again(
+        self, projection: Projection, term: Term | None, reached: Offset, was_unusable: bool
+    ) -> None:
+        """Go on where it was, if the shard is still ours."""
+        if term is None or self._claims.term(projection.shard) is not term:
+            projection.close(ShardState.ELSEWHERE)
+        elif was_unusable:
+            projection.close(ShardState.STOPPED)
+        else:
+            projection.open(reached)
 
     async def _replay_entities(self, entities: Mapping[Shard, tuple[EntityId, ...]]) -> Obeyed:
         count = 0
@@ -219,7 +295,9 @@ class Operations:
         count = 0
         for _ in self._ours([shard]):
             async with self._locks[shard]:
-                count += await self._stores.letters.drop(self._settings.read_side, entity_id, revision)
+                count += await self._stores.letters.drop(
+                    self._settings.read_side, shard, entity_id, revision, self._claims.owner
+                )
                 await self._parking.clear_if_empty(shard, entity_id)
         return self._report(count)
 

@@ -12,7 +12,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 
-from cos_ray.domain.ids import EntityId, ReadSideId, Shard
+from cos_ray.domain.ids import EntityId, Owner, ReadSideId, Shard
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.ports import DeadLetters
 
@@ -22,8 +22,9 @@ FOLLOWS = "follows an event of its entity that was set aside"
 class Parking:
     """The dead letters of one read side, as its process knows them."""
 
-    def __init__(self, read_side: ReadSideId, letters: DeadLetters) -> None:
+    def __init__(self, read_side: ReadSideId, owner: Owner, letters: DeadLetters) -> None:
         self._read_side = read_side
+        self._owner = owner
         self._letters = letters
         self._parked: dict[Shard, set[EntityId]] = defaultdict(set)
         self._locks: dict[Shard, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -42,17 +43,17 @@ class Parking:
         return entity_id in self._parked[shard]
 
     async def park(self, shard: Shard, event: JournaledEvent, reason: str, failures: int) -> None:
-        """Set an event aside. Raises JournalUnavailable."""
+        """Set an event aside. Raises JournalUnavailable, and ClaimLost unless the shard is ours."""
         async with self._locks[shard]:
-            await self._letters.park(self._read_side, shard, event, reason, failures)
+            await self._letters.park(self._read_side, shard, event, reason, failures, self._owner)
             self._parked[shard].add(event.envelope.meta.entity_id)
 
     async def follow(self, shard: Shard, event: JournaledEvent) -> bool:
-        """Set aside a later event of the entity; False if it has no dead letters any more."""
+        """Set aside a later event of the entity, like `park`; False if it has no dead letters any more."""
         async with self._locks[shard]:
             if not self.holds(shard, event.envelope.meta.entity_id):
                 return False
-            await self._letters.park(self._read_side, shard, event, FOLLOWS, 0)
+            await self._letters.park(self._read_side, shard, event, FOLLOWS, 0, self._owner)
             return True
 
     async def clear_if_empty(self, shard: Shard, entity_id: EntityId) -> bool:

@@ -12,14 +12,13 @@ import asyncio
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Awaitable, Collection, Iterable
-from datetime import timedelta
+from collections.abc import Collection, Iterable
 
-from cos_ray.domain.errors import JournalUnavailable, ReadSideUnavailable
-from cos_ray.domain.ids import EntityId, Owner, Revision, Shard
+from cos_ray.domain.errors import ClaimLost, JournalUnavailable, ReadSideUnavailable
+from cos_ray.domain.ids import EntityId, Owner, ReleaseId, Revision, Shard
 from cos_ray.domain.read_sides import Obeyed, Order, ShardState, ShardStatus
 from cos_ray.ports import Clock, ReadHandler, ReadSideMeter, UnmeasuredReadSide
-from cos_ray.readside.claims import Claims
+from cos_ray.readside.claims import Claims, Who
 from cos_ray.readside.delivery import Delivery
 from cos_ray.readside.offset_keeper import OffsetKeeper
 from cos_ray.readside.operations import Operations
@@ -28,7 +27,7 @@ from cos_ray.readside.projection import Projection
 from cos_ray.readside.scout import Scout
 from cos_ray.readside.settings import ReadSideSettings
 from cos_ray.readside.stores import Stores
-from cos_ray.readside.tasks import Tasks
+from cos_ray.readside.tasks import Tasks, within
 from cos_ray.readside.window import Window
 
 logger = logging.getLogger(__name__)
@@ -45,30 +44,39 @@ class ReadSide:
         shards: Iterable[Shard],
         home: Collection[Shard],
         owner: Owner,
+        release: ReleaseId,
         stores: Stores,
         handler: ReadHandler,
         clock: Clock,
         meter: ReadSideMeter = _UNMEASURED,
     ) -> None:
         """
-        `shards` are all of the read side, `home` those that this process takes when it starts.
+        `shards` are all of the read side, `home` those that are to be this process's.
 
-        The others it takes over when nobody looks after them.
+        The others it takes when nobody looks after them.
         """
         self._settings = settings
         self._stores = stores
         self._clock = clock
-        self._home = frozenset(home)
         self._projections = OrderedDict((shard, Projection(shard, settings, clock)) for shard in shards)
         """By shard; the one read longest ago comes first."""
-        self._claims = Claims(settings, owner, stores.controls, clock)
-        parking = Parking(settings.read_side, stores.letters)
+        who = Who(owner, release, frozenset(home), frozenset(self._projections) - frozenset(home))
+        self._claims = Claims(settings, who, stores.controls, clock, self._lose)
+        parking = Parking(settings.read_side, owner, stores.letters)
         self._delivery = Delivery(
-            settings, handler, parking, clock, self._moved, lambda: self._claims.are_confirmed, meter
+            settings, handler, parking, clock, self._moved, self._claims.may_begin, self._lose, meter
         )
         self._offsets = OffsetKeeper(settings, stores.offsets, owner, clock, self._lose)
         self._operations = Operations(
-            settings, self._projections, self._delivery, self._offsets, parking, stores, handler, clock
+            settings,
+            self._projections,
+            self._delivery,
+            self._offsets,
+            parking,
+            stores,
+            handler,
+            clock,
+            self._claims,
         )
         self._scout = Scout(settings, stores.source, clock)
         self._opening = Tasks(self._wake)
@@ -77,6 +85,9 @@ class ReadSide:
         self._scouts = Tasks(self._wake)
         self._renewals = Tasks(self._wake)
         self._orders = Tasks(self._wake)
+        self._hand_overs = Tasks(self._wake)
+        self._leaving: set[Shard] = set()
+        """Shards that are being handed over."""
         self._news = asyncio.Event()
         self._rests_until = -math.inf
         self._has_begun = False
@@ -137,6 +148,9 @@ class ReadSide:
         obeyed = None
         try:
             obeyed = await self._operations.obey(order)
+        except ClaimLost as failure:
+            self._lose([failure.shard])
+            error = failure
         except Exception as failure:  # noqa: BLE001 - it is the operator's to see
             error = failure
         finally:
@@ -179,34 +193,26 @@ class ReadSide:
         return tuple(self._projections[shard].status() for shard in sorted(self._projections))
 
     async def _open(self) -> None:
-        """Let the shards begin where whoever ran before has left off."""
-        for shard in self._projections.keys() - self._home:
-            self._projections[shard].close(ShardState.ELSEWHERE)
+        """Make the read side known, and begin to claim its shards."""
+        settings = self._settings
         failures = 0
         while True:
             try:
-                await self._claim_home()
+                shards = sorted(self._projections)
+                await self._stores.controls.introduce(settings.read_side, shards, settings.auto_start)
                 break
             except Exception as error:
                 failures += 1
-                wait = self._settings.journal_retry.wait(failures).total_seconds()
+                wait = settings.journal_retry.wait(failures).total_seconds()
                 surprise = None if isinstance(error, JournalUnavailable) else error
-                facts = {"read_side": self._settings.read_side, "reason": str(error), "retry_in": wait}
-                logger.warning("read side cannot load its offsets", extra=facts, exc_info=surprise)
+                facts = {"read_side": settings.read_side, "reason": str(error), "retry_in": wait}
+                logger.warning("read side cannot be made known", extra=facts, exc_info=surprise)
             await self._clock.sleep(wait)
-        self._is_open = True
-        logger.info("read side started", extra={"read_side": self._settings.read_side})
-
-    async def _claim_home(self) -> None:
-        settings = self._settings
-        shards = sorted(self._projections)
-        await self._stores.controls.introduce(settings.read_side, shards, settings.auto_start)
-        await self._claims.take(self._home)
-        # Only now: no earlier copy can change them any more.
-        await self._operations.open(self._home)
+        self._claims.begin()
 
     def _start_due(self) -> None:
         now = self._clock.monotonic()
+        self._operations.interrupt(self._claims.lapse())
         self._start_reads(now)
         self._delivery.retry_due()
         if self._offsets.saves_at() <= now:
@@ -245,19 +251,36 @@ class ReadSide:
             projection.poke()
 
     async def _renew(self) -> None:
-        ours = await self._claims.renew(sorted(self._projections))
-        if ours is None:
+        wanted = await self._claims.renew()
+        if wanted is None:
             return
-        had = {shard for shard, projection in self._projections.items() if projection.is_ours}
-        self._lose(had - set(ours))
-        if gained := set(ours) - had:
-            logger.info(
-                "read side takes over shards",
-                extra={"read_side": self._settings.read_side, "shards": sorted(gained)},
-            )
-        # Also what could not be opened at an earlier try.
-        await self._operations.refresh_after_renewal(gained)
+        for shard, projection in self._projections.items():
+            if self._claims.term(shard) is None and projection.is_ours:
+                projection.close(ShardState.ELSEWHERE)
+        for shard in set(wanted) - self._leaving:
+            self._leaving.add(shard)
+            self._hand_overs.start(self._hand_over(shard))
+        if not await self._operations.begin():
+            self._claims.renew_soon()
+        elif not self._is_open:
+            self._is_open = True
+            logger.info("read side started", extra={"read_side": self._settings.read_side})
+        await self._operations.refresh()
         self._delivery.start()
+
+    async def _hand_over(self, shard: Shard) -> None:
+        """Somebody else is to have the shard."""
+        facts = {"read_side": self._settings.read_side, "shard": shard}
+        try:
+            await self._operations.hand_over(shard)
+            logger.info("shard handed over to another process of the read side", extra=facts)
+        except ClaimLost:
+            self._lose([shard])
+        except JournalUnavailable as error:
+            logger.info("shard not handed over yet", extra={**facts, "reason": str(error)})
+            self._claims.renew_soon()
+        finally:
+            self._leaving.discard(shard)
 
     def _lose(self, shards: Collection[Shard]) -> None:
         """Another process has them: it begins where the offset is, so what is under way is too much."""
@@ -266,6 +289,7 @@ class ReadSide:
             projection.close(ShardState.ELSEWHERE)
             self._delivery.drop(projection)
         self._offsets.forget(shards)
+        self._claims.forget(shards)
         if shards:
             facts = {"read_side": self._settings.read_side, "shards": sorted(shards)}
             logger.warning("another process of the read side has taken over shards", extra=facts)
@@ -305,6 +329,7 @@ class ReadSide:
     def _due(self) -> float:
         """When the next thing falls due."""
         due = [self._offsets.saves_at(), self._delivery.retries_at(), self._claims.renews_at()]
+        due.append(self._claims.lapses_at())
         due.append(self._scout.due_at(self._resting()))
         # With all places for reads taken, the end of one of them wakes the loop.
         if len(self._reads) < self._settings.reads_at_once:
@@ -315,48 +340,57 @@ class ReadSide:
         for projection in self._projections.values():
             projection.stop()
         self._delivery.close()
-        for tasks in (self._opening, self._reads, self._scouts, self._renewals, self._orders):
+        for tasks in self._taking_in():
             await tasks.cancel()
+        holding = asyncio.ensure_future(self._hold_on())
         facts = {"read_side": self._settings.read_side}
         drain = self._settings.drain
-        if not await self._within(drain, self._delivery.idle()):
-            logger.warning("deliveries cut short; they will be repeated", extra=facts)
-            await self._delivery.cancel()
-        if not await self._within(drain, self._save_all()):
-            logger.warning("offsets not saved in time", extra=facts)
+        try:
+            if not await within(self._clock, drain, self._delivery.idle()):
+                logger.warning("deliveries cut short; they will be repeated", extra=facts)
+                await self._delivery.cancel()
+            if not await within(self._clock, drain, self._save_all()):
+                logger.warning("offsets not saved in time", extra=facts)
+        finally:
+            holding.cancel()
         self._raise_fault()
         logger.info("read side stopped", extra=facts)
+
+    async def _hold_on(self) -> None:
+        """Keep the claims while deliveries come to their end."""
+        while True:
+            now = self._clock.monotonic()
+            self._operations.interrupt(self._claims.lapse())
+            if self._claims.renews_at() <= now:
+                self._claims.begin_renewal()
+                self._renewals.start(self._keep())
+            due = min(self._claims.renews_at(), self._claims.lapses_at(), now + 1.0)
+            await self._clock.sleep(due - now)
+
+    async def _keep(self) -> None:
+        await self._claims.keep()
 
     async def _save_all(self) -> None:
         # One after the other: an older offset must not overwrite a newer one.
         await self._saves.idle()
         await self._offsets.save(self._offsets.begin_save())
         try:
-            await self._claims.release()
+            await self._claims.release(list(self._projections))
         except JournalUnavailable as error:
             logger.info("claims not given up; they expire", extra={"reason": str(error)})
 
-    async def _within(self, time: timedelta, work: Awaitable[None]) -> bool:
-        """Whether this was done in the time that stopping may take; if not, it is cancelled."""
-        task = asyncio.ensure_future(work)
-        alarm = asyncio.ensure_future(self._clock.sleep(time.total_seconds()))
-        try:
-            await asyncio.wait({task, alarm}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                return False
-            task.result()
-            return True
-        finally:
-            task.cancel()
-            alarm.cancel()
-
     async def _cancel(self) -> None:
-        for tasks in (self._opening, self._reads, self._scouts, self._renewals, self._orders):
+        for tasks in self._taking_in():
             await tasks.cancel()
         await self._delivery.cancel()
         await self._saves.cancel()
 
     def _raise_fault(self) -> None:
-        for tasks in (self._opening, self._reads, self._saves, self._scouts, self._renewals, self._orders):
+        for tasks in (*self._taking_in(), self._saves):
             tasks.raise_fault()
         self._delivery.raise_fault()
+
+    def _taking_in(self) -> tuple[Tasks, ...]:
+        """All that is not to go on once it is to stop."""
+        regular = (self._opening, self._reads, self._scouts, self._renewals)
+        return (*regular, self._orders, self._hand_overs)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from cos_ray.domain.claims import Lease
 from cos_ray.domain.failure_policy import Backoff, DeliveryPolicy
 from cos_ray.domain.ids import ReadSideId
 
+_LEASE = Lease()
 _PATIENT = Backoff()
 _FOR_EVER = DeliveryPolicy()
 _PROMPT = Backoff(first=timedelta(milliseconds=250), longest=timedelta(seconds=5))
@@ -48,10 +50,12 @@ class ReadSideSettings:
     """The waits between reads of a shard that shows a gap."""
     entities_remembered: int = 10_000
     """Of how many entities per shard the newest sequence number is remembered, to notice gaps."""
-    renewal: timedelta = timedelta(seconds=5)
-    """How often the claims to the shards are renewed."""
-    silence: timedelta = timedelta(seconds=15)
-    """How long after a claim's last renewal another process may take the shard over."""
+    lease: Lease = _LEASE
+    """How long the claims to the shards hold."""
+    ask_every: timedelta = timedelta(milliseconds=500)
+    """How often a shard of one's own is asked for that another process has."""
+    hand_over: timedelta = timedelta(seconds=30)
+    """How long handing a shard over waits for deliveries under way: as long as one may take."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch <= self.look_ahead:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
 from typing import Any
+
+from cos_ray.ports import Clock
 
 
 class Tasks:
@@ -58,3 +61,18 @@ class Tasks:
             self._fault = RuntimeError("a task was cancelled by someone else")
         self._given_up.discard(task)
         self._finished()
+
+
+async def within(clock: Clock, time: timedelta, work: Awaitable[None]) -> bool:
+    """Whether this was done in so much time; if not, it is cancelled."""
+    task = asyncio.ensure_future(work)
+    alarm = asyncio.ensure_future(clock.sleep(time.total_seconds()))
+    try:
+        await asyncio.wait({task, alarm}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            return False
+        task.result()
+        return True
+    finally:
+        task.cancel()
+        alarm.cancel()

@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timezone
+from typing import TypeAlias
 
-from cos_ray.domain.errors import JournalUnavailable
-from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard
+from cos_ray.domain.errors import ClaimLost, JournalUnavailable
+from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Revision, Shard
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.domain.read_sides import DeadLetter
+
+OwnerOf: TypeAlias = Callable[[ReadSideId, Shard], Owner | None]
+"""Who has a shard (`MemoryReadSides.owner`)."""
 
 
 class MemoryDeadLetters:
     """`DeadLetters` in one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner_of: OwnerOf) -> None:
+        self._owner_of = owner_of
         self.kept: dict[ReadSideId, dict[tuple[EntityId, Revision], DeadLetter]] = defaultdict(dict)
         self.is_down = False
         """While True, every call raises JournalUnavailable."""
 
     async def park(
-        self, read_side: ReadSideId, shard: Shard, event: JournaledEvent, reason: str, failures: int
+        self,
+        read_side: ReadSideId,
+        shard: Shard,
+        event: JournaledEvent,
+        reason: str,
+        failures: int,
+        owner: Owner,
     ) -> None:
         """See `DeadLetters.park`."""
         await self._be_asked()
+        self._require(read_side, shard, owner)
         key = event.envelope.meta.entity_id, event.envelope.sequence_number
         now = datetime.now(timezone.utc)
         letter = DeadLetter(shard, event.offset, event.envelope, reason, failures, now)
@@ -52,22 +64,35 @@ class MemoryDeadLetters:
         found = [letter for (whose, _), letter in self.kept[read_side].items() if entity_id in (None, whose)]
         return sorted(found, key=lambda letter: letter.offset)[:limit]
 
-    async def drop(self, read_side: ReadSideId, entity_id: EntityId, revision: Revision | None) -> int:
+    async def drop(
+        self,
+        read_side: ReadSideId,
+        shard: Shard,
+        entity_id: EntityId,
+        revision: Revision | None,
+        owner: Owner,
+    ) -> int:
         """See `DeadLetters.drop`."""
         await self._be_asked()
+        self._require(read_side, shard, owner)
         kept = self.kept[read_side]
         dropped = [key for key in kept if key[0] == entity_id and revision in (None, key[1])]
         for key in dropped:
             del kept[key]
         return len(dropped)
 
-    async def drop_after(self, read_side: ReadSideId, shard: Shard, offset: Offset) -> None:
+    async def drop_after(self, read_side: ReadSideId, shard: Shard, offset: Offset, owner: Owner) -> None:
         """See `DeadLetters.drop_after`."""
         await self._be_asked()
+        self._require(read_side, shard, owner)
         kept = self.kept[read_side]
         for key, letter in list(kept.items()):
             if letter.shard == shard and letter.offset > offset:
                 del kept[key]
+
+    def _require(self, read_side: ReadSideId, shard: Shard, owner: Owner) -> None:
+        if self._owner_of(read_side, shard) != owner:
+            raise ClaimLost(read_side, shard)
 
     async def _be_asked(self) -> None:
         await asyncio.sleep(0)

@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 
+from cos_ray.domain.claims import Standing
 from cos_ray.domain.errors import JournalUnavailable
-from cos_ray.domain.ids import Offset, Owner, ReadSideId, Shard
+from cos_ray.domain.ids import Offset, Owner, ReadSideId, ReleaseId, Shard
 from cos_ray.ports import Clock
 from cos_ray.testing.clock import ManualClock
+
+_NOBODY = Standing(-1, False, -1)
+
+
+@dataclass(slots=True)
+class Claim:
+    """Whose a shard is, and who asks for it. Times are seconds of the clock."""
+
+    owner: Owner
+    standing: Standing
+    renewed_at: float
+    lasts: timedelta
+    """How long after its last renewal others may take it."""
+    heir: Owner | None = None
+    heir_standing: Standing = _NOBODY
+    heir_until: float = -math.inf
+
+    def is_wanted(self, now: float) -> bool:
+        """Whether somebody asks for it who was heard of lately."""
+        return self.heir_until > now
+
+    def may_be_taken(self, owner: Owner, now: float) -> bool:
+        """Whether this one may have it without its being given up."""
+        is_free = self.renewed_at + self.lasts.total_seconds() < now and (
+            self.heir == owner or not self.is_wanted(now)
+        )
+        return self.owner == owner or is_free
 
 
 class MemoryReadSides:
@@ -20,8 +50,9 @@ class MemoryReadSides:
         self._clock = clock or ManualClock()
         self.offsets: dict[ReadSideId, dict[Shard, Offset | None]] = defaultdict(dict)
         self.paused_shards: dict[ReadSideId, dict[Shard, bool]] = defaultdict(dict)
-        self.claims: dict[tuple[ReadSideId, Shard], tuple[Owner, float]] = {}
-        """Whose each shard is, and when that was last heard of."""
+        self.claims: dict[tuple[ReadSideId, Shard], Claim] = {}
+        self._generations: dict[ReleaseId, int] = {}
+        self._runs = 0
         self.saves: list[dict[Shard, Offset]] = []
         """Every save that was asked for."""
         self.went_back: Callable[[], None] = lambda: None
@@ -45,7 +76,7 @@ class MemoryReadSides:
         before = self.offsets[read_side]
         if any(offset <= (before.get(shard) or 0) for shard, offset in offsets.items()):
             self.went_back()
-        refused = [shard for shard in offsets if self._owner(read_side, shard) != owner]
+        refused = [shard for shard in offsets if self.owner(read_side, shard) != owner]
         self.offsets[read_side].update({s: o for s, o in offsets.items() if s not in refused})
         return refused
 
@@ -66,36 +97,77 @@ class MemoryReadSides:
         await self._be_asked()
         self.paused_shards[read_side].update(dict.fromkeys(shards, paused))
 
-    async def claim(self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner) -> None:
-        """See `ReadSideControls.claim`."""
+    async def enlist(self, release: ReleaseId) -> Standing:
+        """See `ReadSideControls.enlist`."""
         await self._be_asked()
-        for shard in shards:
-            self.claims[read_side, shard] = owner, self._clock.monotonic()
+        self._runs += 1
+        return Standing(self._generations.setdefault(release, len(self._generations) + 1), True, self._runs)
 
-    async def renew(
-        self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner, silence: timedelta
-    ) -> Collection[Shard]:
-        """See `ReadSideControls.renew`."""
+    async def keep(self, read_side: ReadSideId, owner: Owner, lasts: timedelta) -> Mapping[Shard, bool]:
+        """See `ReadSideControls.keep`."""
         await self._be_asked()
         now = self._clock.monotonic()
-        ours = set()
-        for shard in shards:
-            holder, heard = self.claims.get((read_side, shard), (None, float("-inf")))
-            if holder == owner or heard < now - silence.total_seconds():
-                self.claims[read_side, shard] = owner, now
-                ours.add(shard)
-        return ours
+        found = {}
+        for (whose, shard), claim in self.claims.items():
+            if whose == read_side and claim.owner == owner:
+                claim.renewed_at, claim.lasts = now, lasts
+                found[shard] = claim.is_wanted(now)
+        return found
 
-    async def release(self, read_side: ReadSideId, owner: Owner) -> None:
+    async def take(
+        self,
+        read_side: ReadSideId,
+        shards: Collection[Shard],
+        owner: Owner,
+        standing: Standing,
+        lasts: timedelta,
+    ) -> Collection[Shard]:
+        """See `ReadSideControls.take`."""
+        await self._be_asked()
+        now = self._clock.monotonic()
+        taken = set()
+        for shard in shards:
+            claim = self.claims.get((read_side, shard))
+            if claim is None or claim.may_be_taken(owner, now):
+                self.claims[read_side, shard] = Claim(owner, standing, now, lasts)
+                taken.add(shard)
+        return taken
+
+    async def ask(
+        self,
+        read_side: ReadSideId,
+        shards: Collection[Shard],
+        owner: Owner,
+        standing: Standing,
+        lasts: timedelta,
+    ) -> None:
+        """See `ReadSideControls.ask`."""
+        await self._be_asked()
+        now = self._clock.monotonic()
+        for shard in shards:
+            claim = self.claims.get((read_side, shard))
+            if claim is None or claim.owner == owner or claim.standing >= standing:
+                continue
+            if not claim.is_wanted(now) or claim.heir_standing <= standing:
+                claim.heir, claim.heir_standing = owner, standing
+                claim.heir_until = now + lasts.total_seconds()
+
+    async def release(self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner) -> None:
         """See `ReadSideControls.release`."""
         await self._be_asked()
-        for key, (holder, _) in list(self.claims.items()):
-            if key[0] == read_side and holder == owner:
-                del self.claims[key]
+        now = self._clock.monotonic()
+        for key in [(read_side, shard) for shard in shards]:
+            claim = self.claims.get(key)
+            if claim is None or claim.owner != owner:
+                continue
+            del self.claims[key]
+            if claim.heir is not None and claim.is_wanted(now):
+                self.claims[key] = Claim(claim.heir, claim.heir_standing, now, claim.lasts)
 
-    def _owner(self, read_side: ReadSideId, shard: Shard) -> Owner | None:
+    def owner(self, read_side: ReadSideId, shard: Shard) -> Owner | None:
+        """Who has the shard, if anybody."""
         claim = self.claims.get((read_side, shard))
-        return claim[0] if claim else None
+        return claim.owner if claim else None
 
     async def _be_asked(self, is_down: bool = False) -> None:
         await asyncio.sleep(0)

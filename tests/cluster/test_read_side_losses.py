@@ -15,11 +15,12 @@ from cos_ray.bootstrap.read_side import ReadSideWiring, build_manager
 from cos_ray.cluster.names import read_side_actor_name
 from cos_ray.cluster.read_side_actor import start_read_side
 from cos_ray.cluster.read_sides import ReadSideActors
+from cos_ray.cluster.runtime import RayCluster, stop_actors
 from cos_ray.cluster.sealed import seal
 from cos_ray.config.read_sides import Protocol, ReadSideConfig
 from cos_ray.domain.errors import ReadSideUnavailable
-from cos_ray.domain.ids import EntityId, ReadSideId, Revision, Shard
-from cos_ray.domain.read_sides import Obeyed, Order, ShardState
+from cos_ray.domain.ids import EntityId, ReadSideId, ReleaseId, Revision, Shard
+from cos_ray.domain.read_sides import Obeyed, Order, Report, ShardState
 from cos_ray.handlers.targets import GrpcTarget
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
 from cos_ray.readside.desk import DONE_WITHIN, TOLD_WITHIN, ReadSideDesk
@@ -40,7 +41,7 @@ async def test_killed_under_load_a_read_side_hands_over_every_event_in_order(
         READ_SIDE, Protocol.GRPC, "127.0.0.1", cluster.handler.port, timeout=timedelta(seconds=10)
     )
     target = GrpcTarget(config.host, config.port)
-    wiring = ReadSideWiring(config, target, None, SHARDS, cluster.database, LOGS)
+    wiring = ReadSideWiring(config, target, None, SHARDS, cluster.database, LOGS, ReleaseId("r"))
     start_read_side(cluster.namespace, READ_SIDE, seal(build_manager, wiring))
     deliveries = cluster.handler.deliveries
     async with cluster.under_load(FOUR, 6, chance) as load:
@@ -62,7 +63,9 @@ async def test_of_two_actors_each_has_its_shards_and_an_operator_reaches_both_or
     config = ReadSideConfig(READ_SIDE, Protocol.GRPC, "127.0.0.1", cluster.handler.port)
     target = GrpcTarget(config.host, config.port)
     for number in range(2):
-        wiring = ReadSideWiring(config, target, None, SHARDS, cluster.database, LOGS, 2, number)
+        wiring = ReadSideWiring(
+            config, target, None, SHARDS, cluster.database, LOGS, ReleaseId("r"), 2, number
+        )
         start_read_side(cluster.namespace, READ_SIDE, seal(build_manager, wiring), number)
     async with read_side_desk(cluster) as desk:
 
@@ -94,6 +97,53 @@ async def test_of_two_actors_each_has_its_shards_and_an_operator_reaches_both_or
         before = len(deliveries.attempts)
         assert (await desk.replay_entities(READ_SIDE, histories)).count == len(rows)
         await until_true(lambda: len(deliveries.attempts) >= before + len(rows))
+
+
+async def test_of_two_releases_the_newer_one_is_handed_all_shards_and_the_older_one_killed_takes_none_back(
+    cluster: Cluster, chance: random.Random
+) -> None:
+    config = ReadSideConfig(READ_SIDE, Protocol.GRPC, "127.0.0.1", cluster.handler.port)
+    target = GrpcTarget(config.host, config.port)
+    newer = f"{cluster.namespace}.newer"
+
+    def start(namespace: str) -> None:
+        wiring = ReadSideWiring(config, target, None, SHARDS, cluster.database, LOGS, ReleaseId(namespace))
+        start_read_side(namespace, READ_SIDE, seal(build_manager, wiring))
+
+    start(cluster.namespace)
+    deliveries = cluster.handler.deliveries
+    try:
+        async with cluster.under_load(FOUR, 6, chance):
+            await deliver_more(deliveries, 20)
+            start(newer)
+            await until(lambda: _has_all(newer))
+            await deliver_more(deliveries, 20)
+            for _ in range(2):
+                (await cluster.one("read-side:")).kill()
+                await until(lambda: _answers(cluster.namespace))
+                await deliver_more(deliveries, 20)
+            assert await _has_all(newer)
+        rows = await read_all(cluster.journal)
+        histories = Counter(EntityId(row.envelope.meta.entity_id) for row in rows)
+        await until(lambda: _all_confirmed(cluster, histories))
+        # In order and, for all was saved before it was handed over, once.
+        assert faults_in(deliveries.attempts, histories) == []
+        assert len(deliveries.attempts) == len(rows)
+    finally:
+        await asyncio.to_thread(stop_actors, RayCluster(newer, False, 1, None), timedelta(seconds=5))
+
+
+async def _has_all(namespace: str) -> bool:
+    """Whether the read side of this namespace runs in all shards."""
+    answers = await ReadSideActors(namespace, 1).obey(READ_SIDE, Report(), TOLD_WITHIN)
+    running = [each for answer in answers for each in answer.shards if each.state is ShardState.RUNNING]
+    return len(running) == SHARDS
+
+
+async def _answers(namespace: str) -> bool:
+    """Whether the process of this namespace's read side has looked for shards, and has none."""
+    answers = await ReadSideActors(namespace, 1).obey(READ_SIDE, Report(), TOLD_WITHIN)
+    return [answer.shards for answer in answers] == [()]
 
 
 async def kill(cluster: Cluster, name: str) -> None:

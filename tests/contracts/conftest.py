@@ -85,7 +85,7 @@ class MemoryStores:
 
     def __init__(self) -> None:
         self.offsets = self.controls = MemoryReadSides(SystemClock())
-        self.letters = MemoryDeadLetters()
+        self.letters = MemoryDeadLetters(self.offsets.owner)
 
 
 @pytest.fixture(params=["memory", "postgres"])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
+from cos_ray.domain.claims import Standing
 from cos_ray.domain.ids import Offset, Owner, ReadSideId, Shard
 from cos_ray.ports import OffsetStore
 from tests.contracts.conftest import AnyReadSides
 
 A, B = ReadSideId("read-side_a"), ReadSideId("read-side_b")
 ME, OTHER = Owner("me"), Owner("other")
+FIRST, HOUR = Standing(1, True, 1), timedelta(hours=1)
 ALL = [Shard(0), Shard(1), Shard(2), Shard(15)]
 
 
@@ -17,7 +21,7 @@ ALL = [Shard(0), Shard(1), Shard(2), Shard(15)]
 async def offsets(stores: AnyReadSides) -> OffsetStore:
     """Every shard is claimed."""
     for read_side in (A, B):
-        await stores.controls.claim(read_side, ALL, ME)
+        await stores.controls.take(read_side, ALL, ME, FIRST, HOUR)
     return stores.offsets
 
 
@@ -58,7 +62,8 @@ async def test_only_who_has_claimed_a_shard_saves_its_offset(
     stores: AnyReadSides, offsets: OffsetStore
 ) -> None:
     await offsets.save(A, {Shard(0): Offset(5), Shard(1): Offset(5)}, ME)
-    await stores.controls.claim(A, [Shard(0)], OTHER)
+    await stores.controls.release(A, [Shard(0)], ME)
+    await stores.controls.take(A, [Shard(0)], OTHER, FIRST, HOUR)
     assert set(await offsets.save(A, {Shard(0): Offset(3), Shard(1): Offset(6)}, ME)) == {0}
     assert await offsets.load(A) == {Shard(0): Offset(5), Shard(1): Offset(6)}
     assert set(await offsets.save(A, {Shard(9): Offset(1)}, ME)) == {9}

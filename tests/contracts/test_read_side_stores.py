@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from datetime import timedelta
 
-from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Revision, Shard
+import pytest
+
+from cos_ray.domain.claims import Standing
+from cos_ray.domain.errors import ClaimLost
+from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, ReleaseId, Revision, Shard
 from cos_ray.domain.messages import EventEnvelope, JournaledEvent, Meta, Packed
 from tests.contracts.conftest import AnyReadSides
 
@@ -13,6 +18,7 @@ A, B = ReadSideId("read-side_a"), ReadSideId("read-side_b")
 ME, OTHER = Owner("me"), Owner("other")
 S0, S1 = Shard(0), Shard(1)
 LONG, SHORT = timedelta(hours=1), timedelta(milliseconds=50)
+OLD, NEW = Standing(1, True, 9), Standing(2, True, 5)
 # A packed message as applications send it.
 EVENT = Packed(b"\x0a\x03t/E\x12\x01e")
 
@@ -20,6 +26,31 @@ EVENT = Packed(b"\x0a\x03t/E\x12\x01e")
 def event(entity_id: str, revision: int, offset: int) -> JournaledEvent:
     meta = Meta(EntityId(entity_id), Revision(revision))
     return JournaledEvent(Offset(offset), EventEnvelope(EVENT, EVENT, meta, Revision(revision)))
+
+
+async def have(
+    stores: AnyReadSides,
+    read_side: ReadSideId,
+    shards: Collection[Shard],
+    owner: Owner,
+    standing: Standing = OLD,
+    lasts: timedelta = LONG,
+) -> set[Shard]:
+    """Take what is free of these shards."""
+    return set(await stores.controls.take(read_side, shards, owner, standing, lasts))
+
+
+async def kept(stores: AnyReadSides, owner: Owner) -> dict[Shard, bool]:
+    """The owner's shards, and whether somebody is to have them."""
+    return dict(await stores.controls.keep(A, owner, LONG))
+
+
+async def eventually_has(stores: AnyReadSides, owner: Owner, standing: Standing) -> None:
+    """Return once it has taken the first shard."""
+    deadline = asyncio.get_running_loop().time() + 10
+    while not await have(stores, A, [S0], owner, standing):
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.01)
 
 
 class TestControls:
@@ -35,7 +66,7 @@ class TestControls:
         assert set(await stores.controls.paused(A)) == {1}
 
     async def test_one_with_offsets_was_seen_before(self, stores: AnyReadSides) -> None:
-        await stores.controls.claim(A, [S0], ME)
+        await have(stores, A, [S0], ME)
         await stores.offsets.save(A, {S0: Offset(1)}, ME)
         await stores.controls.introduce(A, [S0, S1], False)
         assert set(await stores.controls.paused(A)) == set()
@@ -52,40 +83,126 @@ class TestControls:
 
 
 class TestClaims:
-    async def test_what_nobody_has_is_had_by_asking(self, stores: AnyReadSides) -> None:
-        assert set(await stores.controls.renew(A, [S0, S1], ME, LONG)) == {0, 1}
+    async def test_a_release_keeps_its_number_and_each_later_one_and_each_run_has_a_greater(
+        self, stores: AnyReadSides
+    ) -> None:
+        first = await stores.controls.enlist(ReleaseId("first"))
+        second = await stores.controls.enlist(ReleaseId("second"))
+        again = await stores.controls.enlist(ReleaseId("first"))
+        assert first.generation == again.generation < second.generation
+        assert first < again < second
 
-    async def test_a_claim_that_is_kept_alive_is_not_taken_over(self, stores: AnyReadSides) -> None:
-        await stores.controls.claim(A, [S0], OTHER)
-        assert set(await stores.controls.renew(A, [S0, S1], ME, LONG)) == {1}
-        assert set(await stores.controls.renew(A, [S0, S1], OTHER, LONG)) == {0}
+    async def test_what_nobody_has_is_had_by_taking(self, stores: AnyReadSides) -> None:
+        assert await have(stores, A, [S0, S1], ME) == {0, 1}
+        # Once more, for the answer may have been lost.
+        assert await have(stores, A, [S0, S1], ME) == {0, 1}
 
-    async def test_a_claim_gone_silent_is_taken_over(self, stores: AnyReadSides) -> None:
-        await stores.controls.claim(A, [S0], OTHER)
+    async def test_a_claim_that_is_kept_alive_is_not_taken_by_whoever_counts_more(
+        self, stores: AnyReadSides
+    ) -> None:
+        await have(stores, A, [S0], OTHER, OLD)
+        assert await have(stores, A, [S0, S1], ME, NEW) == {1}
+        assert await kept(stores, OTHER) == {0: False}
+        assert await kept(stores, ME) == {1: False}
+
+    async def test_a_claim_that_has_run_out_is_taken_by_whoever_comes(self, stores: AnyReadSides) -> None:
+        await have(stores, A, [S0], OTHER, NEW, SHORT)
+        await eventually_has(stores, ME, OLD)
+        assert await kept(stores, OTHER) == {}
+        assert await kept(stores, ME) == {0: False}
+
+    async def test_a_claim_lasts_as_long_as_its_last_renewal_said(self, stores: AnyReadSides) -> None:
+        await have(stores, A, [S0], OTHER, OLD, SHORT)
+        await stores.controls.keep(A, OTHER, LONG)
+        assert await have(stores, A, [S0], ME, NEW, SHORT) == set()
+        await stores.controls.keep(A, OTHER, SHORT)
+        await eventually_has(stores, ME, NEW)
+
+    async def test_a_shard_is_handed_over_to_who_asked_and_to_nobody_else(self, stores: AnyReadSides) -> None:
+        await have(stores, A, [S0], OTHER, OLD)
+        await stores.controls.ask(A, [S0], ME, NEW, LONG)
+        assert await kept(stores, OTHER) == {0: True}
+        await stores.controls.release(A, [S0], OTHER)
+        assert await have(stores, A, [S0], OTHER, OLD) == set()
+        assert await kept(stores, ME) == {0: False}
+        # It counts as much as who asked.
+        await stores.controls.ask(A, [S0], OTHER, OLD, LONG)
+        assert await kept(stores, ME) == {0: False}
+
+    async def test_who_counts_less_is_not_heard(self, stores: AnyReadSides) -> None:
+        for less, more in ((OLD, NEW), (NEW.in_shards(at_home=False), NEW), (Standing(2, True, 4), NEW)):
+            await have(stores, A, [S0], OTHER, more)
+            await stores.controls.ask(A, [S0], ME, less, LONG)
+            assert await kept(stores, OTHER) == {0: False}
+            await stores.controls.release(A, [S0], OTHER)
+
+    async def test_at_home_counts_more_than_having_begun_later(self, stores: AnyReadSides) -> None:
+        await have(stores, A, [S0], OTHER, Standing(2, False, 9))
+        await stores.controls.ask(A, [S0], ME, NEW, LONG)
+        assert await kept(stores, OTHER) == {0: True}
+
+    async def test_of_two_who_ask_the_one_who_counts_more_is_given_the_shard(
+        self, stores: AnyReadSides
+    ) -> None:
+        await have(stores, A, [S0], OTHER, OLD)
+        await stores.controls.ask(A, [S0], ME, NEW, LONG)
+        await stores.controls.ask(A, [S0], Owner("between"), Standing(2, True, 4), LONG)
+        await stores.controls.release(A, [S0], OTHER)
+        assert await kept(stores, ME) == {0: False}
+
+    async def test_one_who_asked_and_is_gone_is_given_nothing(self, stores: AnyReadSides) -> None:
+        await have(stores, A, [S0], OTHER, OLD)
+        await stores.controls.ask(A, [S0], ME, NEW, SHORT)
         deadline = asyncio.get_running_loop().time() + 10
-        while not await stores.controls.renew(A, [S0], ME, SHORT):
+        while (await kept(stores, OTHER))[S0]:
             assert asyncio.get_running_loop().time() < deadline
             await asyncio.sleep(0.01)
-        assert set(await stores.controls.renew(A, [S0], OTHER, LONG)) == set()
+        await stores.controls.release(A, [S0], OTHER)
+        assert await kept(stores, ME) == {}
+        assert await have(stores, A, [S0], Owner("third"), OLD) == {0}
 
-    async def test_who_claims_last_has_it(self, stores: AnyReadSides) -> None:
-        await stores.controls.claim(A, [S0], OTHER)
-        await stores.controls.claim(A, [S0], ME)
-        assert set(await stores.controls.renew(A, [S0], OTHER, LONG)) == set()
-        assert set(await stores.controls.renew(A, [S0], ME, LONG)) == {0}
+    async def test_what_has_run_out_is_left_to_who_asks_for_it(self, stores: AnyReadSides) -> None:
+        await have(stores, A, [S0], OTHER, OLD, SHORT)
+        await stores.controls.ask(A, [S0], ME, NEW, LONG)
+        await eventually_has(stores, ME, NEW)
+        await have(stores, A, [S1], OTHER, OLD, SHORT)
+        await stores.controls.ask(A, [S1], ME, NEW, LONG)
+        third = Owner("third")
+        deadline = asyncio.get_running_loop().time() + 10
+        while await have(stores, A, [S1], third, NEW) or not await have(stores, A, [S1], ME, NEW):
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.01)
+        assert await kept(stores, third) == {}
 
     async def test_what_is_released_is_free_and_what_others_have_is_not(self, stores: AnyReadSides) -> None:
-        await stores.controls.claim(A, [S0], OTHER)
-        await stores.controls.claim(A, [S1], ME)
-        await stores.controls.claim(B, [S0], OTHER)
-        await stores.controls.release(A, OTHER)
-        assert set(await stores.controls.renew(A, [S0, S1], Owner("third"), LONG)) == {0}
-        assert set(await stores.controls.renew(B, [S0], ME, LONG)) == set()
+        await have(stores, A, [S0, Shard(2)], OTHER)
+        await have(stores, A, [S1], ME)
+        await have(stores, B, [S0], OTHER)
+        await stores.controls.release(A, [S0, S1], OTHER)
+        assert await have(stores, A, [S0, S1, Shard(2)], Owner("third")) == {0}
+        assert await have(stores, B, [S0], ME) == set()
 
 
 class TestLetters:
+    @pytest.fixture(autouse=True)
+    async def _claimed(self, stores: AnyReadSides) -> None:
+        for read_side in (A, B):
+            await have(stores, read_side, [S0, S1], ME)
+
+    async def test_only_who_has_the_shard_changes_them(self, stores: AnyReadSides) -> None:
+        await stores.letters.park(A, S1, event("a", 1, 10), "", 6, ME)
+        for change in (
+            stores.letters.park(A, S1, event("a", 2, 20), "", 6, OTHER),
+            stores.letters.park(A, Shard(7), event("b", 1, 30), "", 6, ME),
+            stores.letters.drop(A, S1, EntityId("a"), None, OTHER),
+            stores.letters.drop_after(A, S1, Offset(0), OTHER),
+        ):
+            with pytest.raises(ClaimLost):
+                await change
+        assert [letter.offset for letter in await stores.letters.letters(A, None, 10)] == [10]
+
     async def test_what_is_set_aside_comes_back_as_it_was(self, stores: AnyReadSides) -> None:
-        await stores.letters.park(A, S1, event("a", 3, 17), "no\0 good", 6)
+        await stores.letters.park(A, S1, event("a", 3, 17), "no\0 good", 6, ME)
         (letter,) = await stores.letters.letters(A, None, 10)
         assert (letter.shard, letter.offset, letter.failures) == (1, 17, 6)
         assert letter.envelope == event("a", 3, 17).envelope
@@ -93,22 +210,22 @@ class TestLetters:
         assert letter.parked_at.tzinfo is not None
 
     async def test_set_aside_twice_the_first_time_counts(self, stores: AnyReadSides) -> None:
-        await stores.letters.park(A, S1, event("a", 3, 17), "first", 6)
-        await stores.letters.park(A, S1, event("a", 3, 17), "second", 0)
+        await stores.letters.park(A, S1, event("a", 3, 17), "first", 6, ME)
+        await stores.letters.park(A, S1, event("a", 3, 17), "second", 0, ME)
         assert [letter.reason for letter in await stores.letters.letters(A, None, 10)] == ["first"]
 
     async def test_they_come_in_order_of_one_entity_or_of_all(self, stores: AnyReadSides) -> None:
         for entity_id, revision, offset in (("b", 1, 30), ("a", 2, 20), ("a", 1, 10), ("b", 2, 40)):
-            await stores.letters.park(A, S0, event(entity_id, revision, offset), "", 0)
-        await stores.letters.park(B, S0, event("a", 9, 9), "", 0)
+            await stores.letters.park(A, S0, event(entity_id, revision, offset), "", 0, ME)
+        await stores.letters.park(B, S0, event("a", 9, 9), "", 0, ME)
         assert [letter.offset for letter in await stores.letters.letters(A, None, 3)] == [10, 20, 30]
         ours = await stores.letters.letters(A, EntityId("b"), 10)
         assert [letter.envelope.sequence_number for letter in ours] == [1, 2]
 
     async def test_the_entities_are_known_by_shard(self, stores: AnyReadSides) -> None:
-        await stores.letters.park(A, S0, event("a", 1, 1), "", 0)
-        await stores.letters.park(A, S0, event("a", 2, 2), "", 0)
-        await stores.letters.park(A, S1, event("b", 1, 3), "", 0)
+        await stores.letters.park(A, S0, event("a", 1, 1), "", 0, ME)
+        await stores.letters.park(A, S0, event("a", 2, 2), "", 0, ME)
+        await stores.letters.park(A, S1, event("b", 1, 3), "", 0, ME)
         found = await stores.letters.entities(A)
         assert {shard: set(entities) for shard, entities in found.items()} == {0: {"a"}, 1: {"b"}}
         assert dict(await stores.letters.counts(A)) == {0: 2, 1: 1}
@@ -116,14 +233,14 @@ class TestLetters:
 
     async def test_one_is_dropped_or_all_of_an_entity(self, stores: AnyReadSides) -> None:
         for revision in (1, 2, 3):
-            await stores.letters.park(A, S0, event("a", revision, revision), "", 0)
-        assert await stores.letters.drop(A, EntityId("a"), Revision(2)) == 1
-        assert await stores.letters.drop(A, EntityId("a"), Revision(2)) == 0
-        assert await stores.letters.drop(A, EntityId("a"), None) == 2
+            await stores.letters.park(A, S0, event("a", revision, revision), "", 0, ME)
+        assert await stores.letters.drop(A, S0, EntityId("a"), Revision(2), ME) == 1
+        assert await stores.letters.drop(A, S0, EntityId("a"), Revision(2), ME) == 0
+        assert await stores.letters.drop(A, S0, EntityId("a"), None, ME) == 2
         assert list(await stores.letters.letters(A, None, 10)) == []
 
     async def test_those_after_an_offset_are_dropped_in_one_shard(self, stores: AnyReadSides) -> None:
         for shard, entity_id, offset in ((S0, "a", 10), (S0, "b", 20), (S1, "c", 30)):
-            await stores.letters.park(A, shard, event(entity_id, 1, offset), "", 0)
-        await stores.letters.drop_after(A, S0, Offset(10))
+            await stores.letters.park(A, shard, event(entity_id, 1, offset), "", 0, ME)
+        await stores.letters.drop_after(A, S0, Offset(10), ME)
         assert [letter.offset for letter in await stores.letters.letters(A, None, 10)] == [10, 30]

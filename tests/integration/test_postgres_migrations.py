@@ -73,6 +73,7 @@ INDEXES = {
     "cos_dead_letters_by_place": "btree (read_side, ordering)",
     "cos_dead_letters_pkey": "btree (read_side, entity_id, sequence_number)",
     "cos_read_side_claims_pkey": "btree (read_side, shard)",
+    "cos_read_side_releases_pkey": "btree (release)",
     "cos_idempotency_keys_by_expiry": "btree (expires_at)",
     "cos_idempotency_keys_pkey": "btree (entity_id, key)",
     "cos_ray_migrations_pkey": "btree (number)",

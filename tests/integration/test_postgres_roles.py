@@ -14,7 +14,7 @@ from psycopg import sql
 
 from cos_ray.domain.erasure import ERASED
 from cos_ray.domain.errors import JournalUnavailable, StartFailed
-from cos_ray.domain.ids import EntityId, Owner, ReadSideId, Revision
+from cos_ray.domain.ids import EntityId, Owner, ReadSideId, ReleaseId, Revision
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.domain.retention import Retention
 from cos_ray.postgres.database import Database
@@ -95,11 +95,15 @@ async def test_it_appends_reads_keeps_offsets_and_saves_snapshots(runtime: Datab
     assert len(await read_all(journal)) == 30
     owner = Owner("me")
     await stores.controls.introduce(read_side, [append.shard], False)
-    await stores.controls.claim(read_side, [append.shard], owner)
-    assert await stores.controls.renew(read_side, [append.shard], owner, timedelta(hours=1)) == {append.shard}
+    standing, hour = await stores.controls.enlist(ReleaseId("r")), timedelta(hours=1)
+    assert await stores.controls.take(read_side, [append.shard], owner, standing, hour) == {append.shard}
+    await stores.controls.ask(read_side, [append.shard], Owner("you"), standing, hour)
+    assert await stores.controls.keep(read_side, owner, hour) == {append.shard: False}
     assert not await offsets.save(read_side, {append.shard: offset}, owner)
-    await stores.letters.park(read_side, append.shard, JournaledEvent(offset, append.envelopes[-1]), "", 1)
-    assert await stores.letters.drop(read_side, EntityId("a"), None) == 1
+    await stores.letters.park(
+        read_side, append.shard, JournaledEvent(offset, append.envelopes[-1]), "", 1, owner
+    )
+    assert await stores.letters.drop(read_side, append.shard, EntityId("a"), None, owner) == 1
     assert (await stores.places.before([append.shard], datetime.now(timezone.utc)))[append.shard] > 0
     assert await offsets.load(read_side) == {append.shard: offset}
     for expected in range(30, 40):

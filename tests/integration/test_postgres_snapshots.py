@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cos_ray.domain.claims import Standing
 from cos_ray.domain.errors import JournalUnavailable
 from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Revision, Shard
 from cos_ray.domain.retention import Retention
@@ -254,7 +255,9 @@ class TestDeletion:
             await append(journal, "a", 30)
             seen = (await journal.after(shard, Offset(0), 20))[-1].offset
             assert len(events_of(database, "a")) == 30
-            await stores.controls.claim(ReadSideId("r"), [shard], Owner("r"))
+            await stores.controls.take(
+                ReadSideId("r"), [shard], Owner("r"), Standing(1, True, 1), timedelta(hours=1)
+            )
             assert await stores.offsets.save(ReadSideId("r"), {shard: seen}, Owner("r")) == set()
             await append(journal, "a", 40, after=30)
             await until(lambda: _is(lambda: events_of(database, "a") == list(range(21, 41))))

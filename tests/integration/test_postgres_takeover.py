@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cos_ray.domain.claims import Standing
 from cos_ray.domain.decisions import Decision, Persist
 from cos_ray.domain.errors import JournalUnavailable, StartFailed
-from cos_ray.domain.ids import CommandId, EntityId, Offset, Owner, ReadSideId, Shard
+from cos_ray.domain.ids import CommandId, EntityId, Offset, Owner, ReadSideId, ReleaseId, Shard
 from cos_ray.domain.messages import Accepted, Command, EntityState, EventEnvelope, Headers, Meta, Packed
 from cos_ray.domain.retention import Retention
 from cos_ray.domain.sharding import shard_of
@@ -166,7 +167,16 @@ async def test_read_sides_go_on_after_the_offsets_they_were_left_at(
     await opened.open()
     stores = Stores(journal, opened.places, opened.offsets, opened.controls, opened.letters)
     read_sides = [
-        ReadSide(ReadSideSettings(ReadSideId(name)), shards, shards, Owner(name), stores, book, SystemClock())
+        ReadSide(
+            ReadSideSettings(ReadSideId(name)),
+            shards,
+            shards,
+            Owner(name),
+            ReleaseId("r"),
+            stores,
+            book,
+            SystemClock(),
+        )
         for name, book in books.items()
     ]
     running = [asyncio.create_task(read_side.run()) for read_side in read_sides]
@@ -205,7 +215,9 @@ async def test_after_our_writes_chief_of_state_finds_what_it_wants(
     await command(journal, old.shards, "fresh", events=2)
     stores = PostgresReadSideStores(old.database)
     await stores.open()
-    await stores.controls.claim(ReadSideId("ours"), [Shard(3)], Owner("us"))
+    await stores.controls.take(
+        ReadSideId("ours"), [Shard(3)], Owner("us"), Standing(1, True, 1), timedelta(hours=1)
+    )
     assert await stores.offsets.save(ReadSideId("ours"), {Shard(3): Offset(newest)}, Owner("us")) == set()
     await stores.close()
     await journal.close()

@@ -15,7 +15,7 @@ import pytest
 
 from cos_ray.domain.errors import JournalUnavailable
 from cos_ray.domain.failure_policy import Backoff, DeliveryPolicy
-from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Shard
+from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, ReleaseId, Shard
 from cos_ray.domain.read_sides import Replay, ShardState
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
@@ -47,7 +47,14 @@ async def running(database: Database, handler: RecordingReadHandler) -> AsyncIte
     )
     stores = Stores(journal, opened.places, opened.offsets, opened.controls, opened.letters)
     read_side = ReadSide(
-        settings, shards, shards, Owner(f"life {next(_lives)}"), stores, handler, SystemClock()
+        settings,
+        shards,
+        shards,
+        Owner(f"life {next(_lives)}"),
+        ReleaseId("r"),
+        stores,
+        handler,
+        SystemClock(),
     )
     run = asyncio.ensure_future(read_side.run())
     try:
@@ -135,7 +142,7 @@ async def test_an_offset_made_nonsense_by_hand_stops_its_shard_until_it_is_repla
         await all_confirmed(handler, postgres_journal)
 
 
-async def test_of_two_copies_the_older_one_is_refused_and_lets_go(
+async def test_of_two_copies_the_older_one_hands_over_and_lets_go(
     database: Database, postgres_journal: PostgresJournal
 ) -> None:
     handler = RecordingReadHandler()

@@ -55,7 +55,7 @@ def named(error: CosError) -> str:
     return type(error).__name__
 
 
-@pytest.mark.parametrize("error", SAMPLES, ids=named)
+@pytest.mark.parametrize("error", [*SAMPLES, errors.ClaimLost(ReadSideId("r"), Shard(1))], ids=named)
 def test_an_error_survives_pickling_with_its_facts(error: CosError) -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is type(error)

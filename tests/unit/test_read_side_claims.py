@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Mapping
+from datetime import timedelta
 
 import pytest
 
+from cos_ray.domain.claims import Standing
 from cos_ray.domain.errors import JournalUnavailable
 from cos_ray.domain.ids import Offset, Owner, ReadSideId, Shard
 from cos_ray.domain.read_sides import ShardState
@@ -101,10 +103,10 @@ class Partitioned(MemoryReadSides):
 
     cut_off: Owner | None = None
 
-    async def renew(self, read_side: ReadSideId, shards, owner: Owner, silence) -> Collection[Shard]:  # type: ignore[no-untyped-def]
+    async def keep(self, read_side: ReadSideId, owner: Owner, lasts: timedelta) -> Mapping[Shard, bool]:
         if owner == self.cut_off:
             raise JournalUnavailable("cut off")
-        return await super().renew(read_side, shards, owner, silence)
+        return await super().keep(read_side, owner, lasts)
 
 
 async def test_one_that_cannot_renew_its_claims_falls_silent_and_goes_on_when_it_can(world):
@@ -112,7 +114,7 @@ async def test_one_that_cannot_renew_its_claims_falls_silent_and_goes_on_when_it
     read_side = world.build([0])
     async with world.alive(read_side):
         await world.clock.advance(1)
-        world.offsets.cut_off = next(iter(world.offsets.claims.values()))[0]
+        world.offsets.cut_off = world.offsets.owner(READ_SIDE, Shard(0))
         await world.clock.advance(20)
         world.source.add(0, "a", 3)
         read_side.poke([Shard(0)])
@@ -124,6 +126,6 @@ async def test_one_that_cannot_renew_its_claims_falls_silent_and_goes_on_when_it
 
 async def test_a_save_on_its_way_when_the_shard_is_lost_is_refused(world):
     world.offsets.offsets[READ_SIDE][Shard(0)] = Offset(1)
-    await world.offsets.claim(READ_SIDE, [Shard(0)], Owner("new"))
+    await world.offsets.take(READ_SIDE, [Shard(0)], Owner("new"), Standing(1, True, 1), timedelta(seconds=1))
     assert await world.offsets.save(READ_SIDE, {Shard(0): Offset(9)}, Owner("old")) == [0]
     assert world.saved(0) == 1

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from cos_ray.domain.errors import DeliveryFailed, JournalUnavailable, ReadSideUnavailable
 from cos_ray.domain.failure_policy import Backoff, DeliveryPolicy
-from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Revision, Shard
+from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, ReleaseId, Revision, Shard
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.domain.read_sides import Refresh, Replay, ReplayEntities
 from cos_ray.readside.read_side import ReadSide
@@ -103,7 +103,7 @@ class World:
             else RecordingReadHandler(self.before_delivery)
         )
         self.offsets.went_back = self.handler.begin_life
-        self.letters = MemoryDeadLetters()
+        self.letters = MemoryDeadLetters(self.offsets.owner)
 
     async def before_delivery(self, attempt: Attempt) -> None:
         await self.strike(DeliveryFailed("by chance"))
@@ -160,11 +160,9 @@ class ShakyOffsets(MemoryReadSides):
         await self.world.strike(JournalUnavailable("by chance"))
         await super().pause(read_side, shards, paused)
 
-    async def renew(
-        self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner, silence: timedelta
-    ) -> Collection[Shard]:
+    async def keep(self, read_side: ReadSideId, owner: Owner, lasts: timedelta) -> Mapping[Shard, bool]:
         await self.world.strike(JournalUnavailable("by chance"))
-        return await super().renew(read_side, shards, owner, silence)
+        return await super().keep(read_side, owner, lasts)
 
     async def load(self, read_side: ReadSideId) -> Mapping[Shard, Offset | None]:
         await self.world.strike(JournalUnavailable("by chance"))
@@ -225,7 +223,7 @@ async def live(world: World, length: float | None, is_killed: bool, appended: Se
     shards = [Shard(shard) for shard in range(SHARDS)]
     stores = Stores(world.source, world.source, world.offsets, world.offsets, world.letters)
     owner = Owner(f"life-{world.chance.random()}")
-    read_side = ReadSide(measures, shards, shards, owner, stores, world.handler, world.clock)
+    read_side = ReadSide(measures, shards, shards, owner, ReleaseId("r"), stores, world.handler, world.clock)
     run = asyncio.ensure_future(read_side.run())
     await world.clock.advance(world.chance.random() * 0.3)
     world.append(appended)

@@ -1,6 +1,17 @@
--- Forget one dead letter of an entity, or all; answers with a row for each.
-delete from cos_dead_letters
-where read_side = %(read_side)s
-    and entity_id = %(entity_id)s
-    and (%(sequence_number)s::bigint is null or sequence_number = %(sequence_number)s::bigint)
-returning 1
+-- Forget one dead letter of an entity, or all; answers whether the shard is one's own (else nothing is
+-- done), and with how many those were.
+with ours as (
+    select 1
+    from cos_read_side_claims c
+    where c.read_side = %(read_side)s and c.shard = %(shard)s and c.owner = %(owner)s
+    for share
+),
+dropped as (
+    delete from cos_dead_letters d
+    using ours
+    where d.read_side = %(read_side)s
+        and d.entity_id = %(entity_id)s
+        and (%(sequence_number)s::bigint is null or d.sequence_number = %(sequence_number)s::bigint)
+    returning 1
+)
+select exists (select from ours), (select count(*) from dropped)

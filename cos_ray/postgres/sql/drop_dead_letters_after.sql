@@ -1,3 +1,14 @@
--- Forget the dead letters of a shard that come after an offset.
-delete from cos_dead_letters
-where read_side = %(read_side)s and ordering > %(ordering)s::bigint and shard = %(shard)s
+-- Forget the dead letters of a shard that come after an offset; answers whether the shard is one's
+-- own: else nothing is done.
+with ours as (
+    select 1
+    from cos_read_side_claims c
+    where c.read_side = %(read_side)s and c.shard = %(shard)s and c.owner = %(owner)s
+    for share
+),
+dropped as (
+    delete from cos_dead_letters d
+    using ours
+    where d.read_side = %(read_side)s and d.ordering > %(ordering)s::bigint and d.shard = %(shard)s
+)
+select exists (select from ours)
