@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +26,7 @@ from cos_ray.readside.read_side import ReadSide
 from cos_ray.readside.settings import ReadSideSettings
 from cos_ray.readside.stores import Stores
 from cos_ray.system_clock import SystemClock
+from cos_ray.system_process import own_name
 from cos_ray.telemetry.logs import LogSettings
 from cos_ray.telemetry.recorders import ReadSideRecorder, breaker_gauge
 from cos_ray.telemetry.traces import TraceSettings, tracing_of
@@ -145,7 +145,7 @@ async def build_read_side(wiring: ReadSideWiring, tracing: Tracing | None = None
         _settings(wiring),
         [Shard(number) for number in range(wiring.shards)],
         wiring.home,
-        Owner(uuid.uuid4().hex),
+        Owner(own_name()),
         wiring.release,
         Stores(journal, opened.places, opened.offsets, opened.controls, opened.letters),
         served,

@@ -95,7 +95,11 @@ class ReadSideControls(Protocol):
         standing: Standing,
         lasts: timedelta,
     ) -> Collection[Shard]:
-        """Have those that nobody has, or whose claim has run out; answers with what was taken."""
+        """
+        Have those that nobody has, whose claim has run out, or whose process has surely ended.
+
+        Answers with what was taken.
+        """
         ...
 
     async def ask(

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 
 from cos_ray.domain.claims import Standing
 from cos_ray.domain.ids import Owner, ReadSideId, ReleaseId, Shard
 from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.statements import statement
+from cos_ray.system_process import is_surely_gone
 
 
 class PostgresReadSides:
     """`ReadSideControls` on Chief of State's `read_sides`, and on a table of claims of our own."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, is_gone: Callable[[Owner], bool] = is_surely_gone) -> None:
         self._connections = connections
+        self._is_gone = is_gone
 
     async def introduce(self, read_side: ReadSideId, shards: Collection[Shard], auto_start: bool) -> None:
         """See `ReadSideControls.introduce`."""
@@ -53,6 +55,7 @@ class PostgresReadSides:
         lasts: timedelta,
     ) -> Collection[Shard]:
         """See `ReadSideControls.take`."""
+        await self._release_of_the_gone(read_side, shards)
         parameters = _claim(read_side, shards, owner, standing, lasts)
         rows = await self._connections.run(statement("take_shards"), parameters)
         return {Shard(shard) for (shard,) in rows}
@@ -73,6 +76,13 @@ class PostgresReadSides:
         """See `ReadSideControls.release`."""
         parameters = {"read_side": read_side, "shards": sorted(shards), "owner": owner}
         await self._connections.run(statement("release_claims"), parameters)
+
+    async def _release_of_the_gone(self, read_side: ReadSideId, shards: Collection[Shard]) -> None:
+        """Give up claims in the place of processes that cannot do so any more."""
+        parameters = {"read_side": read_side, "shards": sorted(shards)}
+        for (holder,) in await self._connections.run(statement("claim_holders"), parameters):
+            if self._is_gone(Owner(holder)):
+                await self.release(read_side, shards, Owner(holder))
 
 
 def _claim(

@@ -13,6 +13,7 @@ from cos_ray.domain.claims import Standing
 from cos_ray.domain.errors import JournalUnavailable
 from cos_ray.domain.ids import Offset, Owner, ReadSideId, ReleaseId, Shard
 from cos_ray.ports import Clock
+from cos_ray.system_process import is_surely_gone
 from cos_ray.testing.clock import ManualClock
 
 _NOBODY = Standing(-1, False, -1)
@@ -37,10 +38,8 @@ class Claim:
 
     def may_be_taken(self, owner: Owner, now: float) -> bool:
         """Whether this one may have it without its being given up."""
-        is_free = self.renewed_at + self.lasts.total_seconds() < now and (
-            self.heir == owner or not self.is_wanted(now)
-        )
-        return self.owner == owner or is_free
+        is_over = self.renewed_at + self.lasts.total_seconds() < now or is_surely_gone(self.owner)
+        return self.owner == owner or (is_over and (self.heir == owner or not self.is_wanted(now)))
 
 
 class MemoryReadSides:

@@ -12,6 +12,7 @@ from cos_ray.domain.claims import Standing
 from cos_ray.domain.errors import ClaimLost
 from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, ReleaseId, Revision, Shard
 from cos_ray.domain.messages import EventEnvelope, JournaledEvent, Meta, Packed
+from cos_ray.system_process import own_name
 from tests.contracts.conftest import AnyReadSides
 
 A, B = ReadSideId("read-side_a"), ReadSideId("read-side_b")
@@ -110,6 +111,17 @@ class TestClaims:
         await eventually_has(stores, ME, OLD)
         assert await kept(stores, OTHER) == {}
         assert await kept(stores, ME) == {0: False}
+
+    async def test_the_claim_of_a_process_that_has_ended_is_taken_at_once_unless_somebody_asks_for_the_shard(
+        self, stores: AnyReadSides
+    ) -> None:
+        machine, pid, started, unique = own_name().split("/")
+        gone = Owner(f"{machine}/{pid}/{int(started) - 1}/{unique}")
+        assert await have(stores, A, [S0, S1], gone, OLD) == {0, 1}
+        await stores.controls.ask(A, [S1], ME, NEW, LONG)
+        assert await have(stores, A, [S0, S1], OTHER, OLD) == {0}
+        assert await have(stores, A, [S0, S1], ME, NEW) == {1}
+        assert await kept(stores, gone) == {}
 
     async def test_a_claim_lasts_as_long_as_its_last_renewal_said(self, stores: AnyReadSides) -> None:
         await have(stores, A, [S0], OTHER, OLD, SHORT)
