@@ -10,21 +10,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shlex
 import signal
 import sys
-from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
-
-
-def wrapped(program: str, directory: Path) -> Path:
-    """Make an executable in `directory` that runs `program` so."""
-    wrapper = directory / f"{Path(program).name}-wrapper"
-    command = shlex.join([sys.executable, "-I", "-S", __file__, program])
-    wrapper.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-    wrapper.chmod(0o700)
-    return wrapper
 
 
 def main(command: list[str]) -> None:

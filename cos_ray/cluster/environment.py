@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from cos_ray.cluster.dies_with_parent import wrapped
+from cos_ray.cluster.haproxy_wrapper import wrapped
 
 
 def ray_environment(
@@ -77,7 +77,7 @@ def _fast_ingress(scratch: Path, ports: range) -> dict[str, str]:
         # Always both: the second without the first puts a single proxy on the head node.
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        # Its actor killed, HAProxy would otherwise stay, hold the ports and answer for nobody.
+        # It would otherwise outlive its actor, and at a reload keep clients waiting that have just connected.
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(wrapped(get_haproxy_binary(), scratch)),
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
         "RAY_SERVE_HAPROXY_H2_FE_MAX_CONCURRENT_STREAMS": "1000",
