@@ -1,5 +1,6 @@
 """
-HAProxy as Serve is to start it: it ends with its actor, and closes what it has taken leave of.
+HAProxy as Serve is to start it: it ends with its actor, closes what it has taken leave of, and does not
+say that something does not exist while it knows of nothing.
 
 Its actor killed, HAProxy would otherwise stay, hold the ports and answer for nobody.
 
@@ -10,6 +11,9 @@ a new connection: they neither send their calls on it nor make another, and take
 (more than 100 MB a second) until the calls' deadlines, if they have any. When the connection ends, they make
 another and send the calls there.
 
+While it has not heard of any application yet, it would answer NOT_FOUND, which is our word for an entity
+without events, and last for clients; UNAVAILABLE they ask again.
+
 A script of its own for a fresh interpreter; standard library only.
 
     haproxy_wrapper.py PROGRAM ARGUMENT... -f CONFIGURATION ...
@@ -18,6 +22,7 @@ A script of its own for a fresh interpreter; standard library only.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -26,8 +31,10 @@ from pathlib import Path
 # yet may begin one meanwhile, and one that is too late is told that its call was not begun.
 _SETTING = "    timeout client-fin 200ms\n"
 
-# Serve has no variable for it.
+# Serve has no variable for these.
 _BEFORE = "\ndefaults\n"
+_NOT_FOUND = re.compile('grpc-status 5 hdr grpc-message "Application metadata not set[^"]*"')
+_NOT_UP = 'grpc-status 14 hdr grpc-message "the service is not up; nothing was done"'
 
 
 def wrapped(program: str, directory: Path) -> Path:
@@ -42,10 +49,11 @@ def wrapped(program: str, directory: Path) -> Path:
 
 
 def main(command: list[str]) -> None:
-    """Add the setting to the configuration, then become that program; does not return."""
+    """Amend the configuration, then become that program; does not return."""
     # Serve writes the file anew each time, just before.
     configuration = Path(command[command.index("-f") + 1])
-    configuration.write_text(configuration.read_text().replace(_BEFORE, _BEFORE + _SETTING, 1))
+    amended = configuration.read_text().replace(_BEFORE, _BEFORE + _SETTING, 1)
+    configuration.write_text(_NOT_FOUND.sub(_NOT_UP, amended))
     os.execv(command[0], command)  # noqa: S606 - no shell is wanted
 
 

