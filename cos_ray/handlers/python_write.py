@@ -104,28 +104,22 @@ class PythonWriteHandler:
     ) -> _Result:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[_Result | HandlerFailed]
+        task: asyncio.Task[_Result | HandlerFailed] | None = None
         if method.is_async:
-            answer = loop.create_task(_awaited(method, arguments, read))
+            # Not waited for itself: it may take no notice of being cancelled.
+            answer = loop.create_future()
+            task = loop.create_task(_awaited(method, arguments, read))
+            task.add_done_callback(lambda task: _hand_on(answer, task, method))
         else:
             # Unpacking and packing are work as well: they are done in the thread.
             answer = self._threads.run(lambda: _called(method, arguments, read))
-        # Not wait_for: it waits for a function that takes no notice of being cancelled.
-        ended: asyncio.Future[None] = loop.create_future()
-        answer.add_done_callback(lambda _: _release(ended))
-        timer = loop.call_later(self._limit(timeout), _release, ended)
+        timer = loop.call_later(self._limit(timeout), _run_out, answer, method)
         try:
-            await ended
-        except asyncio.CancelledError:
-            answer.cancel()
-            raise
+            result = await answer
         finally:
             timer.cancel()
-        if not answer.done():
-            answer.cancel()
-            logger.warning("write handler did not return in time", extra={"method": method.name})
-            text = "write handler did not answer in time"
-            raise HandlerFailed(Status(Code.DEADLINE_EXCEEDED, text))
-        result = _failed(method) if answer.cancelled() else answer.result()
+            if task is not None:
+                task.cancel()
         if isinstance(result, HandlerFailed):
             raise result
         return result
@@ -212,9 +206,20 @@ def python_write_handler(
     return PythonWriteHandler(application, call_timeout, target.message_limit)
 
 
-def _release(waiting: asyncio.Future[None]) -> None:
-    if not waiting.done():
-        waiting.set_result(None)
+def _hand_on(
+    answer: asyncio.Future[_Result | HandlerFailed],
+    task: asyncio.Task[_Result | HandlerFailed],
+    method: Method,
+) -> None:
+    if not answer.done():
+        answer.set_result(_failed(method) if task.cancelled() else task.result())
+
+
+def _run_out(answer: asyncio.Future[_Result | HandlerFailed], method: Method) -> None:
+    if not answer.done():
+        logger.warning("write handler did not return in time", extra={"method": method.name})
+        text = "write handler did not answer in time"
+        answer.set_result(HandlerFailed(Status(Code.DEADLINE_EXCEEDED, text)))
 
 
 # An attempt never raises what the application raised: in a thread nobody would catch it, and

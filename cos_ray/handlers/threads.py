@@ -46,7 +46,7 @@ class Threads:
         """
         Run a function that never raises; to be called in one event loop, always the same.
 
-        Cancelled before its turn, it does not run. Cancelled later, it runs on and nobody waits.
+        Cancelled, or given another result, before its turn, it does not run; later, it runs on in vain.
         """
         self._loop = loop = asyncio.get_running_loop()
         future: asyncio.Future[_Result] = loop.create_future()
@@ -93,7 +93,7 @@ class Threads:
                 self._sleep()
                 continue
             self._taken += 1
-            if not future.cancelled():
+            if not future.done():
                 self._hand_in(future, context.run(function))
             del function, context, future  # they hold the application's values
 
