@@ -47,8 +47,10 @@ def is_surely_gone(name: str) -> bool:
 def _machine() -> str | None:
     """This boot of this machine, and whose numbers of processes on it are ours; None if that is not known."""
     try:
+        if str((_PROC / "self").readlink()) != str(os.getpid()):
+            return None  # mounted for others, who have other numbers
         boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot}.{(_PROC / 'self/ns/pid').stat().st_ino}"
+        return f"{boot}.{os.uname().nodename}.{(_PROC / 'self/ns/pid').stat().st_ino}"
     except OSError:
         return None
 

@@ -3,7 +3,8 @@ Which of two runs of a read side is to have a shard, and for how long a claim to
 
 A claim is a lease. Whoever has it counts from before it asked for the renewal, by a clock that never
 goes back; whoever wants to take it over counts from when the renewal was stored, by the database's
-clock. The first is always the earlier, so no two deliver at once, whatever hangs or is cut off.
+clock. The first is always the earlier, so no two deliver at once, whatever hangs or is cut off; unless
+a machine is suspended as a whole, and its clock with it.
 """
 
 from __future__ import annotations

@@ -31,7 +31,12 @@ def decide(events: Sequence[Packed], single_event: Packed, states: Sequence[Pack
     Read a HandleCommandResponse: `events` if there are any, else the older field `event`.
 
     Entries equal to the default `Any` say nothing and are dropped (as in CoS). `states` are those that
-    the others lead to, as far as the handler has said.
+    the events lead to, as far as the handler has said; unless it is beyond doubt which belongs to which,
+    they count for nothing.
     """
-    happened = tuple(event for event in (events or (single_event,)) if event != NOTHING)
-    return Persist(happened, tuple(states[: len(happened)])) if happened else NoChange()
+    told = events or (single_event,)
+    happened = tuple(event for event in told if event != NOTHING)
+    if not happened:
+        return NoChange()
+    is_clear = len(happened) == len(told) and len(states) <= len(happened)
+    return Persist(happened, tuple(states) if is_clear else ())

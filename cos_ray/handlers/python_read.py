@@ -38,6 +38,8 @@ class PythonReadHandler:
         self._reader = reader
         self._timeout = timeout.total_seconds()
         self._threads = Threads(THREADS, "read-handler")
+        self._cut_short: dict[asyncio.Future[str | None], float] = {}
+        """Calls that go on though nobody waits for them, and by when they should have returned."""
 
     async def handle(self, read_side: ReadSideId, shard: Shard, envelope: EventEnvelope) -> None:
         """Deliver one event; raises DeliveryFailed unless the handler confirms it in time."""
@@ -61,17 +63,24 @@ class PythonReadHandler:
         )
 
     async def _call(self, method: Method, arguments: Callable[[], tuple[object, ...]]) -> None:
+        await self._cut_short_ended()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._timeout
         answer: asyncio.Future[str | None]
+        begun: list[bool] = []
         if method.is_async:
             answer = asyncio.ensure_future(_awaited(method, arguments))
         else:
             # Unpacking is work as well: it is done in the thread.
-            answer = self._threads.run(lambda: _called(method, arguments))
+            answer = self._threads.run(lambda: _called(method, arguments, begun))
         try:
             # Not wait_for: it waits for a function that takes no notice of being cancelled.
             done, _ = await asyncio.wait((answer,), timeout=self._timeout)
         except asyncio.CancelledError:
-            answer.cancel()
+            if begun:
+                self._cut_short[answer] = until
+            else:
+                answer.cancel()
             raise
         if not done:
             answer.cancel()
@@ -80,6 +89,19 @@ class PythonReadHandler:
         reason = "CancelledError" if answer.cancelled() else answer.result()
         if reason is not None:
             raise DeliveryFailed(reason)
+
+    async def _cut_short_ended(self) -> None:
+        """
+        Return when no call goes on whose delivery was cut short, or when its time is over.
+
+        A function in a thread cannot be stopped, and its event must not come again beside it, or after
+        later ones.
+        """
+        while self._cut_short:
+            answer, until = next(iter(self._cut_short.items()))
+            left = until - asyncio.get_running_loop().time()
+            await asyncio.wait((answer,), timeout=max(0.0, left))
+            self._cut_short.pop(answer, None)
 
 
 class PythonBatchReadHandler(PythonReadHandler):
@@ -132,7 +154,8 @@ def python_read_handler(
 # SystemExit in a task would end the process.
 
 
-def _called(method: Method, arguments: Callable[[], tuple[object, ...]]) -> str | None:
+def _called(method: Method, arguments: Callable[[], tuple[object, ...]], begun: list[bool]) -> str | None:
+    begun.append(True)
     try:
         return _reason(method, method.function(*arguments()))
     except BaseException as error:  # noqa: BLE001

@@ -1,4 +1,4 @@
-"""All that is remembered of read sides, over two small pools of connections."""
+"""All that is remembered of read sides, over three small pools of connections."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ class PostgresReadSideStores:
         session = {"enable_sort": "off"}
         self._connections = Connections(database, at_least=0, at_most=2, session=session)
         self.offsets = PostgresOffsets(database)
-        self.controls = PostgresReadSides(self._connections)
+        # Claims are renewed in time, however many ask for something else.
+        self._claiming = Connections(database, at_least=0, at_most=1, session=session)
+        self.controls = PostgresReadSides(self._claiming)
         self.letters = PostgresDeadLetters(self._connections)
         self.places = PostgresPlaces(self._connections)
 
     async def open(self) -> None:
         """Start; does not wait for the database."""
+        await self._claiming.open()
         await self._connections.open()
         await self.offsets.open()
 
@@ -31,3 +34,4 @@ class PostgresReadSideStores:
         """Let go of the connections."""
         await self.offsets.close()
         await self._connections.close()
+        await self._claiming.close()

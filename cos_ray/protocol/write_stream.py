@@ -221,10 +221,12 @@ class _Stream:
         answer = WriteSideAnswer(id=call.id)
         try:
             if call.WhichOneof("request") == "command":
+                # The handler may do with its request what it likes.
+                prior = Any_.FromString(call.command.prior_state.SerializeToString())
                 command = await self._handler.HandleCommand(call.command, context)
                 answer.command.CopyFrom(command)
                 if call.HasField("first_event_meta") and context.failure() is None:
-                    await self._look_ahead(call, answer, context)
+                    await self._look_ahead(prior, call, answer, context)
             else:
                 event = await self._handler.HandleEvent(call.event, context)
                 answer.event.CopyFrom(event)
@@ -238,29 +240,33 @@ class _Stream:
             answer.failure.CopyFrom(failure)
         self._unsent.add(call.id, answer)
 
-    async def _look_ahead(self, call: WriteSideCall, answer: WriteSideAnswer, context: CallContext) -> None:
+    async def _look_ahead(
+        self, state: Any_, call: WriteSideCall, answer: WriteSideAnswer, context: CallContext
+    ) -> None:
         """Add the states that the events lead to; one that fails is asked for again, and heard then."""
-        state, meta = call.command.prior_state, call.first_event_meta
+        meta = call.first_event_meta
         hurry = call.time_left / 1000 * (1 - LOOK_AHEAD_WITHIN)
         octets = 0
         for event in list(answer.command.events) or [answer.command.event]:
-            if event == _NOTHING:
-                continue
-            if context.time_remaining() < hurry or octets > MOST_OCTETS:
+            if event == _NOTHING or context.time_remaining() < hurry:
                 return
             request = HandleEventRequest(event=event, prior_state=state, event_meta=meta)
             left = int(context.time_remaining() * 1000)
             of_event: Any = CallContext(WriteSideCall(time_left=left), self._peer)
             try:
                 reply = await self._handler.HandleEvent(request, of_event)
-                if of_event.failure() is not None or not reply.HasField("resulting_state"):
+                octets += reply.ByteSize()
+                if (
+                    of_event.failure() is not None
+                    or not reply.HasField("resulting_state")
+                    or octets > MOST_OCTETS
+                ):
                     return
                 answer.states.append(reply)
             except Exception:  # noqa: BLE001
                 return
-            state = reply.resulting_state
+            state = answer.states[-1].resulting_state
             meta.revision_number += 1
-            octets += state.ByteSize()
 
     def _done(self, id_: int, _task: asyncio.Task[None]) -> None:
         del self._under_way[id_]

@@ -156,6 +156,10 @@ class Claims:
             logger.debug("claims not renewed", extra=facts, exc_info=surprise)
             self._renews_at = now + _TRY_AGAIN
             return None
+        except asyncio.CancelledError:
+            # By a process that stops, and keeps its claims until it has.
+            self._renews_at = now
+            raise
 
     async def _keep(self, now: float) -> Collection[Shard]:
         held = await self._controls.keep(self._settings.read_side, self.owner, self._lease.lasts)

@@ -321,7 +321,8 @@ class Delivery:
                 self._settle(parcel, [parcel.event], Settled.SKIPPED)
             case LastResort.PARK:
                 await self._park(parcel, reason)
-        self._moved(parcel.projection)
+        if not self._is_stale(parcel):
+            self._moved(parcel.projection)
 
     async def _park(self, parcel: Parcel, reason: str) -> None:
         try:

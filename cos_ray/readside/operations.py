@@ -135,7 +135,11 @@ class Operations:
         projection = self._projections[shard]
         async with self._locks[shard]:
             term = self._claims.term(shard)
-            if term is None or not term.is_begun:
+            if term is None:
+                return
+            if not term.is_begun:
+                # Not opened yet, if it can be: whoever asks may fare better, and there is nothing to save.
+                await self._claims.release([shard])
                 return
             was_unusable = projection.is_unusable
             projection.suspend()
@@ -150,12 +154,17 @@ class Operations:
             try:
                 if not await self._offsets.catch_up(shard):
                     raise ClaimLost(self._settings.read_side, shard)
-                await self._claims.release([shard])
             except Exception:
                 # Whoever asks may be gone by the next renewal. Not from the stored offset: it may be behind.
                 self._open_again(projection, term, reached, was_unusable)
                 raise
             projection.close(ShardState.ELSEWHERE)
+            try:
+                await self._claims.release([shard])
+            except Exception:
+                # It may have been done all the same. If not, the next renewal says that the shard is ours.
+                self._claims.forget([shard])
+                raise
         self._offsets.forget([shard])
 
     async def obey(self, order: Order) -> Obeyed:

@@ -101,6 +101,8 @@ class GrpcSums(WriteSideHandlerServiceServicer):
     async def HandleCommand(self, request: Anything, context: Anything) -> HandleCommandResponse:
         command, prior = Int64Value(), Int64Value()
         request.command.Unpack(command)
+        # A working copy, say: the request is the handler's own.
+        request.prior_state.Pack(Int64Value(value=1_000))
         return HandleCommandResponse(
             events=[any_of(event) for event in self._sums.handle_command(command, prior, None)]
         )
@@ -252,4 +254,6 @@ async def test_a_handler_without_time_to_spare_does_not_look_ahead(
 async def test_large_states_are_not_piled_up_in_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     async with handler_of("stream") as handler:
         monkeypatch.setattr(write_stream, "MOST_OCTETS", 1)
-        assert len((await decided(handler, 3)).states) == 1
+        assert (await decided(handler, 3)).states == ()
+        monkeypatch.setattr(write_stream, "MOST_OCTETS", 130)
+        assert len((await decided(handler, 3)).states) == 2

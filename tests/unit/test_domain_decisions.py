@@ -29,6 +29,15 @@ def test_default_entries_are_dropped() -> None:
     assert decide([NOTHING, A, NOTHING, B], NOTHING) == Persist((A, B))
 
 
+def test_states_go_with_the_first_events() -> None:
+    assert decide([A, B], NOTHING, [OLD]) == Persist((A, B), (OLD,))
+
+
+def test_states_count_for_nothing_where_it_is_in_doubt_to_which_events_they_belong() -> None:
+    assert decide([NOTHING, A], NOTHING, [OLD]) == Persist((A,))
+    assert decide([A], NOTHING, [OLD, B]) == Persist((A,))
+
+
 def test_a_list_of_nothing_is_no_change_whatever_the_older_field_says() -> None:
     assert decide([NOTHING, NOTHING], OLD) == NoChange()
 

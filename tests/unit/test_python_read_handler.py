@@ -6,6 +6,7 @@ import asyncio
 import threading
 from datetime import timedelta
 from types import SimpleNamespace
+from typing import Any as Anything
 
 import pytest
 from google.protobuf.any import pack
@@ -170,3 +171,56 @@ def test_the_samples_fit() -> None:
         assert fault_of(PythonTarget(f"cos_ray.samples.bank.{reference}", setting="x"), READ_SIDE) is None
     wrong = fault_of(PythonTarget("cos_ray.samples.bank.python_handler:BankAccounts", setting="x"), READ_SIDE)
     assert wrong == "x: cos_ray.samples.bank.python_handler:BankAccounts has no method handle"
+
+
+class Blocking:
+    """Returns when it may; notes when it begins and ends."""
+
+    notes: list[str] = []  # noqa: RUF012
+    may_return = threading.Event()
+
+    def handle(self, event: StringValue, state: object, meta: DeliveryMeta) -> None:
+        Blocking.notes.append(f"{event.value} begins")
+        assert Blocking.may_return.wait(30)
+        Blocking.notes.append(f"{event.value} ends")
+
+
+@pytest.fixture
+def notes() -> list[str]:
+    Blocking.notes.clear()
+    Blocking.may_return.clear()
+    return Blocking.notes
+
+
+async def cut_short(reader: Anything, notes: list[str]) -> None:
+    """A delivery that has reached its function, and is cut short then."""
+    delivery = asyncio.ensure_future(reader.handle(READER, Shard(0), envelope("first")))
+    while not notes:
+        await asyncio.sleep(0.001)
+    delivery.cancel()
+    await asyncio.wait({delivery})
+
+
+async def test_what_is_cut_short_does_not_run_beside_what_comes_after(notes: list[str]) -> None:
+    reader = handler(Blocking)
+    await cut_short(reader, notes)
+    again = asyncio.ensure_future(reader.handle(READER, Shard(0), envelope("second")))
+    # Longer than another thread takes to step in.
+    done, _ = await asyncio.wait({again}, timeout=0.1)
+    assert not done
+    assert notes == ["first begins"]
+    Blocking.may_return.set()
+    await again
+    assert notes == ["first begins", "first ends", "second begins", "second ends"]
+
+
+async def test_what_is_cut_short_and_does_not_return_in_its_time_holds_nothing_up_for_ever(
+    notes: list[str],
+) -> None:
+    reader = handler(Blocking, timeout=0.2)
+    await cut_short(reader, notes)
+    again = asyncio.ensure_future(reader.handle(READER, Shard(0), envelope("second")))
+    while "second begins" not in notes:
+        await asyncio.sleep(0.001)
+    Blocking.may_return.set()
+    await again

@@ -117,6 +117,19 @@ class TestTheNewerRelease:
                 # All that was confirmed is saved: nothing comes twice.
                 await world.clock.until(lambda: world.handler.confirmed() == [3])
 
+    async def test_is_handed_what_the_older_one_cannot_open(self, world: World) -> None:
+        world.offsets.is_down = True
+        old = world.build([0], release="old")
+        async with world.alive(old):
+            await world.clock.advance(1)
+            first = world.offsets.owner(READ_SIDE, S0)
+            new = world.build([0], release="new")
+            async with world.alive(new):
+                await world.clock.until(lambda: world.offsets.owner(READ_SIDE, S0) != first, within=5)
+                world.offsets.is_down = False
+                await world.clock.until(lambda: state(new) is ShardState.RUNNING, within=10)
+                assert state(old) is not ShardState.RUNNING
+
     async def test_begins_without_what_takes_longer_than_a_delivery_may(self, world: World) -> None:
         world.served = slow = RecordingReadHandler()
         world.source.add(0, "a")
