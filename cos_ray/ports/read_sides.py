@@ -96,7 +96,7 @@ class ReadSideControls(Protocol):
         lasts: timedelta,
     ) -> Collection[Shard]:
         """
-        Have those that nobody has, whose claim has run out, or whose process has surely ended.
+        Have those that nobody has, whose claim has run out, or, at home, whose process has surely ended.
 
         Answers with what was taken.
         """

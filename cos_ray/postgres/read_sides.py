@@ -55,7 +55,9 @@ class PostgresReadSides:
         lasts: timedelta,
     ) -> Collection[Shard]:
         """See `ReadSideControls.take`."""
-        await self._release_of_the_gone(read_side, shards)
+        if standing.at_home:
+            # Who looks after others' shards waits: they are about to be started again.
+            await self._release_of_the_gone(read_side, shards)
         parameters = _claim(read_side, shards, owner, standing, lasts)
         rows = await self._connections.run(statement("take_shards"), parameters)
         return {Shard(shard) for (shard,) in rows}

@@ -36,9 +36,10 @@ class Claim:
         """Whether somebody asks for it who was heard of lately."""
         return self.heir_until > now
 
-    def may_be_taken(self, owner: Owner, now: float) -> bool:
+    def may_be_taken(self, owner: Owner, standing: Standing, now: float) -> bool:
         """Whether this one may have it without its being given up."""
-        is_over = self.renewed_at + self.lasts.total_seconds() < now or is_surely_gone(self.owner)
+        is_gone = standing.at_home and is_surely_gone(self.owner)
+        is_over = is_gone or self.renewed_at + self.lasts.total_seconds() < now
         return self.owner == owner or (is_over and (self.heir == owner or not self.is_wanted(now)))
 
 
@@ -127,7 +128,7 @@ class MemoryReadSides:
         taken = set()
         for shard in shards:
             claim = self.claims.get((read_side, shard))
-            if claim is None or claim.may_be_taken(owner, now):
+            if claim is None or claim.may_be_taken(owner, standing, now):
                 self.claims[read_side, shard] = Claim(owner, standing, now, lasts)
                 taken.add(shard)
         return taken

@@ -112,13 +112,15 @@ class TestClaims:
         assert await kept(stores, OTHER) == {}
         assert await kept(stores, ME) == {0: False}
 
-    async def test_the_claim_of_a_process_that_has_ended_is_taken_at_once_unless_somebody_asks_for_the_shard(
+    async def test_the_claim_of_a_process_that_has_ended_is_taken_at_once_by_its_successor(
         self, stores: AnyReadSides
     ) -> None:
         machine, pid, started, unique = own_name().split("/")
         gone = Owner(f"{machine}/{pid}/{int(started) - 1}/{unique}")
         assert await have(stores, A, [S0, S1], gone, OLD) == {0, 1}
         await stores.controls.ask(A, [S1], ME, NEW, LONG)
+        away = OLD.in_shards(at_home=False)
+        assert await have(stores, A, [S0, S1], OTHER, away) == set()
         assert await have(stores, A, [S0, S1], OTHER, OLD) == {0}
         assert await have(stores, A, [S0, S1], ME, NEW) == {1}
         assert await kept(stores, gone) == {}
