@@ -49,6 +49,9 @@ def ray_environment(
         # How long a replica waits for clients to go elsewhere before it stops: there is no elsewhere.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "1",
+        # How long a proxy may take to start, three times over: on a busy machine 5 s were not enough, and
+        # Serve ends what is late before it begins anew.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
         # How soon a HAProxy that died is missed: Serve starts it again after the third look in vain.
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         **_preloaded(handler_module),

@@ -62,6 +62,8 @@ class Reader:
             "COS_PORT": self._ports["9000"],
             "COS_HTTP_PORT": self._ports["9001"],
             "COS_DATA_DIR": str(directory / "data"),
+            # Other services start and end on the same machine meanwhile.
+            "COS_COMMAND_HANDLER_TIMEOUT": "20",
         }
         self._printed = ""
         self._again: Block | None = None
