@@ -221,11 +221,14 @@ class _Stream:
         answer = WriteSideAnswer(id=call.id)
         try:
             if call.WhichOneof("request") == "command":
+                looks_ahead = call.HasField("first_event_meta")
                 # The handler may do with its request what it likes.
-                prior = Any_.FromString(call.command.prior_state.SerializeToString())
+                prior = Any_()
+                if looks_ahead:
+                    prior.CopyFrom(call.command.prior_state)
                 command = await self._handler.HandleCommand(call.command, context)
                 answer.command.CopyFrom(command)
-                if call.HasField("first_event_meta") and context.failure() is None:
+                if looks_ahead and context.failure() is None:
                     await self._look_ahead(prior, call, answer, context)
             else:
                 event = await self._handler.HandleEvent(call.event, context)
