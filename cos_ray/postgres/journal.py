@@ -42,8 +42,8 @@ from cos_ray.postgres.tail import PostgresTail
 from cos_ray.postgres.writer import KEY_TTL, SETTLE_WITHIN, Writer
 from cos_ray.protocol.codec import envelope_from_bytes
 
-_MOST_LANES = 2
-"""Batches on their way at once. More only compete for the log's flush and the shards' locks."""
+_MOST_WRITERS = 2
+"""Batches on their way at once when one is slow. More only compete for the log's flush and the locks."""
 
 _WALKS = {"enable_sort": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 """What is read is read by walking an index in its order, whatever the planner believes of the data."""
@@ -79,11 +79,11 @@ class PostgresJournal:
         snapshots of what is appended here, None for never; `key_ttl`: how long idempotency keys are
         remembered; `deletes_expired_keys`: whether this one sees to that.
         """
-        lanes = max(1, min(_MOST_LANES, database.pool_max_size - 1))
+        writers = max(1, min(_MOST_WRITERS, database.pool_max_size - 1))
         # Reading has connections of its own: a slow read never holds up an append.
-        readers = max(1, database.pool_max_size - lanes)
+        readers = max(1, database.pool_max_size - writers)
         self._largest_append = largest_append
-        self._writers = [Writer(database, settle_within, key_ttl) for _ in range(lanes)]
+        self._writers = [Writer(database, settle_within, key_ttl) for _ in range(writers)]
         self._group_commit = GroupCommit(
             [writer.store for writer in self._writers], limits or BatchLimits(), meter
         )
@@ -103,7 +103,6 @@ class PostgresJournal:
     async def open(self) -> None:
         """Start; does not wait for the database."""
         await self._connections.open()
-        self._group_commit.start()
         if self._key_expiry is not None:
             self._key_expiry.start()
         if self._snapshots is not None:

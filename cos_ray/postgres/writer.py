@@ -77,7 +77,7 @@ class _Group:
 
 
 class Writer:
-    """The way to the journal of one lane; one batch at a time."""
+    """A way to the journal, over a connection of its own; one batch at a time."""
 
     def __init__(
         self,

@@ -47,6 +47,10 @@ class Rig(Protocol):
         """Another writer's append: carried out, and not committed before the block ends."""
         ...
 
+    async def is_held_up(self) -> bool:
+        """Whether an append waits for one that commits late."""
+        ...
+
 
 class MemoryRig:
     """The fake."""
@@ -65,6 +69,11 @@ class MemoryRig:
 
     def committing_late(self, append: Append) -> AbstractAsyncContextManager[Offset]:
         return self.journal.committing_late(append)
+
+    async def is_held_up(self) -> bool:
+        # What has begun gets there in one turn of the loop.
+        await asyncio.sleep(0)
+        return True
 
 
 class PostgresRig:
@@ -88,7 +97,7 @@ class PostgresRig:
 
         async def works() -> bool:
             try:
-                # Both lanes, and reading.
+                # Writing and reading.
                 await asyncio.gather(*[self.journal.append(append) for append in _warmers()])
                 await self.journal.check()
             except JournalUnavailable:
@@ -104,6 +113,11 @@ class PostgresRig:
             [(_, offset)] = answers
             yield Offset(int(str(offset)))
 
+    async def is_held_up(self) -> bool:
+        with connected(self._database) as session:
+            here = "database = (select oid from pg_database where datname = current_database())"
+            return bool(session.execute(f"select from pg_locks where not granted and {here}").fetchall())
+
 
 @asynccontextmanager
 async def postgres_rig(database: Database) -> AsyncIterator[PostgresRig]:
@@ -118,5 +132,5 @@ async def postgres_rig(database: Database) -> AsyncIterator[PostgresRig]:
 
 
 def _warmers() -> list[Append]:
-    """The same appends each time, which are stored once: they connect all lanes."""
+    """The same appends each time, which are stored once: they connect what is not connected."""
     return [append_of(f"warm-{number}", 0, command=f"warm-{number}") for number in range(10)]

@@ -10,7 +10,6 @@ import pytest
 from cos_ray.domain.errors import JournalUnavailable, OutcomeUnknown, RevisionConflict
 from cos_ray.domain.ids import EntityId, Offset
 from cos_ray.domain.messages import Append
-from cos_ray.postgres.group_commit import lane_of
 from tests.contracts.rigs import MemoryRig, Rig, postgres_rig
 from tests.journal_kit import append_of, until
 
@@ -88,8 +87,9 @@ async def test_a_reader_never_skips_an_append_that_commits_late(rig: Rig) -> Non
     neighbour = neighbour_of(late)
     async with rig.committing_late(late) as late_offset:
         waiting = asyncio.create_task(rig.journal.append(neighbour))
+        await until(rig.is_held_up)
         elsewhere = await rig.journal.append(
-            next(a for a in (append_of(f"e{n}", 0) for n in range(100)) if lane_apart(a, late))
+            next(a for a in (append_of(f"e{n}", 0) for n in range(100)) if a.shard != late.shard)
         )
         assert elsewhere > late_offset
         shown = {e.envelope.meta.entity_id for e in await rig.journal.after(late.shard, Offset(0), 100)}
@@ -106,7 +106,7 @@ async def test_an_append_forestalled_by_one_that_commits_late_is_a_conflict(rig:
     late, ours = append_of("a", 0), append_of("a", 0)
     async with rig.committing_late(late):
         asked = asyncio.create_task(rig.journal.append(ours))
-        await until(lambda: is_under_way(asked))
+        await until(rig.is_held_up)
     with pytest.raises(RevisionConflict):
         await asked
     assert await rig.journal.newest(A) == late.envelopes[-1]
@@ -116,18 +116,6 @@ async def test_an_append_asked_for_again_while_it_commits_late_gets_its_answer(r
     append = append_of("a", 0, events=2)
     async with rig.committing_late(append) as offset:
         asked = asyncio.create_task(rig.journal.append(append))
-        await until(lambda: is_under_way(asked))
+        await until(rig.is_held_up)
     assert await asked == offset
     assert await rig.journal.newest(A) == append.envelopes[-1]
-
-
-def lane_apart(one: Append, other: Append) -> bool:
-    """Whether no connection of one process carries both."""
-    return lane_of(one.shard, 2) != lane_of(other.shard, 2)
-
-
-async def is_under_way(asked: asyncio.Task[Offset]) -> bool:
-    """Whether it has begun, as far as can be seen from outside."""
-    for _ in range(5):
-        await asyncio.sleep(0)
-    return not asked.done()

@@ -27,7 +27,7 @@ async def journal(database: Database, proxy: TcpProxy) -> AsyncIterator[Postgres
     """A journal at its end, connected and warm."""
     journal = PostgresJournal(replace(database, port=proxy.port), settle_within=timedelta(seconds=4))
     await journal.open()
-    # Both lanes are connected and have prepared their statement.
+    # It is connected, and has prepared its statement.
     await asyncio.gather(*[journal.append(append_of(f"first-{n}", 0)) for n in range(10)])
     yield journal
     proxy.thaw()

@@ -13,12 +13,11 @@ import pytest
 from cos_ray.domain.errors import EventRefused, JournalUnavailable, RevisionConflict
 from cos_ray.domain.ids import EntityId, Offset, Shard
 from cos_ray.postgres.database import Database
-from cos_ray.postgres.group_commit import lane_of
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.rows import columns, encode
 from cos_ray.postgres.statements import statement
 from tests.fixtures_postgres import connected
-from tests.journal_kit import append_of, read_all
+from tests.journal_kit import append_of, read_all, until
 
 Row = tuple[Any, ...]
 
@@ -126,10 +125,15 @@ async def test_a_reader_never_skips_an_append_whose_transaction_is_still_open(
     shard = Shard(1)
     names = [f"e{n}" for n in range(100)]
     same = [name for name in names if append_of(name, 0).shard == shard]
-    elsewhere = next(n for n in names if lane_of(append_of(n, 0).shard, 2) != lane_of(shard, 2))
+    elsewhere = next(name for name in names if append_of(name, 0).shard != shard)
     session.execute("begin")
     [(_, first)] = call(session, append_of(same[0], 0))
     waiting = asyncio.create_task(postgres_journal.append(append_of(same[1], 0)))
+
+    async def is_blocked() -> bool:
+        return bool(session.execute("select from pg_locks where not granted").fetchall())
+
+    await until(is_blocked)
     other = await postgres_journal.append(append_of(elsewhere, 0))
     assert other > first
     assert await postgres_journal.after(shard, Offset(0), 10) == []

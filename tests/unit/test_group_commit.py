@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cos_ray.domain.errors import EventRefused, JournalUnavailable, OutcomeUnknown
 from cos_ray.domain.ids import CommandId, EntityId, Offset, Revision, Shard
-from cos_ray.postgres.group_commit import Answer, BatchLimits, GroupCommit, lane_of
+from cos_ray.postgres.group_commit import STEP_IN, Answer, BatchLimits, GroupCommit
 from cos_ray.postgres.rows import EncodedAppend
 
 SOON = timedelta(seconds=5)
@@ -59,7 +63,6 @@ async def carrier() -> Carrier:
 @pytest.fixture
 async def group_commit(carrier: Carrier) -> AsyncIterator[GroupCommit]:
     group_commit = GroupCommit([carrier.send], BatchLimits(events=10, octets=100, waiting_appends=30))
-    group_commit.start()
     yield group_commit
     carrier.let_go()
     await group_commit.stop(SOON)
@@ -149,7 +152,7 @@ async def test_each_append_gets_its_own_answer(group_commit: GroupCommit, carrie
     assert [type(answer) for answer in answers] == [int, EventRefused, int]
 
 
-async def test_an_unforeseen_error_leaves_the_outcome_unknown_and_the_lane_alive(
+async def test_an_unforeseen_error_leaves_the_outcome_unknown_and_others_alone(
     group_commit: GroupCommit, carrier: Carrier
 ) -> None:
     def fail(append: EncodedAppend) -> Answer:
@@ -166,7 +169,6 @@ async def test_an_unforeseen_error_leaves_the_outcome_unknown_and_the_lane_alive
 async def test_closing_in_the_middle_says_of_each_what_is_known() -> None:
     carrier = Carrier()
     group_commit = GroupCommit([carrier.send], BatchLimits())
-    group_commit.start()
     under_way = ask(group_commit, encoded("a"))
     await settle()
     waiting = ask(group_commit, encoded("b"))
@@ -176,31 +178,118 @@ async def test_closing_in_the_middle_says_of_each_what_is_known() -> None:
     assert [type(answer) for answer in answers] == [OutcomeUnknown, JournalUnavailable]
 
 
-async def test_lanes_send_side_by_side_and_never_share_a_shard() -> None:
-    carriers = [Carrier(), Carrier()]
-    group_commit = GroupCommit([carrier.send for carrier in carriers], BatchLimits())
-    group_commit.start()
-    tasks = ask(group_commit, *[encoded(f"e{n}", shard=n) for n in range(64)])
+async def reached(carrier: Carrier, batches: int) -> None:
+    async with asyncio.timeout(5):
+        while len(carrier.batches) < batches:
+            await asyncio.sleep(0.005)
+
+
+async def test_as_long_as_batches_come_back_soon_one_sender_takes_them_all() -> None:
+    often, rarely = Carrier(), Carrier()
+    often.let_go()
+    group_commit = GroupCommit([often.send, rarely.send], BatchLimits())
+    for number in range(20):
+        await asyncio.gather(*ask(group_commit, *[encoded(f"e{n}", shard=n) for n in range(number)]))
+    assert len(often.batches) >= 19
+    assert rarely.batches == []
+    await group_commit.stop(SOON)
+
+
+async def test_beside_a_slow_batch_all_go_that_share_no_shard_with_it_and_the_others_after_it() -> None:
+    slow, other = Carrier(), Carrier()
+    group_commit = GroupCommit([slow.send, other.send], BatchLimits())
+    tasks = ask(group_commit, encoded("a", shard=1), encoded("b", shard=2))
     await settle()
-    shards = [{append.shard for append in carrier.batches[0]} for carrier in carriers]
-    assert shards[0] | shards[1] == set(range(64))
-    assert not shards[0] & shards[1]
-    for carrier in carriers:
-        carrier.let_go()
+    held_up = [encoded("c", shard=2), encoded("d", shard=1), encoded("a", shard=1, expected=1)]
+    tasks += ask(group_commit, held_up[0], encoded("x", shard=3), *held_up[1:], encoded("y", shard=4))
+    await reached(other, 1)
+    assert slow.names == [["a", "b"]]
+    assert other.names == [["x", "y"]]
+    other.let_go(1)
+    tasks += ask(group_commit, encoded("z", shard=3))
+    await reached(other, 2)
+    assert other.names[1:] == [["z"]]
+    slow.let_go()
+    other.let_go()
+    await asyncio.gather(*tasks)
+    sent = [append for batch in slow.batches[1:] + other.batches[2:] for append in batch]
+    assert sorted(map(id, sent)) == sorted(map(id, held_up))
+    await group_commit.stop(SOON)
+
+
+async def test_a_third_waits_until_one_of_two_slow_ones_is_back() -> None:
+    first, second = Carrier(), Carrier()
+    group_commit = GroupCommit([first.send, second.send], BatchLimits())
+    tasks = ask(group_commit, encoded("a", shard=1))
+    await reached(first, 1)
+    tasks += ask(group_commit, encoded("b", shard=2))
+    await reached(second, 1)
+    tasks += ask(group_commit, encoded("c", shard=3))
+    await asyncio.sleep(2 * STEP_IN)
+    assert [*first.names, *second.names] == [["a"], ["b"]]
+    second.let_go()
+    await reached(second, 2)
+    assert second.names == [["b"], ["c"]]
+    first.let_go()
     await asyncio.gather(*tasks)
     await group_commit.stop(SOON)
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 4, 8])
-def test_lanes_share_the_work_whichever_shards_a_process_has(step: int) -> None:
-    lanes = [lane_of(Shard(n * step), 2) for n in range(16)]
-    assert 5 <= sum(lanes) <= 11
+async def test_closing_while_some_are_held_up_by_a_slow_batch_answers_them_too() -> None:
+    slow, other = Carrier(), Carrier()
+    group_commit = GroupCommit([slow.send, other.send], BatchLimits())
+    under_way = ask(group_commit, encoded("a", shard=1))
+    await reached(slow, 1)
+    waiting = ask(group_commit, encoded("b", shard=1), encoded("x", shard=2))
+    await reached(other, 1)
+    await group_commit.stop(timedelta(0))
+    answers = await asyncio.gather(*under_way, *waiting, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [OutcomeUnknown, JournalUnavailable, OutcomeUnknown]
+    assert group_commit.waiting == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=60),
+    st.lists(st.sampled_from([0.0, 0.0, 0.001, STEP_IN * 1.5]), min_size=1, max_size=8),
+)
+async def test_whoever_is_slow_shards_never_meet_and_each_entity_keeps_its_order(
+    wishes: list[tuple[int, int]], delays: list[float]
+) -> None:
+    taken: list[EncodedAppend] = []
+    away: list[int] = []
+    pace = itertools.cycle(delays)
+
+    async def send(batch: Sequence[EncodedAppend]) -> Sequence[Answer]:
+        shards = {append.shard for append in batch}
+        assert not shards & set(away)
+        away.extend(shards)
+        taken.extend(batch)
+        await asyncio.sleep(next(pace))
+        for shard in shards:
+            away.remove(shard)
+        return [Offset(append.expected + 1) for append in batch]
+
+    group_commit = GroupCommit([send, send], BatchLimits(events=5))
+    numbers: Counter[str] = Counter()
+    tasks = []
+    for entity, shard in wishes:
+        # An entity is in one shard for good.
+        name = f"{entity}-{shard}"
+        tasks += ask(group_commit, encoded(name, shard=shard, expected=numbers[name]))
+        numbers[name] += 1
+        if entity == 0:
+            await asyncio.sleep(0)
+    await asyncio.wait_for(asyncio.gather(*tasks), 20)
+    assert len(taken) == len(wishes)
+    for name, count in numbers.items():
+        assert [append.expected for append in taken if append.entity_id == name] == list(range(count))
+    await group_commit.stop(SOON)
 
 
 async def test_an_append_that_waited_too_long_is_turned_away_and_never_sent(carrier: Carrier) -> None:
     too_long = timedelta(seconds=0.5)
     group_commit = GroupCommit([carrier.send], BatchLimits(waiting_time=too_long))
-    group_commit.start()
     under_way = ask(group_commit, encoded("a"))
     await settle()
     waiting = ask(group_commit, *[encoded("b", expected=n) for n in range(3)], encoded("c"))
