@@ -117,8 +117,14 @@ class ReadSideControls(Protocol):
         """
         ...
 
-    async def release(self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner) -> None:
-        """Give up one's claims to these shards: to whoever asks for one, else to whoever comes."""
+    async def release(
+        self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner, run: int | None = None
+    ) -> None:
+        """
+        Give up one's claims to these shards: to whoever asks for one, else to whoever comes.
+
+        Only what was taken by this run or an earlier one; None: whichever.
+        """
         ...
 
 

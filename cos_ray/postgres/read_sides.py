@@ -74,9 +74,11 @@ class PostgresReadSides:
         parameters = _claim(read_side, shards, owner, standing, lasts)
         await self._connections.run(statement("ask_for_shards"), parameters)
 
-    async def release(self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner) -> None:
+    async def release(
+        self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner, run: int | None = None
+    ) -> None:
         """See `ReadSideControls.release`."""
-        parameters = {"read_side": read_side, "shards": sorted(shards), "owner": owner}
+        parameters = {"read_side": read_side, "shards": sorted(shards), "owner": owner, "run": run}
         await self._connections.run(statement("release_claims"), parameters)
 
     async def _release_of_the_gone(self, read_side: ReadSideId, shards: Collection[Shard]) -> None:

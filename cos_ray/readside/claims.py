@@ -71,6 +71,9 @@ class Claims:
         """Called with shards that others have by now."""
         self._standing: Standing | None = None
         self._terms: dict[Shard, Term] = {}
+        # Given up, as far as we are concerned; whether it is stored is not known.
+        self._giving_up: set[Shard] = set()
+        self._is_to_enlist_anew = False
         self._changing = asyncio.Lock()
         self._renews_at = math.inf
         self._others_at = math.inf
@@ -131,10 +134,24 @@ class Claims:
         return await self._within_reach(self._keep)
 
     async def release(self, shards: Collection[Shard]) -> None:
-        """Let others have these shards at once. Raises JournalUnavailable."""
+        """
+        Let others have these shards at once. Raises JournalUnavailable.
+
+        They are not taken up again then before it is known to have been done, and as another run: a
+        database that carries it out late would give them away under our hands.
+        """
         async with self._changing:
-            await self._controls.release(self._settings.read_side, shards, self.owner)
+            self._giving_up.update(shards)
+            await self._release(shards)
+            self._giving_up.difference_update(shards)
             self.forget(shards)
+
+    async def let_go(self) -> None:
+        """Give up all there are at the end of a run, if that can be stored; if not, they expire."""
+        try:
+            await self.release(self._who.home | self._who.others)
+        except JournalUnavailable as error:
+            logger.info("claims not given up; they expire", extra={"reason": str(error)})
 
     def forget(self, shards: Collection[Shard]) -> None:
         """These are not ours any more."""
@@ -163,18 +180,30 @@ class Claims:
 
     async def _keep(self, now: float) -> Collection[Shard]:
         held = await self._controls.keep(self._settings.read_side, self.owner, self._lease.lasts)
+        undone = self._giving_up & held.keys()
+        ours = held.keys() - undone
         # Said before any is taken again: in between, others may have had it.
-        if gone := self._terms.keys() - held.keys():
+        if gone := self._terms.keys() - ours:
             self.forget(gone)
             self._lost(gone)
-        self._note(held, now)
+        self._note(ours, now)
         self._renews_at = now + self._lease.renewal.total_seconds()
-        return [shard for shard, is_wanted in held.items() if is_wanted]
+        if undone:
+            await self._release(undone)
+        if self._giving_up:
+            self._is_to_enlist_anew = True
+            self._giving_up.clear()
+        return [shard for shard in ours if held[shard]]
+
+    async def _release(self, shards: Collection[Shard]) -> None:
+        if self._standing is not None:
+            await self._controls.release(self._settings.read_side, shards, self.owner, self._standing.run)
 
     async def _renew(self, now: float) -> Collection[Shard]:
-        if self._standing is None:
-            self._standing = await self._controls.enlist(self._who.release)
         wanted = await self._keep(now)
+        if self._standing is None or self._is_to_enlist_anew:
+            self._standing = await self._controls.enlist(self._who.release)
+            self._is_to_enlist_anew = False
         await self._take(self._who.home, self._standing)
         if missing := self._who.home - self._terms.keys():
             settings = self._settings

@@ -107,6 +107,11 @@ class ReadSide:
                 self._start_due()
                 await self._rest()
             await self._drain()
+        except Exception:
+            await self._cancel()
+            # Whoever comes next, this process's next run above all, is not to wait for them to expire.
+            await within(self._clock, self._settings.drain, self._claims.let_go())
+            raise
         finally:
             await self._cancel()
             self._over.set()
@@ -374,10 +379,7 @@ class ReadSide:
         # One after the other: an older offset must not overwrite a newer one.
         await self._saves.idle()
         await self._offsets.save(self._offsets.begin_save())
-        try:
-            await self._claims.release(list(self._projections))
-        except JournalUnavailable as error:
-            logger.info("claims not given up; they expire", extra={"reason": str(error)})
+        await self._claims.let_go()
 
     async def _cancel(self) -> None:
         for tasks in self._taking_in():

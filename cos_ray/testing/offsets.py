@@ -152,13 +152,15 @@ class MemoryReadSides:
                 claim.heir, claim.heir_standing = owner, standing
                 claim.heir_until = now + lasts.total_seconds()
 
-    async def release(self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner) -> None:
+    async def release(
+        self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner, run: int | None = None
+    ) -> None:
         """See `ReadSideControls.release`."""
         await self._be_asked()
         now = self._clock.monotonic()
         for key in [(read_side, shard) for shard in shards]:
             claim = self.claims.get(key)
-            if claim is None or claim.owner != owner:
+            if claim is None or claim.owner != owner or (run is not None and claim.standing.run > run):
                 continue
             del self.claims[key]
             if claim.heir is not None and claim.is_wanted(now):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -163,6 +164,15 @@ class TestClaims:
         await stores.controls.ask(A, [S0], Owner("between"), Standing(2, True, 4), LONG)
         await stores.controls.release(A, [S0], OTHER)
         assert await kept(stores, ME) == {0: False}
+
+    async def test_a_release_by_an_earlier_run_takes_nothing_from_a_later_one(
+        self, stores: AnyReadSides
+    ) -> None:
+        await have(stores, A, [S0, S1], OTHER, replace(OLD, run=5))
+        await stores.controls.release(A, [S0], OTHER, 4)
+        assert await kept(stores, OTHER) == {0: False, 1: False}
+        await stores.controls.release(A, [S0], OTHER, 5)
+        assert await kept(stores, OTHER) == {1: False}
 
     async def test_one_who_asked_and_is_gone_is_given_nothing(self, stores: AnyReadSides) -> None:
         await have(stores, A, [S0], OTHER, OLD)

@@ -66,9 +66,11 @@ class Shaky(MemoryReadSides):
         await self.strike(owner)
         return taken
 
-    async def release(self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner) -> None:
+    async def release(
+        self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner, run: int | None = None
+    ) -> None:
         await self.strike(owner)
-        await super().release(read_side, shards, owner)
+        await super().release(read_side, shards, owner, run)
         await self.strike(owner)
 
     async def save(

@@ -1,8 +1,10 @@
 -- Give up one's claims to these shards: to whoever asks for one, else to whoever comes.
+-- What was taken by a later run than the given one stays: this comes late.
 with mine as (
     select c.shard, coalesce(c.heir_until > clock_timestamp(), false) as is_wanted
     from cos_read_side_claims c
     where c.read_side = %(read_side)s and c.shard = any(%(shards)s::integer[]) and c.owner = %(owner)s
+        and c.run <= coalesce(%(run)s::bigint, c.run)
     order by c.shard
     for update
 ),
