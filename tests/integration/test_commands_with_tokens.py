@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,6 +27,7 @@ from cos_ray.protocol.pb.chief_of_state.v1.manager_pb2_grpc import (
 )
 from cos_ray.protocol.pb.cos_ray.v1.operations_pb2_grpc import add_OperationsServiceServicer_to_server
 from cos_ray.protocol.pb.cos_ray.v1.readsides_pb2_grpc import add_ReadSideServiceServicer_to_server
+from tests.server_in_a_thread import ServerInAThread
 from tests.unit.test_ingress import Context, Gateway, ingress
 
 OPERATOR, SHOP = "the operator's token", "the shop's token"
@@ -67,36 +67,21 @@ class Door:
         return call
 
 
-class Server:
-    """A service that is guarded so, in a thread."""
+class Server(ServerInAThread):
+    """A service that is guarded so."""
 
     def __init__(self, admission: AdmissionPolicy) -> None:
+        super().__init__(
+            add_OperationsServiceServicer_to_server,
+            add_ReadSideManagerServiceServicer_to_server,
+            add_ReadSideServiceServicer_to_server,
+        )
         self.door = Door(admission)
-        self.port = 0
-        self._listening: Future[int] = Future()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
-    def __enter__(self) -> Server:
-        self._thread.start()
-        self.port = self._listening.result(30)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(30)
-
-    async def _run(self) -> None:
-        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+    @asynccontextmanager
+    async def methods(self) -> AsyncIterator[Door]:
         await self.door.open()
-        server = grpc.aio.server()
-        add_OperationsServiceServicer_to_server(self.door, server)
-        add_ReadSideManagerServiceServicer_to_server(self.door, server)
-        add_ReadSideServiceServicer_to_server(self.door, server)
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        self._listening.set_result(port)
-        await self._over.wait()
-        await server.stop(0)
+        yield self.door
 
 
 @pytest.fixture(autouse=True)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-from collections.abc import Iterator
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
-import grpc.aio
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -25,6 +23,7 @@ from cos_ray.system_clock import SystemClock
 from cos_ray.testing.offsets import MemoryReadSides
 from tests.read_side_kit import READ_SIDE, OneProcess, World, desk_of
 from tests.running_service import eventually
+from tests.server_in_a_thread import ServerInAThread
 
 ENTITY = next(f"e{number}" for number in range(9) if shard_of(EntityId(f"e{number}"), 2) == 0)
 
@@ -37,43 +36,23 @@ class Methods(ReadSideMethods):
         return self.desk
 
 
-class Server:
-    """A read side that runs and is served, in a thread and in memory."""
+class Server(ServerInAThread):
+    """A read side that runs and is served, in memory."""
 
     def __init__(self) -> None:
+        super().__init__(add_ReadSideManagerServiceServicer_to_server, add_ReadSideServiceServicer_to_server)
         self.world = World()
         self.world.clock = SystemClock()  # type: ignore[assignment]
         self.world.offsets = MemoryReadSides(SystemClock())
         self.processes = OneProcess()
-        self.port = 0
-        self._listening: Future[int] = Future()
-        self._over: asyncio.Event
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
-    def __enter__(self) -> Server:
-        self._thread.start()
-        self.port = self._listening.result(30)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(30)
-
-    async def _run(self) -> None:
-        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+    @asynccontextmanager
+    async def methods(self) -> AsyncIterator[Methods]:
         read_side = self.world.build(policy=DeliveryPolicy(0, last_resort=LastResort.PARK))
         self.world.read_side = read_side
         self.processes.processes = [read_side]
         running = asyncio.ensure_future(read_side.run())
-        server = grpc.aio.server()
-        methods = Methods(desk_of([READ_SIDE], self.world, self.processes))
-        add_ReadSideManagerServiceServicer_to_server(methods, server)
-        add_ReadSideServiceServicer_to_server(methods, server)
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        self._listening.set_result(port)
-        await self._over.wait()
-        await server.stop(0)
+        yield Methods(desk_of([READ_SIDE], self.world, self.processes))
         await read_side.stop()
         await running
 
