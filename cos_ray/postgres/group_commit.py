@@ -4,7 +4,7 @@ Lets appends travel together: what arrives while a batch is on its way goes with
 Knows nothing of SQL. One batch is on its way at a time, for many appends in one batch cost the
 database, and us, a fraction of what they cost in several. Only when a batch is slow does the next
 sender step in, with what has no shard in common with it: so batches on their way never want the same
-lock, or the same entity. Entities take turns.
+lock, or the same entity. Shards take turns, and in a shard its entities.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ LONGEST_LINGER = 0.003
 """Seconds that a batch waits for more appends at most."""
 
 LINGER_FOR_EACH = 0.0004
-"""Seconds that it waits for each of those who are about: one client alone never waits."""
+"""Seconds that it waits for each of those who were about lately: one client alone soon does not wait."""
 
 FEW = 8
-"""With so many appends a batch goes at once."""
+"""Where so many entities have something to send already, nobody is waited for."""
 
 STEP_IN = 0.025
 """Seconds after which a batch that has not come back is slow: another is sent beside it."""
@@ -70,14 +70,13 @@ class GroupCommit:
     def __init__(
         self, senders: Sequence[Send], limits: BatchLimits, meter: JournalMeter = _UNMEASURED
     ) -> None:
-        """`senders` in the order in which they step in; each takes one batch at a time."""
+        """Each sender takes one batch at a time; a later one is used only beside those before it."""
         self._limits, self._meter = limits, meter
-        # Used from the end, so that a sender that is rarely needed stays rare.
-        self._idle = list(reversed(senders))
-        # The entities that have something to send, first come first served, and what it is.
-        self._turns: deque[EntityId] = deque()
+        self._senders = senders
+        self._idle = set(range(len(senders)))
         self._waiting: dict[EntityId, deque[_Waiting]] = {}
-        self._away: dict[Shard, _Batch] = {}
+        # By shard, the entities that have something to send, first come first served.
+        self._turns: dict[Shard, deque[EntityId]] = {}
         self._under_way: list[_Batch] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._next: asyncio.TimerHandle | None = None
@@ -102,17 +101,17 @@ class GroupCommit:
                 await asyncio.wait(self._tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             # The next one sets out.
             await asyncio.sleep(0)
-        for line in self._waiting.values():
-            for waiting in line:
-                self._turn_away(waiting, "the journal is closed")
+        never_sent = [waiting for line in self._waiting.values() for waiting in line]
         self._waiting.clear()
         self._turns.clear()
-        for batch in self._under_way:
-            batch.held_up.clear()
         unfinished = list(self._tasks)
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
+        # Those are left that were cancelled before they had begun.
+        never_sent += [waiting for batch in self._under_way for waiting in batch.waiting]
+        for waiting in never_sent:
+            self._leaves(waiting, JournalUnavailable("the journal is closed"))
 
     async def append(self, append: EncodedAppend) -> Offset:
         """
@@ -136,15 +135,20 @@ class GroupCommit:
         return answer
 
     def _enter(self, waiting: _Waiting) -> None:
+        append = waiting.append
         self._appends += 1
-        self._octets += waiting.append.octets
-        entity_id = waiting.append.entity_id
-        if (line := self._waiting.get(entity_id)) is not None:
+        self._octets += append.octets
+        if (line := self._waiting.get(append.entity_id)) is not None:
             line.append(waiting)
             return
-        self._waiting[entity_id] = deque([waiting])
-        self._turns.append(entity_id)
+        self._waiting[append.entity_id] = deque([waiting])
+        self._turns.setdefault(append.shard, deque()).append(append.entity_id)
         self._look()
+
+    def _leaves(self, waiting: _Waiting, answer: Answer) -> None:
+        self._appends -= 1
+        self._octets -= waiting.append.octets
+        waiting.settle(answer)
 
     def _look(self) -> None:
         """Have the next batch sent when its time comes, if there is one, and someone to take it."""
@@ -160,7 +164,7 @@ class GroupCommit:
 
     def _pause(self) -> float:
         """Seconds until the next batch may go."""
-        is_waiting_for_more = len(self._turns) < FEW and not self._closed
+        is_waiting_for_more = len(self._waiting) < FEW and not self._closed
         linger = min(LONGEST_LINGER, LINGER_FOR_EACH * self._company) if is_waiting_for_more else 0.0
         if not self._under_way:
             return linger
@@ -171,79 +175,80 @@ class GroupCommit:
         self._next = None
         batch = self._next_batch()
         if not batch.waiting:
+            # Whatever waits is of shards under way.
             return
         self._under_way.append(batch)
-        self._away.update((waiting.append.shard, batch) for waiting in batch.waiting)
-        task = asyncio.get_running_loop().create_task(self._take(batch, self._idle.pop()))
+        sender = min(self._idle)
+        self._idle.remove(sender)
+        task = asyncio.get_running_loop().create_task(self._take(batch, sender))
         # The loop keeps no strong reference to it.
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self._look()
 
-    async def _take(self, batch: _Batch, send: Send) -> None:
-        appends = [waiting.append for waiting in batch.waiting]
+    async def _take(self, batch: _Batch, sender: int) -> None:
+        answers = await self._answers(batch, self._senders[sender])
+        for waiting, answer in zip(batch.waiting, answers, strict=True):
+            self._leaves(waiting, answer)
+        self._under_way.remove(batch)
+        self._idle.add(sender)
+        self._look_anew()
+        self._meter.stored(len(answers), asyncio.get_running_loop().time() - batch.begun)
+        for answer in answers:
+            if isinstance(answer, JournalUnavailable | OutcomeUnknown):
+                self._meter.failed(isinstance(answer, JournalUnavailable))
+
+    async def _answers(self, batch: _Batch, send: Send) -> Sequence[Answer]:
         try:
-            answers = await send(appends)
+            answers = await send([waiting.append for waiting in batch.waiting])
+            if len(answers) == len(batch.waiting):
+                return answers
+            unknown = OutcomeUnknown(f"unforeseen: {len(answers)} answers to {len(batch.waiting)} appends")
         except asyncio.CancelledError:
-            closed = OutcomeUnknown("the journal was closed while the events were on their way")
-            answers = [closed] * len(appends)
+            unknown = OutcomeUnknown("the journal was closed while the events were on their way")
         except Exception as error:
             # A fault of ours, not of the database: no one can say how far it came.
             logger.exception("an append ended in an unforeseen error")
-            answers = [OutcomeUnknown(f"unforeseen: {error!r}")] * len(appends)
-        self._meter.stored(len(appends), asyncio.get_running_loop().time() - batch.begun)
-        for waiting, answer in zip(batch.waiting, answers, strict=True):
-            if isinstance(answer, JournalUnavailable | OutcomeUnknown):
-                self._meter.failed(isinstance(answer, JournalUnavailable))
-            waiting.settle(answer)
-        self._appends -= len(appends)
-        self._octets -= sum(append.octets for append in appends)
-        self._came_back(batch, send)
-
-    def _came_back(self, batch: _Batch, send: Send) -> None:
-        self._under_way.remove(batch)
-        self._idle.append(send)
-        for shard in {waiting.append.shard for waiting in batch.waiting}:
-            del self._away[shard]
-        self._turns.extend(batch.held_up)
-        self._look_anew()
+            unknown = OutcomeUnknown(f"unforeseen: {error!r}")
+        return [unknown] * len(batch.waiting)
 
     def _next_batch(self) -> _Batch:
         """The next append of each entity whose turn it is, as many as fit."""
-        batch: list[_Waiting] = []
+        batch = _Batch(asyncio.get_running_loop().time())
+        away = {waiting.append.shard for other in self._under_way for waiting in other.waiting}
+        for shard in [shard for shard in self._turns if shard not in away]:
+            turns = self._turns.pop(shard)
+            is_full = self._fill(batch, turns)
+            if turns:
+                # Behind the others.
+                self._turns[shard] = turns
+            if is_full:
+                break
+        return batch
+
+    def _fill(self, batch: _Batch, turns: deque[EntityId]) -> bool:
+        """Have what fits of a shard in the batch, by turns; answers whether something did not."""
         again: list[EntityId] = []
-        events = octets = 0
-        now = asyncio.get_running_loop().time()
-        too_old = now - self._limits.waiting_time.total_seconds()
-        while self._turns:
-            entity_id = self._turns[0]
-            line = self._waiting[entity_id]
+        too_old = batch.begun - self._limits.waiting_time.total_seconds()
+        while turns:
+            line = self._waiting[turns[0]]
             while line and (line[0].since < too_old or line[0].answer.done()):
                 # Its caller has gone, or hears that it will not be sent.
-                self._turn_away(line.popleft(), "the append waited too long for the journal")
+                late = JournalUnavailable("the append waited too long for the journal")
+                self._leaves(line.popleft(), late)
             if line:
-                append = line[0].append
-                if (other := self._away.get(append.shard)) is not None:
-                    other.held_up.append(self._turns.popleft())
-                    continue
-                events += max(1, len(append.payloads))
-                octets += append.octets
-                if batch and (events > self._limits.events or octets > self._limits.octets):
+                if not batch.has_room_for(line[0].append, self._limits):
                     break
-                batch.append(line.popleft())
-            self._turns.popleft()
+                batch.add(line.popleft())
+            entity_id = turns.popleft()
             if line:
                 again.append(entity_id)
             else:
                 del self._waiting[entity_id]
+        is_full = bool(turns)
         # One append of an entity in a batch: the next one builds on its outcome.
-        self._turns.extend(again)
-        return _Batch(batch, now)
-
-    def _turn_away(self, waiting: _Waiting, reason: str) -> None:
-        waiting.settle(JournalUnavailable(reason))
-        self._appends -= 1
-        self._octets -= waiting.append.octets
+        turns.extend(again)
+        return is_full
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +266,22 @@ class _Waiting:
 class _Batch:
     """What is on its way together."""
 
-    waiting: Sequence[_Waiting]
     begun: float
-    held_up: list[EntityId] = field(default_factory=list)
-    """Entities whose turn came meanwhile, and which have a shard in common with it."""
+    waiting: list[_Waiting] = field(default_factory=list)
+    events: int = 0
+    octets: int = 0
+
+    def has_room_for(self, append: EncodedAppend, limits: BatchLimits) -> bool:
+        """Whether it may have this one, too; the first one always fits."""
+        events, octets = self.events + _weight(append), self.octets + append.octets
+        return not self.waiting or (events <= limits.events and octets <= limits.octets)
+
+    def add(self, waiting: _Waiting) -> None:
+        """Take it along."""
+        self.waiting.append(waiting)
+        self.events += _weight(waiting.append)
+        self.octets += waiting.append.octets
+
+
+def _weight(append: EncodedAppend) -> int:
+    return max(1, len(append.payloads))

@@ -248,6 +248,36 @@ async def test_closing_while_some_are_held_up_by_a_slow_batch_answers_them_too()
     assert group_commit.waiting == 0
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_closing_at_any_moment_answers_everyone(turns: int) -> None:
+    carrier = Carrier()
+    group_commit = GroupCommit([carrier.send], BatchLimits())
+    asked = ask(group_commit, encoded("a"), encoded("b"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await group_commit.stop(timedelta(0))
+    answers = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 5)
+    never_sent = OutcomeUnknown if carrier.batches else JournalUnavailable
+    assert [type(answer) for answer in answers] == [never_sent] * 2
+    assert group_commit.waiting == 0
+
+
+async def test_what_waits_for_a_slow_batch_is_not_overtaken_by_what_comes_later() -> None:
+    slow, other = Carrier(), Carrier()
+    group_commit = GroupCommit([slow.send, other.send], BatchLimits(events=2))
+    tasks = ask(group_commit, encoded("slow", shard=1))
+    await reached(slow, 1)
+    tasks += ask(group_commit, encoded("early", shard=1), encoded("x", shard=2), encoded("y", shard=2))
+    await reached(other, 1)
+    tasks += ask(group_commit, *[encoded(f"late-{number}", shard=1) for number in range(4)])
+    slow.let_go()
+    other.let_go()
+    await asyncio.gather(*tasks)
+    of_shard = [a.entity_id for batch in slow.batches + other.batches for a in batch if a.shard == 1]
+    assert of_shard == ["slow", "early", *(f"late-{number}" for number in range(4))]
+    await group_commit.stop(SOON)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=60),

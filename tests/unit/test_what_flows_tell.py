@@ -155,7 +155,6 @@ class TestGroupCommit:
         answers = {"a": Offset(1), "b": JournalUnavailable("gone"), "c": OutcomeUnknown("who knows")}
         carrier.answer = lambda append: answers[append.entity_id]
         group_commit = GroupCommit([carrier.send], BatchLimits(), meter)
-        group_commit.start()
         carrier.let_go()
         asked = ask(group_commit, encoded("a"), encoded("b"), encoded("c"))
         await asyncio.wait(asked)
