@@ -41,10 +41,10 @@ NOT_WORTH_SAYING = 0.01
 FETCHED_WITHIN = 3.0
 """Seconds after which a reply that no one has fetched is no one's: who asked has given up this side."""
 
-LONGEST_LINGER = 0.008
+LONGEST_LINGER = 0.01
 """Seconds that commands and replies wait at most for company."""
 
-LINGER_SHARE = 0.16
+LINGER_SHARE = 0.2
 """Of what a command takes, as things are, the part that may be spent on waiting for company."""
 
 
