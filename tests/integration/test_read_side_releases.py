@@ -188,6 +188,8 @@ async def test_the_shards_of_a_newer_release_that_is_cut_off_go_back_to_the_olde
             await write(postgres_journal, 1, 2)
             await releases.has_shown("old", 2)
             proxy.refuses = False
+            # What is cut off may not know yet that it has lost them.
+            await all_are(old, ShardState.ELSEWHERE)
             await all_are(new, ShardState.RUNNING)
             await write(postgres_journal, 3, 3)
             await releases.has_shown("new", 3)
