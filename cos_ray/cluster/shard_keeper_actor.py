@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
+from ray.experimental import internal_kv
 
 from cos_ray.cluster.names import SHARD_KEEPER
 from cos_ray.domain.errors import StartFailed
@@ -23,6 +25,9 @@ KeeperBuilder = Callable[[], ShardKeeper]
 STARTED_WITHIN = 60.0
 """Seconds that the keeper may take to have all shard hosts started."""
 
+_SEATS = b"cos_ray_seats"
+"""Ray's table of what operators last told each keeper, by its actor's id: another keeper begins anew."""
+
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)
 class ShardKeeperActor:
@@ -30,8 +35,9 @@ class ShardKeeperActor:
 
     def __init__(self, build: KeeperBuilder) -> None:
         self._keeper = build()
+        self._id: bytes = ray.get_runtime_context().get_actor_id().encode()
         # Begun here and not by a call: after a restart Ray runs the constructor only.
-        self._running = asyncio.get_running_loop().create_task(self._keeper.run())
+        self._running = asyncio.get_running_loop().create_task(self._run())
         self._running.add_done_callback(_end)
 
     async def assignment(self) -> Assignment:
@@ -43,8 +49,16 @@ class ShardKeeperActor:
         return await self._keeper.renew(host)
 
     async def resize(self, seats: int | None) -> Assignment:
-        """Have so many hosts from now on; None: as many as suit the cluster."""
+        """Have so many hosts from now on, also after a restart; None: as many as suit the cluster."""
+        told = json.dumps(seats).encode()
+        await asyncio.to_thread(internal_kv._internal_kv_put, self._id, told, namespace=_SEATS)
         return await self._keeper.resize(seats)
+
+    async def _run(self) -> None:
+        told = await asyncio.to_thread(internal_kv._internal_kv_get, self._id, namespace=_SEATS)
+        if told is not None:
+            self._keeper.begin_with(json.loads(told))
+        await self._keeper.run()
 
 
 def _end(running: asyncio.Task[None]) -> None:

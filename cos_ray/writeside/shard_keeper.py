@@ -50,6 +50,10 @@ class ShardKeeper:
         """Another number of seats that the cluster calls for, and since when."""
         self._changing = asyncio.Lock()
 
+    def begin_with(self, seats: int | None) -> None:
+        """What an earlier life of this keeper was told by `resize`; before `run`."""
+        self._seats = seats
+
     async def assignment(self) -> Assignment:
         """The newest, as soon as there is one."""
         return await asyncio.shield(self._assignment)

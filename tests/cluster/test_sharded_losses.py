@@ -14,6 +14,7 @@ from cos_ray.bootstrap.shard_host import KeeperWiring, build_shard_host, build_s
 from cos_ray.cluster.sealed import seal
 from cos_ray.cluster.shard_hosts import ShardHostActors
 from cos_ray.cluster.shard_keeper_actor import start_shard_keeper
+from cos_ray.domain.errors import EntityLost
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.live_limits import LiveLimits
 from cos_ray.testing.history import Ending
@@ -44,6 +45,21 @@ async def test_killed_hosts_and_a_killed_keeper_lose_nothing(sharded: Cluster, c
             await load.go_on(100)
     assert len(await asyncio.to_thread(sharded.actors, "shard-host:")) == 2
     assert {call.ending for call in load.calls} == {Ending.DONE}
+
+
+async def test_the_number_of_hosts_an_operator_asked_for_outlives_the_keeper(sharded: Cluster) -> None:
+    hosts = ShardHostActors(sharded.namespace)
+    before = await hosts.resize(3)
+    (await sharded.one("shard-keeper")).kill()
+
+    async def another_keeper_speaks() -> bool:
+        try:
+            return (await hosts.assignment()).epoch > before.epoch
+        except EntityLost:
+            return False
+
+    await until(another_keeper_speaks, 60)
+    assert len((await hosts.assignment()).hosts) == 3
 
 
 async def test_hosts_come_and_go_under_load_and_no_command_fails(
