@@ -225,7 +225,7 @@ async def test_a_third_waits_until_one_of_two_slow_ones_is_back() -> None:
     tasks += ask(group_commit, encoded("b", shard=2))
     await reached(second, 1)
     tasks += ask(group_commit, encoded("c", shard=3))
-    await asyncio.sleep(2 * STEP_IN)
+    await settle()
     assert [*first.names, *second.names] == [["a"], ["b"]]
     second.let_go()
     await reached(second, 2)

@@ -13,7 +13,6 @@ from cos_ray.domain.errors import ClaimLost, DeliveryFailed, JournalUnavailable
 from cos_ray.domain.failure_policy import Backoff, DeliveryPolicy, LastResort
 from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Shard
 from cos_ray.domain.read_sides import DropLetters, Replay, RetryLetters, ShardState
-from cos_ray.readside.offset_keeper import OffsetKeeper
 from cos_ray.readside.read_side import ReadSide
 from cos_ray.testing.offsets import MemoryReadSides
 from cos_ray.testing.read_handlers import Attempt, Outcome, RecordingBatchHandler, RecordingReadHandler
@@ -31,14 +30,6 @@ class CutOff(MemoryReadSides):
     def __init__(self, world: World) -> None:
         super().__init__(world.clock)
         self.cut_off: set[Owner | None] = set()
-        self.is_frozen = False
-        """Whether what is released is released later, by `thaw`, and nobody hears of it."""
-        self.late: list[tuple[ReadSideId, Collection[Shard], Owner, int | None]] = []
-
-    async def thaw(self) -> None:
-        """Carry out what was held up."""
-        for read_side, shards, owner, run in self.late:
-            await super().release(read_side, shards, owner, run)
 
     async def keep(self, read_side: ReadSideId, owner: Owner, lasts: timedelta) -> Mapping[Shard, bool]:
         if owner in self.cut_off:
@@ -55,9 +46,6 @@ class CutOff(MemoryReadSides):
     ) -> None:
         if owner in self.cut_off:
             raise JournalUnavailable("cut off")
-        if self.is_frozen:
-            self.late.append((read_side, shards, owner, run))
-            raise JournalUnavailable("no answer")
         await super().release(read_side, shards, owner, run)
 
 
@@ -217,70 +205,6 @@ async def test_a_hand_over_that_cannot_be_saved_is_done_later_and_deliveries_go_
             world.source.add(0, "a")
             await world.clock.until(world.all_confirmed)
             await world.clock.until(lambda: state(new) is ShardState.RUNNING, within=8)
-
-
-async def test_a_release_that_is_carried_out_late_takes_no_shard_away_that_was_taken_again_since(
-    world: World, shown: list[int]
-) -> None:
-    world.offsets = offsets = CutOff(world)
-    world.served = handler_of(shown)
-    world.source.add(0, "a")
-    old = world.build([0], release="old")
-    async with world.alive(old):
-        await world.clock.until(lambda: shown == [1])
-        offsets.is_frozen = True
-        dying = asyncio.ensure_future(world.build([0], release="new").run())
-        await world.clock.until(lambda: offsets.late)
-        dying.cancel()
-        # Whoever asked is forgotten by then; whether the shard was given up is not known.
-        for _ in range(20):
-            await world.clock.advance(0.5)
-            assert state(old) is not ShardState.RUNNING
-        offsets.is_frozen = False
-        await world.clock.until(lambda: state(old) is ShardState.RUNNING, within=5)
-        await offsets.thaw()
-        assert offsets.owner(READ_SIDE, S0) is not None
-        world.source.add(0, "a")
-        await world.clock.until(lambda: shown == [1, 2])
-
-
-async def test_a_shard_given_up_without_an_answer_is_had_by_whoever_asked(
-    world: World, shown: list[int]
-) -> None:
-    world.offsets = offsets = CutOff(world)
-    world.served = handler_of(shown)
-    world.source.add(0, "a")
-    old, new = world.build([0], release="old"), world.build([0], release="new")
-    async with world.alive(old):
-        await world.clock.until(lambda: shown == [1])
-        offsets.is_frozen = True
-        async with world.alive(new):
-            await world.clock.until(lambda: offsets.late)
-            offsets.is_frozen = False
-            await offsets.thaw()
-            await world.clock.until(lambda: state(new) is ShardState.RUNNING, within=5)
-            await world.clock.advance(10)
-            assert (state(old), state(new)) == (ShardState.ELSEWHERE, ShardState.RUNNING)
-
-
-async def test_what_fell_over_gives_its_shards_up_and_the_next_run_has_them_at_once(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(keeper: OffsetKeeper) -> None:
-        raise ZeroDivisionError
-
-    with monkeypatch.context() as fault:
-        # One of ours, that nobody foresaw.
-        fault.setattr(OffsetKeeper, "begin_save", fail)
-        run = asyncio.ensure_future(world.build([0]).run())
-        await world.clock.settle()
-        world.source.add(0, "a")
-        await world.clock.until(run.done)
-        with pytest.raises(ZeroDivisionError):
-            run.result()
-    again = world.build([0])
-    async with world.alive(again):
-        await world.clock.until(lambda: state(again) is ShardState.RUNNING, within=1)
 
 
 async def test_a_hand_over_that_cannot_be_saved_is_off_when_whoever_asked_is_gone(world: World) -> None:
