@@ -31,6 +31,7 @@ from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.ids import ReadSideId, ReleaseId
 from cos_ray.domain.live_limits import LiveLimits
 from cos_ray.domain.passivation import ProcessLimits
+from cos_ray.domain.type_changes import OnChange, TypeChange, TypePolicy, followed_through
 from cos_ray.domain.types import AcceptedTypes
 from cos_ray.ingress.policy import IngressPolicy
 from cos_ray.ingress.service import SERVICER_FUNCTIONS
@@ -199,4 +200,14 @@ def _entity_policy(settings: Settings) -> EntityPolicy:
     return EntityPolicy(
         accepted_types=types if write_side.proto_validation else None,
         waiting_commands=settings.entities.waiting_commands,
+        type_policy=_type_policy(settings),
+    )
+
+
+def _type_policy(settings: Settings) -> TypePolicy:
+    wanted = settings.state_types
+    return TypePolicy(
+        on_change=OnChange(wanted.changes.value) if wanted.changes else None,
+        states=frozenset(settings.write_side.state_protos),
+        renames=followed_through(TypeChange(old, new) for old, new in wanted.pairs),
     )

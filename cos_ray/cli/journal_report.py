@@ -10,7 +10,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from cos_ray.postgres.report import Odd, ReadSideReport, ReadSideShard, Report
+from cos_ray.postgres.report import Odd, ReadSideReport, ReadSideShard, Report, StateTypeChange
+
+_GROUNDS = {
+    "declared": "it is declared",
+    "allowed": "COS_TYPE_CHANGES allowed it",
+    "warned": "COS_TYPE_CHANGES only warns",
+    "held": "the journal held it already",
+    "not watched": "nobody watched types then",
+}
 
 UNCUT = 200
 """The width away from a terminal: the output is for grep."""
@@ -23,6 +31,7 @@ def print_report(report: Report) -> None:
     if report.journal is not None:
         _print_odd(console, "odd events", report.odd_rows)
         _print_odd(console, "odd snapshots", report.odd_snapshots)
+        _print_type_changes(console, report.type_changes)
     if report.read_sides:
         console.print(_read_sides(report.read_sides))
     for reason in report.reasons:
@@ -51,6 +60,7 @@ def _lines(report: Report) -> Iterator[tuple[str, str]]:
     yield "events", f"{about}{journal.rows:,}, the newest at offset {journal.newest_offset:,}"
     yield "entities", "not counted (--full does)" if journal.entities is None else f"{journal.entities:,}"
     yield "snapshots", f"{journal.snapshots:,} of {journal.entities_with_snapshots:,} entities"
+    yield "written by Chief of State", "yes, in part at least" if report.is_taken_over else "no"
     which = "all of them" if report.is_complete else "the newest (--full looks at all)"
     yield "events looked at", f"{report.rows_examined:,}, {which}"
     for writer in report.waits_for:
@@ -75,6 +85,23 @@ def _print_odd(console: Console, title: str, odd: Sequence[Odd]) -> None:
     table = _table(title, Column("rows", justify="right"), "for example", "what follows")
     for one in odd:
         table.add_row(escape(one.what), f"{one.rows:,}", escape(one.example), escape(one.effect))
+    console.print(table)
+
+
+def _print_type_changes(console: Console, changes: Sequence[StateTypeChange]) -> None:
+    if not changes:
+        return
+    table = _table(
+        "state types changed from", "to", "let pass because", Column("rows", justify="right"), "for example"
+    )
+    for one in changes:
+        table.add_row(
+            escape(one.old),
+            escape(one.new),
+            _GROUNDS.get(one.grounds, one.grounds),
+            f"{one.rows:,}",
+            escape(one.example),
+        )
     console.print(table)
 
 

@@ -24,6 +24,7 @@ from cos_ray.cluster.wire import Address, Door, Wire, WireCut
 from cos_ray.domain.errors import CosError, JournalUnavailable, OutcomeUnknown
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, ReadSideId
 from cos_ray.domain.messages import Append, EventEnvelope, Remembered
+from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.ports import Journal, Publisher
 from cos_ray.telemetry.meters import Readings
 
@@ -66,7 +67,7 @@ class JournalActor:
         self._build = recipe.build
         self._publisher: Publisher = ReadSidePokes(namespace, recipe.read_sides, recipe.read_side_actors)
         self._opening: asyncio.Future[OwnedJournal] | None = None
-        names = ("append", "newest", "stored_by", "keys", "remembered", "report")
+        names = ("append", "newest", "stored_by", "keys", "remembered", "precedent", "report")
         self._door = Door({name: getattr(self, name) for name in names})
 
     async def door(self) -> Address:
@@ -95,6 +96,11 @@ class JournalActor:
     async def remembered(self, entity_id: EntityId, key: IdempotencyKey) -> Remembered | CosError | None:
         """Like `Journal.remembered`."""
         return await self._answer(lambda journal: journal.remembered(entity_id, key))
+
+    async def precedent(self, change: TypeChange) -> Precedent | CosError:
+        """Like `Journal.precedent`."""
+        answer: Precedent | CosError = await self._answer(lambda journal: journal.precedent(change))
+        return answer
 
     async def report(self, origin: str, readings: Readings) -> None:
         """Count what an entity's process has counted."""
@@ -160,6 +166,11 @@ class NodeJournal:
         """Like `Journal.remembered`."""
         remembered: Remembered | None = await self._question("remembered", entity_id, key)
         return remembered
+
+    async def precedent(self, change: TypeChange) -> Precedent:
+        """Like `Journal.precedent`."""
+        precedent: Precedent = await self._question("precedent", change)
+        return precedent
 
     async def report(self, origin: str, readings: Readings) -> None:
         """Hand on what this process has counted. Raises WireCut when it may be lost."""

@@ -19,6 +19,7 @@ from cos_ray.config.complaints import complaint, complaints_of
 from cos_ray.config.door_settings import Admission, Subscriptions
 from cos_ray.config.environment import with_file, with_secret
 from cos_ray.config.group import Group
+from cos_ray.config.state_types import StateTypes
 from cos_ray.config.trace_settings import Traces
 from cos_ray.config.values import (
     Allowed,
@@ -349,6 +350,7 @@ class Settings(Group):
     database: Database = Database()
     calls: Calls = Calls()
     write_side: WriteSide = WriteSide()
+    state_types: StateTypes = StateTypes()
     entities: Entities = Entities()
     retention: Retention = Retention()
     read_sides: ReadSides = ReadSides()

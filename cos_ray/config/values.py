@@ -25,6 +25,8 @@ UNITS = {
 }
 LONGEST = timedelta(days=3650)
 
+_TYPE_NAME = r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)"
+_RENAME = re.compile(rf"{_TYPE_NAME}\s*=\s*{_TYPE_NAME}", re.ASCII)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -79,6 +81,17 @@ def _flag(text: str) -> bool:
 def _names(text: str) -> tuple[str, ...]:
     """Split at commas; blanks and duplicates go, the order stays (as in CoS)."""
     return tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
+
+
+def _renames(text: str) -> tuple[str, ...]:
+    """Pairs of full names of types, as `old=new`."""
+    renames = []
+    for pair in _names(text):
+        match = _RENAME.fullmatch(pair)
+        if match is None or match[1] == match[2]:
+            raise ValueError("not the names of two types")
+        renames.append(f"{match[1]}={match[2]}")
+    return tuple(renames)
 
 
 def _path(text: str) -> Path:
@@ -136,6 +149,11 @@ HeaderKeys = Annotated[
     tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")], ...],
     _reading(_names),
     Allowed("header names separated by commas, each of letters, digits, dots, hyphens and underscores"),
+]
+Renames = Annotated[
+    tuple[str, ...],
+    _reading(_renames),
+    Allowed("pairs old.Name=new.Name separated by commas: the full names of two types, the old one first"),
 ]
 Folder = Annotated[Path, _reading(_path), Allowed("a folder's path")]
 File = Annotated[Path, _reading(_path), Allowed("a file's path")]

@@ -9,6 +9,7 @@ from typing import Any, NewType, TypeAlias
 from cos_ray.domain.causes import Trace
 from cos_ray.domain.errors import Status
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, Revision, Shard
+from cos_ray.domain.type_changes import PassedChange
 
 Packed = NewType("Packed", bytes)
 """A `google.protobuf.Any` in its serialized form. It is the application's: never looked into."""
@@ -124,6 +125,8 @@ class EventEnvelope:
     sequence_number: Revision
     cause: str | None = field(default=None, compare=False)
     """The place in a trace of the command it comes from (see `causes`); known where it is delivered only."""
+    passed_change: PassedChange | None = field(default=None, compare=False)
+    """That its state is of another type than the one before it; known where it is appended only."""
 
 
 @dataclass(frozen=True, slots=True)

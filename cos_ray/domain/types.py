@@ -1,11 +1,12 @@
-"""Which types of events and states are accepted from a write handler (as in CoS)."""
+"""Which types of events and states are accepted from a write handler (as in CoS), and when one changes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from cos_ray.domain.errors import Code, Status
-from cos_ray.domain.messages import Packed
+from cos_ray.domain.messages import EMPTY_STATE, NOTHING, Packed
+from cos_ray.domain.type_changes import TypeChange, change_of
 
 _TYPE_URL = 0x0A
 """How the field `type_url` of an `Any` begins; written first, if it is not empty."""
@@ -40,8 +41,27 @@ def type_url_of(packed: Packed) -> str:
     return ""
 
 
+def type_name_of(packed: Packed) -> str:
+    """The full name of an `Any`'s type: what follows the last slash of its type URL."""
+    return type_url_of(packed).rpartition("/")[2]
+
+
+def change_between(prior: Packed, resulting: Packed) -> TypeChange | None:
+    """The change of types from one state to the next; None if there is none (see `change_of`)."""
+    if _begin_alike(prior, resulting) or prior in (EMPTY_STATE, NOTHING):
+        return None
+    return change_of(type_name_of(prior), type_name_of(resulting))
+
+
+def _begin_alike(one: Packed, other: Packed) -> bool:
+    """Whether both have the same type URL, for sure: the one comparison that nearly every event costs."""
+    if len(one) < 2 or one[0] != _TYPE_URL or one[1] >= 0x80:
+        return False
+    return other.startswith(one[: 2 + one[1]])
+
+
 def _fault(kind: str, packed: Packed, accepted: frozenset[str]) -> Status | None:
     type_url = type_url_of(packed)
-    if type_url.rpartition("/")[2] in accepted:
+    if type_name_of(packed) in accepted:
         return None
     return Status(Code.INVALID_ARGUMENT, f"invalid {kind}: {type_url}")

@@ -15,6 +15,7 @@ from cos_ray.domain.messages import (
     JournaledEvent,
     Remembered,
 )
+from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.domain.watermark import JournalHead, UnreadableRow
 
 
@@ -52,6 +53,15 @@ class Journal(Protocol):
 
     async def remembered(self, entity_id: EntityId, key: IdempotencyKey) -> Remembered | None:
         """What the key led to; None if it is unknown or has expired. Raises JournalUnavailable."""
+        ...
+
+    async def precedent(self, change: TypeChange) -> Precedent:
+        """
+        Whether the journal holds this change of types already. Raises JournalUnavailable.
+
+        It knows what appends have told (`EventEnvelope.passed_change`), and of what was there before
+        them what its newest events show.
+        """
         ...
 
 

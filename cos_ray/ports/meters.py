@@ -11,6 +11,7 @@ from typing import Protocol
 
 from cos_ray.domain.errors import Code
 from cos_ray.domain.read_sides import ReadSideStatus
+from cos_ray.domain.type_changes import Grounds
 
 
 class CommandMeter(Protocol):
@@ -56,6 +57,10 @@ class EntityMeter(Protocol):
         """Another copy of the entity was faster."""
         ...
 
+    def refused_type(self) -> None:
+        """A command was refused, for it would have led to a state of another type that nobody declared."""
+        ...
+
 
 class JournalMeter(Protocol):
     """Batches on their way to the database."""
@@ -66,6 +71,10 @@ class JournalMeter(Protocol):
 
     def failed(self, is_known: bool, /) -> None:
         """An append failed for the database's sake; `is_known`: surely nothing of it is stored."""
+        ...
+
+    def changed_type(self, grounds: Grounds, /) -> None:
+        """The journal holds a change of a state's type that it did not hold before."""
         ...
 
 
@@ -147,6 +156,9 @@ class Unmeasured:
     def conflicted(self) -> None:
         """See `EntityMeter.conflicted`."""
 
+    def refused_type(self) -> None:
+        """See `EntityMeter.refused_type`."""
+
     def sent(self) -> None:
         """See `SubscriptionMeter.sent`."""
 
@@ -162,6 +174,9 @@ class UnmeasuredJournal:
 
     def failed(self, is_known: bool, /) -> None:
         """See `JournalMeter.failed`."""
+
+    def changed_type(self, grounds: Grounds, /) -> None:
+        """See `JournalMeter.changed_type`."""
 
 
 class UnmeasuredReadSide:

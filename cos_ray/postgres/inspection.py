@@ -21,6 +21,7 @@ from cos_ray.postgres.oddities import JournalRow, SnapshotRow, oddities_of, oddi
 from cos_ray.postgres.report import Journal, ReadSideReport, ReadSideShard, Report, Tally
 from cos_ray.postgres.shard_count import newest_tags
 from cos_ray.postgres.statements import statement
+from cos_ray.postgres.type_tally import TypeTally
 
 SAMPLE = 20_000
 """How many of the newest rows, and how many snapshots, are looked at unless all are asked for."""
@@ -72,7 +73,7 @@ class _Inspection:
         if self._is_ours_to_open(schema) and "event_journal" in schema.tables:
             self._reason_of(lambda: require_dense_sequence(self._connection))
             self._look_at_shards(configured_shards)
-            self._look_at_rows()
+            self._look_at_rows(schema.tables)
             self._look_at_read_sides(read_sides)
             report.waits_for = [described(frozenset({writer})) for writer in writers(self._connection)]
         report.would_start = not report.reasons
@@ -101,13 +102,14 @@ class _Inspection:
         judge = self._report.shards or likeliest_count(explaining_counts(tagged)) or nearest_count(tagged)
         self._report.tags_are_judged_by = judge
 
-    def _look_at_rows(self) -> None:
+    def _look_at_rows(self, tables: frozenset[str]) -> None:
         report = self._report
         report.journal = self._journal()
-        events, snapshots = Tally(), Tally()
+        events, snapshots, types = Tally(), Tally(), TypeTally()
         for values in self._stream("inspect_rows"):
             row = JournalRow(*values)
             events.count(oddities_of(row, report.tags_are_judged_by), row.entity_id, row.sequence_number)
+            types.count(row)
             report.rows_examined += 1
             if report.rows_examined % _AT_ONCE == 0:
                 self._on_progress(report.rows_examined)
@@ -116,6 +118,23 @@ class _Inspection:
             snapshots.count(oddities_of_snapshot(snapshot), snapshot.entity_id, snapshot.sequence_number)
         report.is_complete = self._limit is None or report.rows_examined < self._limit
         report.odd_rows, report.odd_snapshots = events.result(), snapshots.result()
+        report.type_changes = types.result(self._noted_type_changes(tables))
+
+    def _noted_type_changes(self, tables: frozenset[str]) -> list[tuple[Any, ...]]:
+        """Those on record, where there is one."""
+        [(self._report.is_taken_over,)] = self._rows("chief_of_state_wrote", None)
+        ours = {"cos_type_changes", "cos_journal_writers"}
+        # A role that may read Chief of State's tables need not be one that may read ours.
+        if not (ours <= tables and all(self._may_read(table) for table in ours)):
+            return []
+        any_change = {"old": "", "new": ""}
+        [(_, is_noted)] = self._connection.execute(statement("type_change"), any_change).fetchall()
+        self._report.is_taken_over = self._report.is_taken_over or is_noted
+        return self._rows("inspect_type_changes", None)
+
+    def _may_read(self, table: str) -> bool:
+        [(may,)] = self._connection.execute("select has_table_privilege(%s, 'select')", [table]).fetchall()
+        return bool(may)
 
     def _journal(self) -> Journal:
         limit = None if self._limit is None else COUNTED + 1

@@ -27,6 +27,7 @@ from cos_ray.domain.ids import (
 )
 from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remembered
 from cos_ray.domain.retention import Retention
+from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.ports import JournalMeter, UnmeasuredJournal
 from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.database import Database
@@ -39,6 +40,7 @@ from cos_ray.postgres.rows import LARGEST_APPEND, encode
 from cos_ray.postgres.snapshots import Snapshots
 from cos_ray.postgres.statements import statement
 from cos_ray.postgres.tail import PostgresTail
+from cos_ray.postgres.type_changes import TypeChanges
 from cos_ray.postgres.writer import KEY_TTL, SETTLE_WITHIN, Writer
 from cos_ray.protocol.codec import envelope_from_bytes
 
@@ -97,6 +99,7 @@ class PostgresJournal:
         """What was when, and which entities there are."""
         self.eraser = PostgresErasure(self._connections)
         """Removes what erased entities were."""
+        self._type_changes = TypeChanges(self._connections, meter)
         self._key_expiry = KeyExpiry(self._connections) if deletes_expired_keys else None
         self._snapshots = Snapshots(retention, self._connections) if retention is not None else None
 
@@ -115,6 +118,7 @@ class PostgresJournal:
             await self._key_expiry.stop()
         if self._snapshots is not None:
             await self._snapshots.close()
+        await self._type_changes.close()
         await self._lookups.close()
         for writer in self._writers:
             await writer.close()
@@ -130,6 +134,9 @@ class PostgresJournal:
         offset = await self._group_commit.append(encode(append, self._largest_append))
         if append.envelopes and self._snapshots is not None:
             self._snapshots.note(append)
+        for envelope in append.envelopes:
+            if envelope.passed_change is not None:
+                self._type_changes.note(envelope)
         return offset
 
     async def newest(self, entity_id: EntityId) -> EventEnvelope | None:
@@ -166,6 +173,10 @@ class PostgresJournal:
             revision = Revision(number)
             return Remembered(revision, None if payload is None else _envelope(entity_id, revision, payload))
         return None
+
+    async def precedent(self, change: TypeChange) -> Precedent:
+        """See `Journal.precedent`."""
+        return await self._type_changes.precedent(change)
 
     async def after(self, shard: Shard, offset: Offset, limit: int) -> Sequence[JournaledEvent]:
         """

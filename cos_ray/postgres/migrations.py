@@ -67,6 +67,8 @@ def migrate(database: Database) -> Sequence[str]:
             _take(connection, database, schema)
             require_dense_sequence(connection)
             wait_for_foreign_writers(connection)
+            if _is_true(connection, statement("chief_of_state_wrote")):
+                connection.execute(statement("note_chief_of_state"))
             return steps
     except psycopg.errors.InsufficientPrivilege as error:
         raise StartFailed(

@@ -46,6 +46,20 @@ class ReadSideReport:
 
 
 @dataclass(slots=True)
+class StateTypeChange:
+    """A change of state types that the journal holds."""
+
+    old: str
+    new: str
+    grounds: str
+    """Why it was let pass, or `not watched`: nobody was there to ask."""
+    rows: int
+    """How many of the events looked at show it."""
+    example: str
+    """One event that does; blank where none is known."""
+
+
+@dataclass(slots=True)
 class Journal:
     """How much there is."""
 
@@ -82,6 +96,9 @@ class Report:
     """Whether every row was looked at, or only the newest."""
     odd_rows: list[Odd] = field(default_factory=list)
     odd_snapshots: list[Odd] = field(default_factory=list)
+    is_taken_over: bool = False
+    """Whether Chief of State wrote to it: then, by default, changes of state types are only warned about."""
+    type_changes: list[StateTypeChange] = field(default_factory=list)
     read_sides: list[ReadSideReport] = field(default_factory=list)
     waits_for: list[str] = field(default_factory=list)
     """Transactions that write to the journal now; `serve` would wait for them."""

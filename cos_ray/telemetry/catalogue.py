@@ -53,6 +53,18 @@ CONFLICTS = Metric(
     Kind.COUNTER,
     "Appends lost to another copy of the same entity, then tried again.",
 )
+TYPE_REFUSALS = Metric(
+    "cos_state_type_refusals",
+    Kind.COUNTER,
+    "Commands refused, for they would have led to a state of another type that nobody declared.",
+)
+TYPE_CHANGES = Metric(
+    "cos_state_type_changes",
+    Kind.COUNTER,
+    "Pairs of state types, the one after the other, that the journal holds since now; grounds: declared, "
+    "allowed, warned (by COS_TYPE_CHANGES), or held before they were watched.",
+    ("grounds",),
+)
 BATCH_SECONDS = Metric(
     "cos_journal_batch_seconds",
     Kind.HISTOGRAM,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from cos_ray.domain.circuit import Circuit, Closed
 from cos_ray.domain.errors import Code
 from cos_ray.domain.read_sides import ReadSideStatus, ShardState
+from cos_ray.domain.type_changes import Grounds
 from cos_ray.telemetry import catalogue
 from cos_ray.telemetry.meters import Counter, Meters
 
@@ -58,7 +59,15 @@ class CommandRecorder:
 class EntityRecorder:
     """An `EntityMeter`; its methods are the counters' own, for every step of every command comes here."""
 
-    __slots__ = ("appended", "conflicted", "handled_command", "handled_event", "recovered", "waited")
+    __slots__ = (
+        "appended",
+        "conflicted",
+        "handled_command",
+        "handled_event",
+        "recovered",
+        "refused_type",
+        "waited",
+    )
 
     def __init__(self, meters: Meters) -> None:
         def stage(name: str) -> Callable[[float], None]:
@@ -70,6 +79,7 @@ class EntityRecorder:
         self.handled_event = stage("handle_event")
         self.appended = stage("append")
         self.conflicted = meters.counter(catalogue.CONFLICTS).add
+        self.refused_type = meters.counter(catalogue.TYPE_REFUSALS).add
 
 
 class JournalRecorder:
@@ -80,6 +90,9 @@ class JournalRecorder:
         self._appends = meters.histogram(catalogue.BATCH_APPENDS).observe
         self._unavailable = meters.counter(catalogue.JOURNAL_FAILURES, "unavailable").add
         self._unknown = meters.counter(catalogue.JOURNAL_FAILURES, "unknown").add
+        self._type_changes = {
+            grounds: meters.counter(catalogue.TYPE_CHANGES, grounds.value).add for grounds in Grounds
+        }
 
     def stored(self, appends: int, seconds: float, /) -> None:
         """See `JournalMeter.stored`."""
@@ -89,6 +102,10 @@ class JournalRecorder:
     def failed(self, is_known: bool, /) -> None:
         """See `JournalMeter.failed`."""
         self._unavailable() if is_known else self._unknown()
+
+    def changed_type(self, grounds: Grounds, /) -> None:
+        """See `JournalMeter.changed_type`."""
+        self._type_changes[grounds]()
 
 
 class ReadSideRecorder:

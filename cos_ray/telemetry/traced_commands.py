@@ -30,6 +30,7 @@ from cos_ray.domain.messages import (
     Remembered,
     Reply,
 )
+from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.ports import EntityGateway, Journal, WriteHandler
 from cos_ray.telemetry.otel import SERVER_FAULTS, Attribute, Attributes, Tracing, failed
 from cos_ray.telemetry.trace_context import carried, continuing, in_the_open, is_recorded
@@ -198,6 +199,10 @@ class TracedJournal:
     async def remembered(self, entity_id: EntityId, key: IdempotencyKey) -> Remembered | None:
         """See `Journal`."""
         return await self._asked(self._journal.remembered(entity_id, key), "remembered")
+
+    async def precedent(self, change: TypeChange) -> Precedent:
+        """See `Journal`."""
+        return await self._asked(self._journal.precedent(change), "precedent")
 
     async def _asked(
         self, answer: Awaitable[_Answer], what: str, more: dict[str, Attribute] | None = None

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from itertools import islice
+from itertools import islice, pairwise
 
 from cos_ray.domain.causes import cause_of
 from cos_ray.domain.errors import (
@@ -29,6 +29,8 @@ from cos_ray.domain.ids import (
     fault_of_entity_id,
 )
 from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remembered
+from cos_ray.domain.type_changes import Precedent, TypeChange
+from cos_ray.domain.types import change_between
 from cos_ray.domain.watermark import JournalHead
 
 _LOOKS_BACK = 5_000
@@ -74,6 +76,8 @@ class MemoryJournal:
         """While False, every call raises JournalUnavailable."""
         self.appends: list[Append] = []
         """Every append asked for, in order, whatever became of it."""
+        self.is_taken_over = False
+        """Whether it passes for a journal that Chief of State has written to."""
 
     def plant(self, *faults: Fault) -> None:
         """Let these befall the next appends, one each."""
@@ -158,6 +162,13 @@ class MemoryJournal:
         rows = self._of_entity.get(entity_id, ())
         found = (row.envelope for row in rows if row.envelope.sequence_number == number)
         return Remembered(number, next(found, None))
+
+    async def precedent(self, change: TypeChange) -> Precedent:
+        """See `Journal.precedent`."""
+        await self._be_asked()
+        states = ([row.envelope.resulting_state for row in rows] for rows in self._of_entity.values())
+        is_held = any(change_between(*pair) == change for history in states for pair in pairwise(history))
+        return Precedent(is_held, self.is_taken_over)
 
     async def after(self, shard: Shard, offset: Offset, limit: int) -> Sequence[JournaledEvent]:
         """See `EventSource.after`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cos_ray.domain.errors import Code
 from cos_ray.domain.ids import ReadSideId
 from cos_ray.domain.read_sides import ReadSideStatus
+from cos_ray.domain.type_changes import Grounds
 
 
 class ScriptOfMeters:
@@ -62,6 +63,10 @@ class ScriptOfMeters:
         """See `EntityMeter`."""
         self.told.append(("conflicted", 0.0))
 
+    def refused_type(self) -> None:
+        """See `EntityMeter`."""
+        self.told.append(("refused type", 0.0))
+
     def sent(self) -> None:
         """See `SubscriptionMeter`."""
         self.told.append(("sent", 0.0))
@@ -83,6 +88,8 @@ class ScriptOfJournal:
         """How many appends each had."""
         self.failures: list[bool] = []
         """Of appends; whether they are known not to be stored."""
+        self.type_changes: list[Grounds] = []
+        """Why each was let pass."""
 
     def stored(self, appends: int, seconds: float, /) -> None:
         """See `JournalMeter`."""
@@ -91,6 +98,10 @@ class ScriptOfJournal:
     def failed(self, is_known: bool, /) -> None:
         """See `JournalMeter`."""
         self.failures.append(is_known)
+
+    def changed_type(self, grounds: Grounds, /) -> None:
+        """See `JournalMeter`."""
+        self.type_changes.append(grounds)
 
 
 class ScriptOfReadSide:

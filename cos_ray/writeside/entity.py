@@ -31,13 +31,7 @@ from cos_ray.domain.errors import (
     Status,
     Withdrawn,
 )
-from cos_ray.domain.evolution import (
-    next_meta,
-    next_sequence_number,
-    state_after,
-    state_remembered,
-    unborn,
-)
+from cos_ray.domain.evolution import next_meta, next_sequence_number, state_after, state_remembered, unborn
 from cos_ray.domain.expectations import fault_of_revision
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Shard
 from cos_ray.domain.messages import (
@@ -52,11 +46,14 @@ from cos_ray.domain.messages import (
     Reply,
     TryElsewhere,
 )
+from cos_ray.domain.type_changes import PassedChange, Precedent, TypeChange
+from cos_ray.domain.types import change_between
 from cos_ray.ports import Clock, EntityMeter, Journal, Unmeasured, WriteHandler
 from cos_ray.writeside.known_keys import MOST_READ, KnownKeys
 from cos_ray.writeside.mailbox import Mailbox
 from cos_ray.writeside.refusals import no_longer_there, status_of
 from cos_ray.writeside.time_limit import time_limit
+from cos_ray.writeside.type_guard import passed
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +99,7 @@ class Entity:
         "_read_up_to",
         "_shard",
         "_state",
+        "_type_policy",
         "_types",
     )
 
@@ -126,6 +124,7 @@ class Entity:
         self._journal = journal
         self._clock = clock
         self._types = policy.accepted_types
+        self._type_policy = policy.type_policy
         self._is_sole = is_sole
         self._meter = meter
         self._mailbox = Mailbox(policy.waiting_commands)
@@ -303,10 +302,21 @@ class Entity:
                 resulting = await self._evolve(event, prior, meta, deadline)
             if self._types is not None:
                 _insist(self._types.fault_of_state(resulting))
-            envelope = EventEnvelope(event, resulting, meta, next_sequence_number(prior))
+            change = change_between(prior.state, resulting)
+            noted = None if change is None else await self._passed(change, deadline)
+            number = next_sequence_number(prior)
+            envelope = EventEnvelope(event, resulting, meta, number, passed_change=noted)
             envelopes.append(envelope)
             prior = state_after(envelope)
         return tuple(envelopes)
+
+    async def _passed(self, change: TypeChange, deadline: float) -> PassedChange:
+        """That the state may be of another type now. Raises HandlerFailed."""
+
+        def ask(change: TypeChange) -> Awaitable[Precedent]:
+            return self._in_time(self._journal.precedent(change), deadline)
+
+        return await passed(change, self._type_policy, ask, self._meter)
 
     async def _evolve(self, event: Packed, prior: EntityState, meta: Meta, deadline: float) -> Packed:
         begun = self._clock.monotonic()

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset
 from cos_ray.domain.messages import Append, EventEnvelope, Remembered
+from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.ports import Journal, Publisher
 
 
@@ -38,3 +39,7 @@ class PublishingJournal:
     async def remembered(self, entity_id: EntityId, key: IdempotencyKey) -> Remembered | None:
         """Like `Journal.remembered`."""
         return await self._journal.remembered(entity_id, key)
+
+    async def precedent(self, change: TypeChange) -> Precedent:
+        """Like `Journal.precedent`."""
+        return await self._journal.precedent(change)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from cos_ray.domain.errors import EventRefused, RevisionConflict
 from cos_ray.domain.ids import CommandId, EntityId, Offset, Revision, Shard
-from cos_ray.domain.messages import Append, JournaledEvent
+from cos_ray.domain.messages import Append, JournaledEvent, Packed
 from cos_ray.domain.sharding import shard_of
+from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.testing.history import faults_of_history
 from tests.contracts.conftest import AnyJournal, MarkDeleted
 from tests.journal_kit import SHARDS, append_of, packed, read_all
@@ -241,3 +242,16 @@ async def test_racing_writers_leave_a_whole_history(
     history = [event for event in await read_all(journal) if event.envelope.meta.entity_id in names]
     assert faults_of_history(history, acknowledged, denied) == []
     assert len(history) == sum(len(append.envelopes) for append, _ in acknowledged)
+
+
+async def test_a_change_of_state_types_that_an_entity_has_gone_through_is_a_precedent(
+    journal: AnyJournal,
+) -> None:
+    there, back = TypeChange("x.A", "x.B"), TypeChange("x.B", "x.A")
+    append = append_of("a", 0, 3)
+    states = [Packed(b"\x0a\x05x/x.A"), Packed(b"\x0a\x05x/x.A"), Packed(b"\x0a\x05y/x.B")]
+    pairs = zip(append.envelopes, states, strict=True)
+    envelopes = tuple(replace(envelope, resulting_state=state) for envelope, state in pairs)
+    await journal.append(replace(append, envelopes=envelopes))
+    assert await journal.precedent(there) == Precedent(is_held=True, is_taken_over=False)
+    assert await journal.precedent(back) == Precedent(is_held=False, is_taken_over=False)

@@ -21,7 +21,11 @@ from cos_ray.domain.ids import CommandId, EntityId, Shard
 from cos_ray.domain.messages import Accepted, Command, Header, Packed, Refused
 from cos_ray.handlers.targets import PythonTarget
 from cos_ray.ports import WriteHandler
-from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2 import HandleCommandResponse, HandleEventResponse
+from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2 import (
+    HandleCommandRequest,
+    HandleCommandResponse,
+    HandleEventResponse,
+)
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import (
     Account,
     AccountOpened,
@@ -246,6 +250,44 @@ async def test_an_answer_without_a_state_is_an_invalid_argument(
     async with stage.listening() as port:
         handler = kit.built(stage.target("127.0.0.1", port))
         assert await failure(evolve(handler, AccountOpened())) == expected
+        await handler.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_state_of_another_type_than_before_is_refused_and_nothing_is_stored(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = iter([Account(owner="Ada"), StringValue(value="Ada")])
+    journal = MemoryJournal()
+
+    async def answer(request: object) -> object:
+        if isinstance(request, HandleCommandRequest):
+            return await kit.good(request)
+        return HandleEventResponse(resulting_state=any_of(next(states)))
+
+    async def run(handler: WriteHandler) -> None:
+        # Woken anew for each command, as after a restart of the handler.
+        for expected in (Accepted, Refused):
+            entity = Entity(EntityId("ada"), Shard(0), handler, journal, SystemClock())
+            id_ = CommandId(f"c{next(serials)}")
+            reply = await entity.process(Command(EntityId("ada"), kit.packed(kit.OPEN), id_, 10.0))
+            assert isinstance(reply, expected), reply
+        text = "state type changed from bank.v1.Account to google.protobuf.StringValue; "
+        text += "declare it (COS_TYPE_RENAMES) or set COS_TYPE_CHANGES=allow"
+        assert reply == Refused(Status(Code.FAILED_PRECONDITION, text))
+        newest = await journal.newest(EntityId("ada"))
+        assert newest is not None
+        assert newest.meta.revision == 1
+
+    if kind == "python":
+        monkeypatch.setattr(ScriptedApplication, "event", staticmethod(lambda: next(states)))
+        await run(kit.built(PythonTarget("tests.handler_kit:ScriptedApplication")))
+        return
+    stage = {"grpc": GrpcStage, "http": HttpStage}[kind]()
+    stage.answer = answer
+    async with stage.listening() as port:
+        handler = kit.built(stage.target("127.0.0.1", port))
+        await run(handler)
         await handler.close()
 
 

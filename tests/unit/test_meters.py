@@ -219,7 +219,7 @@ class TestRecorders:
         for _ in range(1000):
             EntityRecorder(meters).conflicted()
         readings = meters.take()
-        assert readings.risen == {(catalogue.CONFLICTS, ()): 1000}
+        assert readings.risen == {(catalogue.CONFLICTS, ()): 1000, (catalogue.TYPE_REFUSALS, ()): 0}
         assert len(readings.observed) == 5
 
 
@@ -228,7 +228,7 @@ class TestCatalogue:
         names = [metric.name for metric in catalogue.METRICS]
         assert len(set(names)) == len(names)
         labels = {label for metric in catalogue.METRICS for label in metric.labels}
-        assert labels == {"outcome", "stage", "code", "read_side", "state", "handler"}
+        assert labels == {"outcome", "stage", "code", "read_side", "state", "handler", "grounds"}
 
     def test_bounds_of_buckets_rise(self):
         for metric in catalogue.METRICS:

@@ -14,6 +14,19 @@ from cos_ray.config.settings import LogStyle, Placement, ServerProtocol, Setting
 from cos_ray.config.values import duration, duration_text
 from cos_ray.domain.errors import ConfigurationError
 
+RENAMES = "pairs old.Name=new.Name separated by commas: the full names of two types, the old one first"
+WRONG_RENAMES = (
+    "a.A",
+    "a.A=",
+    "=a.A",
+    "a.A=a.A",
+    "a.A=b.B=c.C",
+    "x/a.A=b.B",
+    "a.A->b.B",
+    "a.A=b.B,b B=c",
+    "ä=b",
+)
+
 CONTRACT = {
     "COS_ADDRESS": "0.0.0.0",
     "COS_PORT": "9000",
@@ -110,6 +123,8 @@ CONTRACT = {
     "COS_SHARD_MAX_ENTITIES": "100000",
     "COS_SHARD_MAX_BYTES": "536870912",
     "COS_PASSIVATION_IDLE_AFTER": "2m",
+    "COS_TYPE_CHANGES": "",
+    "COS_TYPE_RENAMES": "",
     "COS_WRITE_SIDE_HANDLER": "",
     "COS_IDEMPOTENCY_TTL": "24h",
     "COS_MAX_WAITING_COMMANDS": "500",
@@ -183,6 +198,8 @@ def test_every_variable_says_what_it_means() -> None:
         ("LOG_STYLE", "", "one of JSON, STANDARD, SIMPLE"),
         ("COS_WRITE_SIDE_USE_TLS", "maybe", "true or false"),
         ("OTEL_JAVAAGENT_ENABLED", "1", "true or false"),
+        ("COS_TYPE_CHANGES", "ignore", "one of refuse, warn, allow"),
+        *(("COS_TYPE_RENAMES", wrong, RENAMES) for wrong in WRONG_RENAMES),
         ("COS_PASSIVATION_IDLE_AFTER", "120", "a duration such as 500ms, 10s, 1m or 1h"),
         ("COS_PASSIVATION_IDLE_AFTER", "2 minutes", "a duration such as 500ms, 10s, 1m or 1h"),
         ("COS_PASSIVATION_IDLE_AFTER", "0s", "a duration such as 500ms, 10s, 1m or 1h"),
@@ -275,6 +292,13 @@ def test_true_may_be_said_as_in_cos(text: str) -> None:
 def test_lists_are_trimmed_and_hold_nothing_blank_or_twice() -> None:
     settings = Settings.from_environment({"COS_WRITE_SIDE_PROPAGATED_HEADERS": " b, a-bin,,b , "})
     assert settings.write_side.propagated_headers == ("b", "a-bin")
+
+
+def test_renames_are_pairs_the_old_name_first() -> None:
+    settings = Settings.from_environment({"COS_TYPE_RENAMES": " a.Cart = a.v2.Basket, Old=New ,"})
+    assert settings.state_types.pairs == (("a.Cart", "a.v2.Basket"), ("Old", "New"))
+    rows = {row.variable: row.value for row in described(settings, {})}
+    assert rows["COS_TYPE_RENAMES"] == "a.Cart=a.v2.Basket,Old=New"
 
 
 def test_choices_may_be_written_in_either_case() -> None:
