@@ -11,6 +11,8 @@ from typing import Any as Untyped
 
 import grpc
 import pytest
+from google.rpc.status_pb2 import Status as RichStatus
+from ray.serve.generated.serve_pb2 import ListApplicationsRequest, ListApplicationsResponse
 
 from cos_ray.protocol.pb.chief_of_state.v1.common_pb2 import Header
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
@@ -141,6 +143,48 @@ def test_what_a_handler_answers_is_what_the_client_sees(house: House, entity: st
             assert trailers["grpc-status-details-bin"] == details_of(number, message)
             assert "x-other" not in trailers
     assert house.goes_on(entity)
+
+
+def bare_details(error: Untyped) -> bytes:
+    """Code and message as Chief of State puts them into the trailers."""
+    code = error.code().value[0]
+    return RichStatus(code=code, message=error.details()).SerializeToString()
+
+
+def application_of(service: RunningService | DeployedService) -> str:
+    """As which Serve knows it: calls that name it go by way of Serve's own."""
+    with grpc.insecure_channel(service.address) as channel:
+        list_ = channel.unary_unary(
+            "/ray.serve.RayServeAPIService/ListApplications",
+            request_serializer=ListApplicationsRequest.SerializeToString,
+            response_deserializer=ListApplicationsResponse.FromString,
+        )
+        [name] = list_(ListApplicationsRequest(), timeout=30).application_names
+        return str(name)
+
+
+@pytest.mark.parametrize("way", ["straight", "by way of Serve"])
+def test_every_error_of_an_entity_has_its_code_and_message_for_details(
+    house: House, entity: str, way: str
+) -> None:
+    metadata = [("application", application_of(house.service))] if way != "straight" else []
+    scripts = (
+        Script(refuse=[9, "no"]),
+        Script(refuse=[5, ""]),
+        Script(["a", "stateless"]),
+        Script(["a"], state_type="type.test/Other"),
+        Script(crash=True),
+    )
+    for script in scripts:
+        error = house.refused(entity, script, *metadata)
+        assert dict(error.trailing_metadata())["grpc-status-details-bin"] == bare_details(error)
+    with pytest.raises(grpc.RpcError) as unborn:
+        house.client.GetState(GetStateRequest(entity_id=entity), timeout=30, metadata=metadata)
+    assert dict(unborn.value.trailing_metadata())["grpc-status-details-bin"] == b"\x08\x05"
+    kept = house.refused(entity, Script(refuse=[9, "no"], details=True), *metadata)
+    assert dict(kept.trailing_metadata())["grpc-status-details-bin"] == details_of(9, "no")
+    long = house.refused(entity, Script(refuse=[9, "x" * 4_000]), *metadata)
+    assert (long.code(), len(long.details())) == (grpc.StatusCode.FAILED_PRECONDITION, 4_000)
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,12 @@ async def test_a_body_without_a_length_is_bounded_too(world: World) -> None:
     assert reply.status_code == 413
 
 
+async def test_a_refusal_without_details_says_nothing_twice(world: World) -> None:
+    world.gateway.answer = Refused(Status(Code.ABORTED, "why"))
+    reply = await world.client.post("/v1/commands/ada/process", json={})
+    assert (reply.status_code, reply.json()) == (409, {"error": "ABORTED: why"})
+
+
 @pytest.mark.parametrize("code", [code for code in Code if code is not Code.OK])
 async def test_each_refusal_has_its_status_its_code_and_its_details(world: World, code: Code) -> None:
     trailers = (("x-cos-actual-revision", "5"),)

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.any_pb2 import Any as PbAny
+from google.rpc.status_pb2 import Status as RichStatus
 
 from cos_ray.domain.errors import Code, EntityLost, JournalUnavailable, NotSharded, Status
 from cos_ray.domain.evolution import unborn
@@ -167,9 +168,32 @@ async def test_a_refusal_keeps_its_code_its_message_and_its_details(code: Code) 
     assert context.trailers == [("x-cos-actual-revision", "5"), ("grpc-status-details-bin", b"details")]
 
 
-async def test_a_refusal_without_details_has_no_trailers() -> None:
-    context, _ = await processed(Refused(Status(Code.NOT_FOUND, "why")))
-    assert context.trailers == []
+@pytest.mark.parametrize("code", [code for code in Code if code is not Code.OK])
+@pytest.mark.parametrize("message", ["", "why", "größe"])
+async def test_a_refusal_without_details_has_its_code_and_its_message_for_details(
+    code: Code, message: str
+) -> None:
+    context, _ = await processed(Refused(Status(code, message)))
+    expected = RichStatus(code=code.value, message=message)
+    assert context.trailers == [("grpc-status-details-bin", expected.SerializeToString())]
+
+
+async def test_a_question_for_the_state_of_nobody_has_them_too() -> None:
+    context = Context([])
+    await (await ingress(Gateway(unborn(A)))).GetState(GetStateRequest(entity_id="a"), context)
+    assert context.trailers == [("grpc-status-details-bin", b"\x08\x05")]
+
+
+@pytest.mark.parametrize("message", ["x" * 5_000, "é" * 1_000])
+async def test_a_long_message_is_not_said_twice_for_clients_bound_the_trailers(message: str) -> None:
+    context, _ = await processed(Refused(Status(Code.ABORTED, message)))
+    assert (context.details, context.trailers) == (message, [])
+
+
+async def test_a_message_that_is_no_text_leaves_no_call_without_an_answer() -> None:
+    context, _ = await processed(Refused(Status(Code.ABORTED, "half an emoji: \ud83d")))
+    assert context.code is grpc.StatusCode.ABORTED
+    assert context.trailers == [("grpc-status-details-bin", b"\x08\x0a\x12\x10half an emoji: ?")]
 
 
 @pytest.mark.parametrize(

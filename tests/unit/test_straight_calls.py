@@ -44,6 +44,7 @@ class Context:
         self._metadata = metadata
         self.code: grpc.StatusCode | None = None
         self.details = ""
+        self.trailers: tuple[tuple[str, str | bytes], ...] = ()
 
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         return self._metadata
@@ -53,6 +54,9 @@ class Context:
 
     def set_details(self, details: str) -> None:
         self.details = details
+
+    def set_trailing_metadata(self, trailing_metadata: tuple[tuple[str, str | bytes], ...]) -> None:
+        self.trailers = trailing_metadata
 
 
 class Replica:
@@ -138,6 +142,7 @@ async def test_a_fault_is_internal_and_counts_as_an_error(replica: Replica) -> N
         grpc.StatusCode.INTERNAL,
         "the service failed; its log says why",
     )
+    assert [key for key, _ in context.trailers] == ["grpc-status-details-bin"]
     assert (replica.counts.ongoing, replica.counts.recorded) == (0, [("bank", True)])
 
 
