@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,7 +79,8 @@ class ChiefOfState:
         for number in range(self.numbers.get(entity, 0) + 1, self.numbers.get(entity, 0) + 1 + events):
             wrapper = EventWrapper(event=text(f"event {number}"), resulting_state=text(f"state {number}"))
             wrapper.meta.entity_id, wrapper.meta.revision_number = entity, revision
-            wrapper.meta.revision_date.GetCurrentTime()
+            # Its clock counts nanoseconds.
+            wrapper.meta.revision_date.FromNanoseconds(time.time_ns() // 1_000 * 1_000 + 849)
             for key, value in (data or {}).items():
                 wrapper.meta.data[key].CopyFrom(text(value))
             offset = self.row(connection, entity, number, wrapper.SerializeToString())

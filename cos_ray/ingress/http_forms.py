@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 
 from google.protobuf.any_pb2 import Any
@@ -14,6 +15,8 @@ from cos_ray.protocol.json_form import Json, date_to_json, meta_to_json, without
 from cos_ray.protocol.pb.chief_of_state.v1.common_pb2 import MetaData
 
 _LARGEST = 2**32 - 1
+_FRACTION = re.compile(r"(?<=:[0-9]{2})[.,]([0-9]{1,9})(?![0-9])")
+"""Of a second."""
 
 
 class Forms:
@@ -75,10 +78,15 @@ def time_of(text: str, name: str) -> Timestamp:
     """A date and time in ISO 8601, in UTC unless it says otherwise. Raises HttpError."""
     try:
         # Python 3.10 does not know of Z. In a query a plus that was not encoded is a space.
-        moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00").replace(" ", "+"))
+        whole = text.strip().replace("Z", "+00:00").replace(" ", "+")
+        # No Python reads nanoseconds, as our own replies may have them.
+        fraction = _FRACTION.search(whole)
+        moment = datetime.fromisoformat(_FRACTION.sub("", whole, count=1))
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=timezone.utc)
-        return date_to_pb(moment)
+        message = date_to_pb(moment)
+        message.nanos = int(fraction[1].ljust(9, "0")) if fraction else 0
+        return message
     except (ValueError, OverflowError):
         raise bad_request(f"{name} is {text[:100]!r}; allowed: a time such as 2026-05-01T12:00:00Z") from None
 

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.sharding import is_explained
+from cos_ray.protocol.codec import meta_from_pb
 from cos_ray.protocol.pb.chief_of_state.v1.persistence_pb2 import EventWrapper, StateWrapper
 
 SERIALIZER = 5001
@@ -131,6 +132,7 @@ def _of_tags(row: JournalRow, shards: int | None) -> Iterator[Oddity]:
 def _of_payload(row: JournalRow) -> Iterator[Oddity]:
     try:
         meta = EventWrapper.FromString(row.payload).meta
+        meta_from_pb(meta)
     except DecodeError:
         yield Oddity.UNREADABLE
         return

@@ -6,12 +6,14 @@ An `Any` crosses as its serialized bytes (`Packed`), unknown fields and all.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import TypedDict
 
 from google.protobuf.any_pb2 import Any
+from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from cos_ray.domain.dates import date_of, instant_of
 from cos_ray.domain.ids import EntityId, Revision
 from cos_ray.domain.messages import EntityState, EventEnvelope, Header, Headers, Meta, Packed
 from cos_ray.protocol.pb.chief_of_state.v1.common_pb2 import Header as PbHeader
@@ -24,10 +26,6 @@ class StateFields(TypedDict):
 
     state: Any
     meta: MetaData
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def pack(message: Any) -> Packed:
@@ -62,11 +60,19 @@ def meta_into(message: MetaData, meta: Meta) -> None:
 
 
 def meta_from_pb(message: MetaData) -> Meta:
-    """The domain's Meta; dates keep microseconds, `data` entries come sorted by key."""
+    """
+    The domain's Meta; `data` entries come sorted by key.
+
+    Raises DecodeError if its date is not in the years 1 to 9999: it is none, then.
+    """
+    try:
+        date = date_from_pb(message.revision_date) if message.HasField("revision_date") else None
+    except OverflowError as error:
+        raise DecodeError("revision_date is out of range") from error
     return Meta(
         entity_id=EntityId(message.entity_id),
         revision=Revision(message.revision_number),
-        date=date_from_pb(message.revision_date) if message.HasField("revision_date") else None,
+        date=date,
         headers=_headers_from_pb(message),
         data=tuple((key, pack(message.data[key])) for key in sorted(message.data)) if message.data else (),
     )
@@ -89,7 +95,7 @@ def state_to_bytes(envelope: EventEnvelope) -> bytes:
 
 
 def envelope_from_bytes(sequence_number: Revision, payload: bytes) -> EventEnvelope:
-    """The envelope of a journal row. Raises DecodeError if the payload is no EventWrapper."""
+    """The envelope of a journal row. Raises DecodeError if the payload is none that can be read."""
     message = EventWrapper.FromString(payload)
     return EventEnvelope(
         event=pack(message.event),
@@ -143,10 +149,9 @@ def date_to_pb(date: datetime) -> Timestamp:
 
 
 def _date_into(message: Timestamp, date: datetime) -> None:
-    seconds, microseconds = divmod((date - _EPOCH) // _MICROSECOND, 1_000_000)
-    message.seconds, message.nanos = seconds, microseconds * 1000
+    message.seconds, message.nanos = instant_of(date)
 
 
 def date_from_pb(message: Timestamp) -> datetime:
-    """The domain's date, to the microsecond. Raises OverflowError for one that it cannot hold."""
-    return _EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
+    """The domain's date, to the nanosecond. Raises OverflowError for one that it cannot hold."""
+    return date_of(message.seconds, message.nanos)

@@ -8,11 +8,12 @@ its bytes.
 from __future__ import annotations
 
 import base64
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TypeAlias
 
 from google.protobuf.message import DecodeError
 
+from cos_ray.domain.dates import date_of, instant_of
 from cos_ray.domain.messages import Header, Meta, Packed
 from cos_ray.protocol.codec import pack, unpack
 
@@ -33,8 +34,12 @@ def meta_to_json(meta: Meta) -> dict[str, Json]:
 
 
 def date_to_json(date: datetime) -> str:
-    """A date and time, in UTC."""
-    return date.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+    """A date and time, in UTC: to the nanosecond where it has nanoseconds."""
+    seconds, nanos = instant_of(date)
+    text = date_of(seconds, 0).replace(tzinfo=None).isoformat()
+    if nanos:
+        text += f".{nanos:09d}" if nanos % 1_000 else f".{nanos // 1_000:06d}"
+    return f"{text}Z"
 
 
 def any_to_json(packed: Packed) -> str:

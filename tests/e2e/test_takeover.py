@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,15 @@ from psycopg import sql
 from cos_ray.free_port import free_port
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.migrations import migrate
-from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import GetStateRequest, ProcessCommandRequest
+from cos_ray.protocol.pb.chief_of_state.v1.persistence_pb2 import EventWrapper
+from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
+    GetStateRequest,
+    ProcessCommandRequest,
+    SubscribeRequest,
+)
+from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
+from cos_ray.protocol.pb.cos_ray.v1.history_pb2 import GetEventsRequest, GetStateAtRequest
+from cos_ray.protocol.pb.cos_ray.v1.history_pb2_grpc import HistoryServiceStub
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import OpenAccount
 from tests.chief_of_state import ChiefOfState, left_behind, text
 from tests.fixtures_postgres import connected
@@ -41,6 +51,30 @@ def old(empty_database: Database) -> Iterator[ChiefOfState]:
             connection.execute(f'drop owned by "{role}"; drop role "{role}"'.encode())
 
 
+def assert_dates_are_as_stored(old: ChiefOfState, service: RunningService) -> None:
+    """To the nanosecond, at every door."""
+    query = "select event_payload from event_journal where persistence_id = 'order-1' order by ordering"
+    stored = [EventWrapper.FromString(payload).meta.revision_date for (payload,) in old.run(query)]
+    assert all(date.nanos % 1_000 for date in stored)
+    newest = stored[-1]
+    with grpc.insecure_channel(service.address) as channel:
+        client, history = ChiefOfStateServiceStub(channel), HistoryServiceStub(channel)
+        state = client.GetState(GetStateRequest(entity_id="order-1"), timeout=30)
+        then = history.GetStateAt(GetStateAtRequest(entity_id="order-1", time=newest), timeout=30)
+        assert state.meta.revision_date == then.meta.revision_date == newest
+        events = history.GetEvents(GetEventsRequest(entity_id="order-1"), timeout=30).events
+        assert [event.meta.revision_date for event in events] == stored
+        stream = client.Subscribe(
+            SubscribeRequest(entity_id="order-1"), timeout=30, metadata=[("x-cos-from-revision", "0")]
+        )
+        assert [next(stream).meta.revision_date for _ in stored] == stored
+        stream.cancel()
+    place = f"http://127.0.0.1:{service.http_port}/v1/entities/order-1/state"
+    for path in (place, f"{place}?at={newest.ToJsonString()}"):
+        with urllib.request.urlopen(path, timeout=30) as reply:
+            assert json.load(reply)["meta"]["revision_date"] == newest.ToJsonString()
+
+
 @pytest.mark.timeout(240)
 def test_it_goes_on_with_few_rights_and_saves_snapshots(
     old: ChiefOfState, handlers: BankHandlers, tmp_path: Path
@@ -57,6 +91,8 @@ def test_it_goes_on_with_few_rights_and_saves_snapshots(
         "COS_DB_USER": RUNTIME,
         "COS_DB_PASSWORD_FILE": str(password),
         "COS_SNAPSHOT_FREQUENCY": "1",
+        "COS_SERVER_PROTOCOL": "both",
+        "COS_SUBSCRIPTION_ENABLED": "true",
     }
     ports = {"COS_PORT": str(free_port()), "COS_HTTP_PORT": str(free_port())}
     refused = serve_and_fail({**settings, **ports, "COS_NUM_SHARDS": "16"})
@@ -70,6 +106,7 @@ def test_it_goes_on_with_few_rights_and_saves_snapshots(
             request = GetStateRequest(entity_id="order-1")
             reply = client.GetState(request, timeout=30)
             assert (reply.meta.revision_number, reply.state) == (2, text("state 4"))
+            assert_dates_are_as_stored(old, service)
             command = OpenAccount(owner="Ada", opening_balance=100)
             reply = client.ProcessCommand(
                 ProcessCommandRequest(entity_id="ada", command=pack(command)), timeout=60

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from cos_ray.domain.dates import date_of
 from cos_ray.domain.ids import Revision
 from cos_ray.domain.messages import Append
 from cos_ray.ingress.history_methods import HistoryMethods
@@ -141,6 +142,21 @@ async def test_the_state_at_a_revision_or_at_a_time(
         context = Context()
         await service.GetStateAt(GetStateAtRequest(entity_id="a", revision=revision), context)
         assert context.code is code
+
+
+async def test_dates_keep_their_nanoseconds_and_times_are_compared_with_them(
+    service: HistoryMethods, postgres_journal: PostgresJournal, database: Database
+) -> None:
+    seconds = int(NOON.timestamp())
+    dates = [date_of(seconds, nanos) for nanos in (541_789_848, 541_789_849)]
+    await postgres_journal.append(dated(append_of("a", 0, events=2), *dates))
+    stored_at_noon(database)
+    for nanos, revision in ((541_789_847, 0), (541_789_848, 1), (541_789_849, 2), (541_790_000, 2)):
+        moment = Timestamp(seconds=seconds, nanos=nanos)
+        reply = await service.GetStateAt(GetStateAtRequest(entity_id="a", time=moment), Context())
+        assert reply.meta.revision_number == revision
+    events = (await service.GetEvents(GetEventsRequest(entity_id="a"), Context())).events
+    assert [event.meta.revision_date.nanos for event in events] == [541_789_848, 541_789_849]
 
 
 async def test_a_time_far_back_in_a_long_history_is_found(

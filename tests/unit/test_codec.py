@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+import copy
+import pickle
+from datetime import datetime, timezone
 
 import pytest
 from google.protobuf.any_pb2 import Any
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
-from hypothesis import given
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cos_ray.domain.evolution import unborn
@@ -98,10 +101,24 @@ def test_an_absent_date_stays_absent() -> None:
     assert meta_from_pb(MetaData(entity_id="e")).date is None
 
 
-def test_dates_of_others_keep_microseconds() -> None:
-    message = MetaData()
-    message.revision_date.seconds, message.revision_date.nanos = -1, 999_999_999
-    assert meta_from_pb(message).date == datetime(1970, 1, 1, tzinfo=timezone.utc) - timedelta(microseconds=1)
+@given(st.integers(-62_135_596_800, 253_402_300_799), st.integers(0, 999_999_999))
+@example(1_764_000_000, 541_789_849)
+@example(-1, 999_999_999)
+def test_dates_of_others_keep_their_nanoseconds(seconds: int, nanos: int) -> None:
+    message = MetaData(entity_id="e", revision_date=Timestamp(seconds=seconds, nanos=nanos))
+    meta = meta_from_pb(message)
+    assert meta_to_pb(meta) == message
+    assert meta_to_pb(pickle.loads(pickle.dumps(meta))) == message
+    assert meta_to_pb(copy.deepcopy(meta)) == message
+
+
+@pytest.mark.parametrize("seconds", [253_402_300_800, -62_135_596_801, 2**62, -(2**62)])
+def test_a_date_that_is_none_is_no_metadata(seconds: int) -> None:
+    message = MetaData(revision_date=Timestamp(seconds=seconds))
+    with pytest.raises(DecodeError):
+        meta_from_pb(message)
+    with pytest.raises(DecodeError):
+        envelope_from_bytes(Revision(1), EventWrapper(meta=message).SerializeToString())
 
 
 def test_an_empty_header_value_keeps_its_kind() -> None:
