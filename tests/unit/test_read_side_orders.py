@@ -176,6 +176,40 @@ class TestSkip:
             await world.clock.until(lambda: world.handler.confirmed("a") == [2])
             assert world.shard(0).state is ShardState.RUNNING
 
+    async def test_of_an_entity_that_is_replayed_exactly_the_event_that_is_stuck_is_stepped_over(self, world):
+        world.handler.fail("a", 3)
+        world.source.add(0, "a", 4)
+        async with world.running():
+            await world.clock.until(lambda: world.shard(0).failures)
+            gate = world.handler.hang("a", 2)
+            assert (await world.order(ReplayEntities({S0: (A,)}))).count == 2
+            await world.clock.settle()
+            # Its earlier events are on their way, and none of them is stuck.
+            offset = world.shard(0).offset
+            assert (await world.order(Skip(BOTH))).count == 0
+            assert world.shard(0).offset == offset
+            gate.set()
+            world.handler.heal()
+            world.handler.fail("a", 3)
+            failures = world.shard(0).failures
+            await world.clock.until(lambda: world.shard(0).failures > failures)
+            assert (await world.order(Skip(BOTH))).count == 1
+            await world.clock.until(lambda: world.saved(0) == world.source.events(0)[-1].offset)
+            assert world.handler.confirmed("a") == [1, 2, 1, 2, 4]
+
+    async def test_an_event_that_is_stuck_when_it_is_replayed_is_stepped_over_once(self, world):
+        world.source.add(0, "a", 3)
+        async with world.running():
+            await world.clock.until(world.all_confirmed)
+            world.handler.fail("a", 2)
+            await world.order(ReplayEntities({S0: (A,)}))
+            await world.clock.until(lambda: world.shard(0).failures)
+            offset = world.shard(0).offset
+            assert (await world.order(Skip(BOTH))).count == 1
+            await world.clock.until(lambda: world.handler.confirmed("a") == [1, 2, 3, 1, 3])
+            assert world.shard(0).offset == offset
+            assert (await world.order(Skip(BOTH))).count == 0
+
     async def test_an_event_that_cannot_be_read_holds_the_shard_until_it_is_skipped(self, world):
         world.source.add(0, "a", 2)
         world.source.unreadable.add(world.source.add(0, "a"))
