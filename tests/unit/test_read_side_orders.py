@@ -310,6 +310,33 @@ class TestReplay:
             world.source.add(0, "a", 2)
             await world.clock.until(lambda: world.handler.confirmed("a") == [1, 2, 3, 4, 5])
 
+    async def test_an_offset_that_was_about_to_be_saved_does_not_come_after_it(self, world):
+        may_save = asyncio.Event()
+        may_save.set()
+
+        async def held_up(*arguments):
+            await may_save.wait()
+            return await save(*arguments)
+
+        save, world.offsets.save = world.offsets.save, held_up
+        world.source.add(0, "a", 3)
+        async with world.running() as read_side:
+            await world.clock.until(lambda: world.handler.confirmed("a") == [1, 2, 3])
+            assert not world.offsets.saves
+            may_save.clear()
+            world.handler.hang("a", 1)
+            ordering = asyncio.ensure_future(read_side.obey(Replay({S0: Offset(0)})))
+            # The save that is due meanwhile waits for the one of the order.
+            await world.clock.advance(1)
+            assert not world.offsets.saves
+            may_save.set()
+            await world.clock.until(ordering.done)
+            await world.clock.advance(1)
+            assert world.handler.under_way == 1
+            assert [saved[S0] for saved in world.offsets.saves] == [0]
+            assert world.saved(0) == 0
+            world.handler.heal()
+
     async def test_a_stored_offset_that_is_no_number_stops_the_shard_until_it_is_replayed(self, world):
         world.offsets.offsets[READ_SIDE][S0] = None
         world.source.add(0, "a", 2)
