@@ -32,6 +32,7 @@ class World:
         self.source = MemoryEventSource()
         self.offsets = MemoryReadSides(self.clock)
         self.letters = MemoryDeadLetters(self._owner)
+        self.letters.erased = self.source.erased
         self.handler = RecordingReadHandler()
         self.offsets.went_back = self._go_back
         self.served: ReadHandler | None = None
@@ -88,6 +89,18 @@ class World:
         obeying = asyncio.ensure_future(self.read_side.obey(order))
         await self.clock.until(obeying.done)
         return obeying.result()
+
+    def erase(self, shard: int, entity_id: str, *, poked: bool = True) -> None:
+        """
+        What an erasure does to the journal and the dead letters, up to its success.
+
+        Not `poked`: the read side has not heard of the last event when all is done.
+        """
+        self.source.bring_to_its_end(shard, entity_id)
+        if poked:
+            self.read_side.poke([Shard(shard)])
+        self.source.redact(shard, entity_id)
+        self.letters.finish_erasure(EntityId(entity_id))
 
     def shard(self, shard: int) -> ShardStatus:
         return next(each for each in self.read_side.status() if each.shard == shard)

@@ -187,6 +187,14 @@ class ClaimLost(ReadSideUnavailable):
         return f"another process of read side {self.read_side} has taken over shard {self.shard}"
 
 
+class EntityIsErased(CosError):
+    """The entity is erased meanwhile: what its events said is kept no more, and handed to nobody."""
+
+    def __init__(self, entity_id: EntityId) -> None:
+        super().__init__(entity_id)
+        self.entity_id = entity_id
+
+
 class UnreadableEvent(JournalUnavailable):
     """The journal holds an event that is none we can read; it is not stepped over by itself."""
 

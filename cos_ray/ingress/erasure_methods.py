@@ -56,11 +56,10 @@ class ErasureMethods:
         if len(request.reason) > LONGEST_REASON or "\0" in request.reason:
             raise invalid(f"reason is longer than {LONGEST_REASON} characters, or contains a NUL character")
         entity_id = EntityId(request.entity_id)
-        erasure = await eraser.erasure_of(entity_id)
-        if erasure is None or erasure.erased_at is None:
-            await self._bring_to_its_end(entity_id)
-            erasure = await eraser.remove(entity_id, request.reason, caller and caller[:255])
-            logger.warning("an entity was erased", extra={"caller": caller, "events": erasure.events})
+        # Also of one that was erased before: whatever may have come back since is removed again.
+        await self._bring_to_its_end(entity_id)
+        erasure = await eraser.remove(entity_id, request.reason, caller and caller[:255])
+        logger.warning("an entity was erased", extra={"caller": caller, "events": erasure.events})
         assert erasure.erased_at is not None
         return EraseEntityResponse(erased_at=date_to_pb(erasure.erased_at), events=erasure.events)
 

@@ -80,6 +80,14 @@ class EventSource(Protocol):
         """Those of the shards that have events after their offset. Raises JournalUnavailable."""
         ...
 
+    async def erased_of(self, entity_ids: Collection[EntityId]) -> Collection[EntityId]:
+        """
+        Those of the entities of which is on record that they are erased. Raises JournalUnavailable.
+
+        Each of them has come to its last event, and what its earlier ones said is handed out no more.
+        """
+        ...
+
 
 class History(Protocol):
     """The journal as those see it who ask for an entity's past. Revisions are sequence numbers here."""
@@ -120,12 +128,12 @@ class EntityPast(Protocol):
 class Eraser(Protocol):
     """Removes what is kept of an entity that has come to its last event. All raises JournalUnavailable."""
 
-    async def erasure_of(self, entity_id: EntityId) -> Erasure | None:
-        """What is on record; None if nobody has asked for it."""
-        ...
-
     async def remove(self, entity_id: EntityId, reason: str, caller: str | None) -> Erasure:
-        """Put it on record, and remove all that its events said. May be repeated."""
+        """
+        Put it on record, and remove all that its events said. May be repeated, and then does it again.
+
+        Returns when no process hands out any more what it may still have in memory (`KNOWN_WITHIN`).
+        """
         ...
 
 

@@ -144,7 +144,12 @@ class DeadLetters(Protocol):
         failures: int,
         owner: Owner,
     ) -> None:
-        """Set this event aside; once is enough."""
+        """
+        Set this event aside; once is enough.
+
+        Raises EntityIsErased, and keeps nothing, when the entity is on record as erased and the event
+        still says what it said.
+        """
         ...
 
     async def entities(self, read_side: ReadSideId) -> Mapping[Shard, Collection[EntityId]]:
@@ -170,6 +175,14 @@ class DeadLetters(Protocol):
         owner: Owner,
     ) -> int:
         """Forget one event of the entity, or all; answer with how many that were."""
+        ...
+
+    async def make_way(self, read_side: ReadSideId, shard: Shard, entity_id: EntityId, owner: Owner) -> bool:
+        """
+        Forget those letters of an erased entity that say what its events said; whether none is left.
+
+        What may be left are events that say nothing but that it is erased.
+        """
         ...
 
     async def drop_after(self, read_side: ReadSideId, shard: Shard, offset: Offset, owner: Owner) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from google.protobuf.message import DecodeError
 
-from cos_ray.domain.errors import ClaimLost, JournalUnavailable
+from cos_ray.domain.errors import ClaimLost, EntityIsErased, JournalUnavailable
 from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Revision, Shard
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.domain.read_sides import DeadLetter
@@ -48,8 +48,10 @@ class PostgresDeadLetters:
             "failures": failures,
             "owner": owner,
         }
-        ((is_ours,),) = await self._connections.run(statement("park_event"), parameters)
-        _require(is_ours, read_side, shard)
+        ((outcome,),) = await self._connections.run(statement("park_event"), parameters)
+        _require(outcome != "C", read_side, shard)
+        if outcome == "E":
+            raise EntityIsErased(envelope.meta.entity_id)
 
     async def entities(self, read_side: ReadSideId) -> Mapping[Shard, Collection[EntityId]]:
         """See `DeadLetters.entities`."""
@@ -106,6 +108,13 @@ class PostgresDeadLetters:
         ((is_ours, count),) = await self._connections.run(statement("drop_dead_letters"), parameters)
         _require(is_ours, read_side, shard)
         return int(count)
+
+    async def make_way(self, read_side: ReadSideId, shard: Shard, entity_id: EntityId, owner: Owner) -> bool:
+        """See `DeadLetters.make_way`."""
+        parameters = {"read_side": read_side, "shard": shard, "entity_id": entity_id, "owner": owner}
+        ((is_ours, is_any_left),) = await self._connections.run(statement("make_way"), parameters)
+        _require(is_ours, read_side, shard)
+        return not is_any_left
 
     async def drop_after(self, read_side: ReadSideId, shard: Shard, offset: Offset, owner: Owner) -> None:
         """See `DeadLetters.drop_after`."""

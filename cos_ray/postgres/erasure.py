@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection
+from dataclasses import replace
+
 from google.protobuf.message import DecodeError
 
-from cos_ray.domain.erasure import ERASED, Erasure
+from cos_ray.domain.erasure import ERASED, KNOWN_WITHIN, Erasure, redacted
 from cos_ray.domain.errors import JournalUnavailable
 from cos_ray.domain.ids import EntityId, Revision
 from cos_ray.domain.messages import EventEnvelope, Meta
@@ -26,27 +30,34 @@ class PostgresErasure:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
-    async def erasure_of(self, entity_id: EntityId) -> Erasure | None:
-        """See `Eraser.erasure_of`."""
-        rows = await self._connections.run(statement("erasure_of"), {"entity_id": entity_id})
-        return Erasure(rows[0][0], rows[0][1] or 0) if rows else None
+    async def erased_of(self, entity_ids: Collection[EntityId]) -> Collection[EntityId]:
+        """See `EventSource.erased_of`."""
+        rows = await self._connections.run(statement("erased_of"), {"entity_ids": list(entity_ids)})
+        return {EntityId(entity_id) for (entity_id,) in rows}
 
     async def remove(self, entity_id: EntityId, reason: str, caller: str | None) -> Erasure:
         """See `Eraser.remove`."""
         parameters = {"entity_id": entity_id, "reason": reason, "caller": caller}
-        await self._connections.run(statement("record_erasure"), parameters)
+        [(age,)] = await self._connections.run(statement("record_erasure"), parameters)
+        left = KNOWN_WITHIN.total_seconds() - max(0.0, age)
+        known_by_all = asyncio.get_running_loop().time() + left
+        await self._redact_all(entity_id)
+        # Only then is nothing handed out any more that a process still has in memory.
+        await asyncio.sleep(known_by_all - asyncio.get_running_loop().time())
+        rows = await self._connections.run(statement("finish_erasure"), {"entity_id": entity_id})
+        if not rows:
+            raise JournalUnavailable("the record of an erasure has disappeared")
+        return Erasure(rows[0][0], rows[0][1])
+
+    async def _redact_all(self, entity_id: EntityId) -> None:
         first = Revision(1)
         while True:
             page = {"entity_id": entity_id, "first": first, "limit": _PAGE}
             rows = await self._connections.run(statement("history"), page)
             if not rows:
-                break
+                return
             await self._redact(entity_id, dict(rows))
             first = Revision(rows[-1][0] + 1)
-        rows = await self._connections.run(statement("finish_erasure"), {"entity_id": entity_id})
-        if not rows:
-            raise JournalUnavailable("the record of an erasure has disappeared")
-        return Erasure(rows[0][0], rows[0][1])
 
     async def _redact(self, entity_id: EntityId, payloads: dict[int, bytes]) -> None:
         bare = {number: _redacted(entity_id, number, payload) for number, payload in payloads.items()}
@@ -66,8 +77,9 @@ def _redacted(entity_id: EntityId, number: int, payload: bytes) -> bytes:
     """That there was an event, which one, and when; nothing of what it was."""
     sequence_number = Revision(number)
     try:
-        meta = envelope_from_bytes(sequence_number, payload).meta
+        envelope = envelope_from_bytes(sequence_number, payload)
     except DecodeError:
-        meta = Meta(entity_id, sequence_number)
-    bare = Meta(entity_id, meta.revision, meta.date)
-    return envelope_to_bytes(EventEnvelope(ERASED, ERASED, bare, sequence_number))
+        envelope = EventEnvelope(ERASED, ERASED, Meta(entity_id, sequence_number), sequence_number)
+    # By the key and not by what the payload says: of whom it is must not be lost.
+    meta = Meta(entity_id, envelope.meta.revision, envelope.meta.date)
+    return envelope_to_bytes(replace(redacted(envelope), meta=meta))

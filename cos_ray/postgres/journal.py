@@ -216,6 +216,10 @@ class PostgresJournal:
         rows = await self._connections.run(statement("stirring"), {"tags": tags, "offsets": reached})
         return {Shard(int(tag)) for (tag,) in rows}
 
+    async def erased_of(self, entity_ids: Collection[EntityId]) -> Collection[EntityId]:
+        """See `EventSource.erased_of`."""
+        return await self.eraser.erased_of(entity_ids)
+
     async def history(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[EventEnvelope]:
         """See `History.history`."""
         if fault_of_entity_id(entity_id):

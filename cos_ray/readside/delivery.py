@@ -18,13 +18,13 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Collection
 from datetime import timedelta
 
-from typing_extensions import assert_never
-
-from cos_ray.domain.errors import ClaimLost, Code, DeliveryFailed
+from cos_ray.domain.erasure import redacted_event
+from cos_ray.domain.errors import ClaimLost, Code, DeliveryFailed, EntityIsErased
 from cos_ray.domain.failure_policy import LastResort
-from cos_ray.domain.ids import EntityId, Offset, Shard
+from cos_ray.domain.ids import EntityId, Shard
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.ports import BatchReadHandler, Clock, ReadHandler, ReadSideMeter, UnmeasuredReadSide
+from cos_ray.readside.measuring import measure
 from cos_ray.readside.pace import Pace
 from cos_ray.readside.parcel import Parcel
 from cos_ray.readside.parking import Parking
@@ -47,7 +47,7 @@ class Delivery:
         parking: Parking,
         clock: Clock,
         moved: Callable[[Projection], None],
-        may_begin: Callable[[Shard], bool],
+        may_begin: Callable[[Projection], bool],
         lost: Callable[[Collection[Shard]], None],
         meter: ReadSideMeter = _UNMEASURED,
     ) -> None:
@@ -59,7 +59,7 @@ class Delivery:
         self._moved = moved
         """Called after each delivery, confirmed or not."""
         self._may_begin = may_begin
-        """Whether the claim to a shard holds long enough."""
+        """Whether what waits in a shard may be handed out now; else `release` is to follow."""
         self._lost = lost
         """Called with shards that turn out to be others'."""
         self._meter = meter
@@ -69,7 +69,6 @@ class Delivery:
         self._waiting: dict[Shard, list[Parcel]] = defaultdict(list)
         """Those that are due in shards that do not deliver, or not now."""
         self._held_back: list[tuple[float, int, Parcel]] = []
-        self._failing: dict[Shard, dict[Offset, Parcel]] = defaultdict(dict)
         self._held: set[tuple[Shard, EntityId]] = set()
         """Entities whose events wait until their earlier ones have been put before them."""
         self._tie_break = itertools.count()
@@ -79,7 +78,8 @@ class Delivery:
 
     def offer(self, projection: Projection, event: JournaledEvent) -> None:
         """Deliver this event as soon as there is a place. It must be its entity's next."""
-        self._add(projection, event)
+        # As it waits there: it may be redacted by now.
+        self._add(projection, projection.window.head(event.envelope.meta.entity_id) or event)
         self.start()
 
     def retries_at(self) -> float:
@@ -103,10 +103,10 @@ class Delivery:
 
     def skip_failing(self, projection: Projection) -> bool:
         """Step over the shard's first event that is not confirmed though tried, if there is one."""
-        failing = self._failing[projection.shard]
-        if not failing:
+        stuck = [parcel for parcel in self._current[projection.shard].values() if parcel.is_stuck]
+        if not stuck:
             return False
-        parcel = failing[min(failing)]
+        parcel = min(stuck, key=lambda parcel: parcel.event.offset)
         if parcel.task is not None:
             self._running.give_up(parcel.task)
         meta = parcel.event.envelope.meta
@@ -134,19 +134,29 @@ class Delivery:
             if parcel.task is not None:
                 self._running.give_up(parcel.task)
         self._waiting.pop(projection.shard, None)
-        self._failing.pop(projection.shard, None)
+
+    def redact(self, projection: Projection, entity_id: EntityId) -> None:
+        """
+        The entity is erased: what waits of it says nothing any more, and is tried anew.
+
+        A delivery under way goes on; what becomes of it, unless it is confirmed, does not count.
+        """
+        projection.window.redact(entity_id)
+        parcel = self._current[projection.shard].get(entity_id)
+        if parcel is not None and parcel.event is not (event := redacted_event(parcel.event)):
+            head = projection.window.head(entity_id)
+            parcel.event = head if head is not None and head.offset == event.offset else event
+            parcel.failures, parcel.is_stuck = 0, False
 
     def interrupt(self, projection: Projection) -> None:
         """Cut short what is under way in the shard; it is delivered again as soon as that may be."""
-        current, failing = self._current[projection.shard], self._failing[projection.shard]
+        current = self._current[projection.shard]
         for entity_id, parcel in list(current.items()):
             if parcel.task is None:
                 continue
             self._running.give_up(parcel.task)
-            again = current[entity_id] = parcel.again()
-            if parcel.event.offset in failing:
-                failing[parcel.event.offset] = again
-            self._ready.append(again)
+            current[entity_id] = parcel.again()
+            self._ready.append(current[entity_id])
         self.start()
 
     def has(self, projection: Projection, entity_id: EntityId) -> bool:
@@ -204,7 +214,7 @@ class Delivery:
             if self._is_stale(parcel):
                 continue
             is_held = (parcel.shard, parcel.entity_id) in self._held
-            if parcel.projection.may_deliver and not is_held and self._may_begin(parcel.shard):
+            if parcel.projection.may_deliver and not is_held and self._may_begin(parcel.projection):
                 return parcel
             self._waiting[parcel.shard].append(parcel)
         return None
@@ -259,11 +269,17 @@ class Delivery:
                 self._ready.append(parcel)
 
     async def _deliver(self, parcel: Parcel) -> None:
+        event = parcel.event
         reason = await self._attempt(parcel)
         parcel.task = None
-        if reason is not None and not self._is_stale(parcel):
-            self._meter.failed()
+        if reason is None or self._is_stale(parcel):
+            return
+        self._meter.failed()
+        if parcel.event is event:
             await self._fail(parcel, reason)
+        else:
+            # Redacted meanwhile: what it says now has not been tried.
+            self._ready.append(parcel)
 
     async def _attempt(self, parcel: Parcel) -> str | None:
         """Try to be done with the event; the reason why that was not possible."""
@@ -300,6 +316,8 @@ class Delivery:
                 return False
         except ClaimLost as error:
             self._lost([error.shard])
+        except EntityIsErased:
+            self._try_redacted(parcel)
         except Exception as error:  # noqa: BLE001 - the journal's, mostly: this is no failed delivery
             self._hold_back(parcel, 1.0, f"cannot be set aside: {error}")
         else:
@@ -308,7 +326,7 @@ class Delivery:
 
     async def _fail(self, parcel: Parcel, reason: str) -> None:
         parcel.failures += 1
-        self._failing[parcel.shard][parcel.event.offset] = parcel
+        parcel.is_stuck = True
         match self._settings.policy.after(parcel.failures):
             case timedelta() as wait:
                 self._hold_back(parcel, wait.total_seconds(), reason)
@@ -329,12 +347,20 @@ class Delivery:
             await self._parking.park(parcel.shard, parcel.event, reason, parcel.failures)
         except ClaimLost as error:
             self._lost([error.shard])
+        except EntityIsErased:
+            self._try_redacted(parcel)
         except Exception as error:  # noqa: BLE001 - the journal's: the event stays where it is
             self._hold_back(parcel, 1.0, f"cannot be set aside: {error}")
         else:
             if not self._is_stale(parcel):
                 parcel.projection.delivery_failed(parcel.event, reason, "the entity's events are set aside")
                 self._settle(parcel, [parcel.event], Settled.PARKED)
+
+    def _try_redacted(self, parcel: Parcel) -> None:
+        """Its entity is erased: nobody keeps what the event said, so it is delivered without that."""
+        if not self._is_stale(parcel):
+            self.redact(parcel.projection, parcel.entity_id)
+            self._ready.append(parcel)
 
     def _hold_back(self, parcel: Parcel, wait: float, reason: str) -> None:
         if self._is_stale(parcel):
@@ -352,27 +378,13 @@ class Delivery:
         """Be done with these events, the first of which is the parcel's."""
         projection = parcel.projection
         del self._current[parcel.shard][parcel.entity_id]
-        self._failing[parcel.shard].pop(parcel.event.offset, None)
         following = None
         for event in events:
             following = projection.settle(event, how)
-            self._measure(event, how)
+            measure(self._meter, self._clock.now(), event, how)
         if following is not None:
             self._add(projection, following)
         self._moved(projection)
-
-    def _measure(self, event: JournaledEvent, how: Settled) -> None:
-        match how:
-            case Settled.DELIVERED:
-                date = event.envelope.meta.date
-                age = (self._clock.now() - date).total_seconds() if date else 0.0
-                self._meter.delivered(max(0.0, age))
-            case Settled.PARKED:
-                self._meter.parked()
-            case Settled.SKIPPED:
-                self._meter.skipped()
-            case unreachable:
-                assert_never(unreachable)
 
     def _add(self, projection: Projection, event: JournaledEvent) -> None:
         parcel = Parcel(projection, event)

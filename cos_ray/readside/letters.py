@@ -17,8 +17,6 @@ from cos_ray.readside.claims import Claims
 from cos_ray.readside.parking import Parking
 from cos_ray.readside.settings import ReadSideSettings
 
-_PAGE = 100
-
 
 class LetterDelivery:
     """The second try."""
@@ -60,8 +58,12 @@ class LetterDelivery:
 
     async def _deliver(self, shard: Shard, entity_id: EntityId, until: float) -> tuple[int, str | None]:
         count = 0
-        while not await self._parking.clear_if_empty(shard, entity_id):
-            for letter in await self._letters.letters(self._read_side, entity_id, _PAGE):
+        while True:
+            # Each is read just before: what it says may have been erased while others were delivered.
+            async with self._parking.turn(shard, entity_id):
+                letter = await self._parking.first(shard, entity_id)
+                if letter is None:
+                    return count, None
                 if self._clock.monotonic() >= until:
                     return count, "out of time; retry again for the rest"
                 if (fault := await self._try(shard, letter)) is not None:
@@ -69,7 +71,6 @@ class LetterDelivery:
                 revision = letter.envelope.sequence_number
                 await self._letters.drop(self._read_side, shard, entity_id, revision, self._claims.owner)
                 count += 1
-        return count, None
 
     def interrupt(self, shard: Shard) -> None:
         """Cut short the delivery that is under way in the shard."""

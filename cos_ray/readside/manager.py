@@ -61,28 +61,38 @@ class Manager:
         self._build = build
         self._clock = clock
         self._current: Runnable | None = None
-        self._is_stopping = False
+        self._has_begun = False
+        self._stopping = asyncio.Event()
         self._over = asyncio.Event()
 
     async def run(self) -> None:
         """Return once stopped."""
+        self._has_begun = True
         failures = 0
-        while not self._is_stopping:
-            try:
-                await self._run_once()
-            except Exception:
-                failures += 1
-                wait = RESTARTS.wait(failures).total_seconds()
-                facts = {"read_side": self._read_side, "again_in": wait}
-                logger.exception("read side fell over", extra=facts)
-                await self._clock.sleep(wait)
-        self._over.set()
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._run_once()
+                except Exception:
+                    failures += 1
+                    wait = RESTARTS.wait(failures).total_seconds()
+                    facts = {"read_side": self._read_side, "again_in": wait}
+                    logger.exception("read side fell over", extra=facts)
+                    await self._rest(wait)
+        finally:
+            self._over.set()
 
     async def stop(self) -> None:
-        """Stop taking events, let those in progress end, save the offsets, let go of connections."""
-        self._is_stopping = True
+        """
+        Stop taking events, let those in progress end, save the offsets, let go of connections.
+
+        Returns when nothing runs any more, also when it is called while a read side is being built or
+        waits to be built again, and before `run`: then that returns at once.
+        """
+        self._stopping.set()
         if self._current is not None:
             await self._current.stop()
+        if self._has_begun:
             await self._over.wait()
 
     def poke(self, shards: Iterable[Shard]) -> None:
@@ -105,9 +115,22 @@ class Manager:
         return await self._current.handled(shard, entity_id, revision, timeout)
 
     async def _run_once(self) -> None:
-        self._current = await self._build()
+        current = await self._build()
         try:
-            await self._current.run()
+            # It may have been stopped meanwhile, and nobody would hear of it.
+            if not self._stopping.is_set():
+                self._current = current
+                await current.run()
         finally:
-            current, self._current = self._current, None
+            self._current = None
             await current.close()
+
+    async def _rest(self, seconds: float) -> None:
+        """Return after so many seconds, or when stopped."""
+        alarm = asyncio.ensure_future(self._clock.sleep(seconds))
+        stopped = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({alarm, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            alarm.cancel()
+            stopped.cancel()

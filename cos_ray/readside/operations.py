@@ -62,6 +62,7 @@ class Operations:
     ) -> None:
         self._settings = settings
         self._claims = claims
+        self._clock = clock
         self._projections = projections
         self._delivery = delivery
         self._offsets = offsets
@@ -274,6 +275,7 @@ class Operations:
         count = 0
         try:
             events: list[JournaledEvent] = []
+            began = self._clock.monotonic()
             first = Revision(1)
             while page := await self._stores.places.events_of(entity_id, first, _PAGE):
                 events += page
@@ -282,7 +284,7 @@ class Operations:
             end = head.offset if head is not None else window.read_to + 1
             earlier = [event for event in events if event.offset < end]
             if window is projection.window:
-                window.repeat(earlier)
+                projection.repeat(earlier, began)
                 count = len(earlier)
         finally:
             self._delivery.go_on(projection, entity_id)
@@ -307,7 +309,7 @@ class Operations:
                 count += await self._stores.letters.drop(
                     self._settings.read_side, shard, entity_id, revision, self._claims.owner
                 )
-                await self._parking.clear_if_empty(shard, entity_id)
+                await self._parking.first(shard, entity_id)
         return self._report(count)
 
     def _ours(self, shards: Collection[Shard]) -> list[Projection]:

@@ -17,6 +17,8 @@ class Parcel:
     projection: Projection
     event: JournaledEvent
     failures: int = 0
+    is_stuck: bool = False
+    """Whether it was tried and not confirmed."""
     is_single: bool = False
     """Whether it is delivered alone, for a call with others has failed."""
     task: asyncio.Task[None] | None = None
@@ -34,4 +36,4 @@ class Parcel:
 
     def again(self) -> Parcel:
         """The same, not yet under way: what becomes of this one does not count any more."""
-        return Parcel(self.projection, self.event, self.failures, self.is_single)
+        return Parcel(self.projection, self.event, self.failures, self.is_stuck, self.is_single)

@@ -22,6 +22,7 @@ from cos_ray.domain.messages import JournaledEvent
 from cos_ray.domain.read_sides import LastError, ShardState, ShardStatus
 from cos_ray.ports import Clock
 from cos_ray.readside.continuity import Continuity
+from cos_ray.readside.known import KnownErasures
 from cos_ray.readside.settings import ReadSideSettings
 from cos_ray.readside.window import Window
 
@@ -52,6 +53,7 @@ class Projection:
         self._is_paused = False
         self._is_unusable = False
         self._reading = False
+        self._read_began = -math.inf
         self._read_at = math.inf
         self._poked = False
         self._read_failures = 0
@@ -148,6 +150,7 @@ class Projection:
     def begin_read(self) -> Window:
         """A read begins; it is to bring what comes after `read_to` of the window answered."""
         self._reading = True
+        self._read_began = self._clock.monotonic()
         self._poked = False
         return self.window
 
@@ -161,6 +164,7 @@ class Projection:
         deliverable: list[JournaledEvent] = []
         if window is not self.window:
             return deliverable  # it was opened elsewhere meanwhile
+        self.known.read(self._read_began, was_empty=not window.entities())
         try:
             for event in events:
                 self._continuity.check(event)
@@ -211,6 +215,11 @@ class Projection:
             if event.envelope.cause is not None:
                 facts["trace_id"] = trace_id_of(event.envelope.cause)
             logger.warning("read handler did not confirm an event", extra=facts)
+
+    def repeat(self, events: Sequence[JournaledEvent], began: float) -> None:
+        """Deliver an entity's earlier events once more, which a read that began then has brought."""
+        self.known.read(began, was_empty=not self.window.entities())
+        self.window.repeat(events)
 
     def skip_barrier(self) -> bool:
         """Step over what in the journal itself stops the reading, if anything does."""
@@ -277,6 +286,7 @@ class Projection:
     def _begin(self, offset: Offset) -> None:
         settings = self._settings
         self.window = Window(offset)
+        self.known = KnownErasures()
         self._continuity = Continuity(settings.read_side, self.shard, offset, settings.entities_remembered)
         self._failing.clear()
         self._barrier = None

@@ -14,12 +14,14 @@ import math
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
 
+from cos_ray.domain.erasure import says_nothing
 from cos_ray.domain.errors import ClaimLost, JournalUnavailable, ReadSideUnavailable
 from cos_ray.domain.ids import EntityId, Owner, ReleaseId, Revision, Shard
 from cos_ray.domain.read_sides import Obeyed, Order, ShardState, ShardStatus
 from cos_ray.ports import Clock, ReadHandler, ReadSideMeter, UnmeasuredReadSide
 from cos_ray.readside.claims import Claims, Who
 from cos_ray.readside.delivery import Delivery
+from cos_ray.readside.erasures import Erasures
 from cos_ray.readside.offset_keeper import OffsetKeeper
 from cos_ray.readside.operations import Operations
 from cos_ray.readside.parking import Parking
@@ -64,8 +66,9 @@ class ReadSide:
         self._claims = Claims(settings, who, stores.controls, clock, self._lose)
         parking = Parking(settings.read_side, owner, stores.letters)
         self._delivery = Delivery(
-            settings, handler, parking, clock, self._moved, self._claims.may_begin, self._lose, meter
+            settings, handler, parking, clock, self._moved, self._may_begin, self._lose, meter
         )
+        self._erasures = Erasures(settings, self._projections, stores.source, clock, self._wake)
         self._offsets = OffsetKeeper(settings, stores.offsets, owner, clock, self._lose)
         self._operations = Operations(
             settings,
@@ -83,6 +86,7 @@ class ReadSide:
         self._reads = Tasks(self._wake)
         self._saves = Tasks(self._wake)
         self._scouts = Tasks(self._wake)
+        self._questions = Tasks(self._wake)
         self._renewals = Tasks(self._wake)
         self._orders = Tasks(self._wake)
         self._hand_overs = Tasks(self._wake)
@@ -225,6 +229,9 @@ class ReadSide:
         if self._scout.due_at(self._resting()) <= now:
             self._scout.begin()
             self._scouts.start(self._look_around())
+        if self._erasures.due_at() <= now:
+            self._erasures.begin()
+            self._questions.start(self._ask_for_erasures())
         if self._claims.renews_at() <= now:
             self._claims.begin_renewal()
             self._renewals.start(self._renew())
@@ -245,8 +252,21 @@ class ReadSide:
             return
         if events:
             self._scout.has_news()
-        for event in projection.take(window, events):
+        deliverable = projection.take(window, events)
+        for event in events:
+            if says_nothing(event.envelope):
+                self._delivery.redact(projection, event.envelope.meta.entity_id)
+        for event in deliverable:
             self._delivery.offer(projection, event)
+
+    def _may_begin(self, projection: Projection) -> bool:
+        return self._claims.may_begin(projection.shard) and self._erasures.let_begin(projection)
+
+    async def _ask_for_erasures(self) -> None:
+        for projection, erased in await self._erasures.ask():
+            for entity_id in erased:
+                self._delivery.redact(projection, entity_id)
+            self._delivery.release(projection, anew=False)
 
     def _resting(self) -> list[Projection]:
         return [projection for projection in self._projections.values() if projection.is_at_rest]
@@ -334,7 +354,7 @@ class ReadSide:
     def _due(self) -> float:
         """When the next thing falls due."""
         due = [self._offsets.saves_at(), self._delivery.retries_at(), self._claims.renews_at()]
-        due.append(self._claims.lapses_at())
+        due += [self._claims.lapses_at(), self._erasures.due_at()]
         due.append(self._scout.due_at(self._resting()))
         # With all places for reads taken, the end of one of them wakes the loop.
         if len(self._reads) < self._settings.reads_at_once:
@@ -394,5 +414,5 @@ class ReadSide:
 
     def _taking_in(self) -> tuple[Tasks, ...]:
         """All that is not to go on once it is to stop."""
-        regular = (self._opening, self._reads, self._scouts, self._renewals)
+        regular = (self._opening, self._reads, self._scouts, self._questions, self._renewals)
         return (*regular, self._orders, self._hand_overs)

@@ -9,9 +9,10 @@ of what is settled without a hole: delivered, skipped or set aside.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 
+from cos_ray.domain.erasure import redacted_event
 from cos_ray.domain.ids import EntityId, Offset
 from cos_ray.domain.messages import JournaledEvent
 
@@ -79,6 +80,15 @@ class Window:
     def is_settled(self, offset: Offset) -> bool:
         """Whether the event there is behind us."""
         return (offset <= self.offset or offset in self._settled) and offset not in self._again
+
+    def entities(self) -> Collection[EntityId]:
+        """Those of which an event waits here."""
+        return self._lanes.keys()
+
+    def redact(self, entity_id: EntityId) -> None:
+        """Let what waits of an erased entity say nothing any more; it keeps its places."""
+        if (lane := self._lanes.get(entity_id)) is not None:
+            self._lanes[entity_id] = deque(map(redacted_event, lane))
 
     def _count(self, offset: Offset) -> None:
         self._settled.add(offset)

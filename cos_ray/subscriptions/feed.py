@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cos_ray.domain.erasure import says_nothing
 from cos_ray.domain.errors import Code, Status
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.messages import JournaledEvent
@@ -47,7 +48,10 @@ class Feed:
             for listener in self._concerned(event.entity_id):
                 listener.end(unreadable(event))
             return
-        for listener in self._concerned(event.envelope.meta.entity_id):
+        entity_id, is_erased = event.envelope.meta.entity_id, says_nothing(event.envelope)
+        for listener in self._concerned(entity_id):
+            if is_erased:
+                listener.redact(entity_id)
             listener.offer(event)
 
     def _concerned(self, entity_id: EntityId) -> Iterator[Listener]:

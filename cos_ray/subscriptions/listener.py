@@ -6,7 +6,9 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 
+from cos_ray.domain.erasure import redacted_event
 from cos_ray.domain.errors import Code, CosError, Status
+from cos_ray.domain.ids import EntityId
 from cos_ray.domain.messages import JournaledEvent
 
 TOO_SLOW = Status(
@@ -66,6 +68,13 @@ class Listener:
         self._line.append(event)
         self._size += size
         self._wake()
+
+    def redact(self, entity_id: EntityId) -> None:
+        """The entity is erased: let what is in line of it say nothing any more."""
+        for place, event in enumerate(self._line):
+            if event.envelope.meta.entity_id == entity_id:
+                self._line[place] = redacted_event(event)
+        self._size = sum(map(_size_of, self._line))
 
     def end(self, status: Status | None) -> None:
         """No more events after those in line. None: in good order. The first word counts."""

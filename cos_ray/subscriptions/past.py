@@ -28,6 +28,10 @@ class Past(Protocol):
         """
         ...
 
+    def go_back_to(self, event: JournaledEvent) -> None:
+        """Let the next page begin with this event, of the page that was answered last."""
+        ...
+
     def wants(self, event: JournaledEvent) -> bool:
         """Whether a live event is wanted: one asked for from a later place waits for it."""
         ...
@@ -39,6 +43,9 @@ class NoPast:
     async def page(self, up_to: Offset) -> Sequence[JournaledEvent]:
         """Nothing."""
         return ()
+
+    def go_back_to(self, event: JournaledEvent) -> None:
+        """There is no page."""
 
     def wants(self, event: JournaledEvent) -> bool:
         """All of it."""
@@ -59,6 +66,10 @@ class PastOfAll:
         events = _readable(await self._journal.between(self._read, up_to, PAGE))
         self._read = events[-1].offset if events else up_to
         return events
+
+    def go_back_to(self, event: JournaledEvent) -> None:
+        """See `Past.go_back_to`."""
+        self._read = Offset(event.offset - 1)
 
     def wants(self, event: JournaledEvent) -> bool:
         """See `Past.wants`."""
@@ -88,6 +99,10 @@ class PastOfEntity:
             if wanted:
                 self._insist_on_the_first(wanted[0])
                 return wanted
+
+    def go_back_to(self, event: JournaledEvent) -> None:
+        """See `Past.go_back_to`."""
+        self._next = event.envelope.sequence_number
 
     def wants(self, event: JournaledEvent) -> bool:
         """See `Past.wants`."""

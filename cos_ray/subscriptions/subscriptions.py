@@ -13,6 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from enum import Enum
 
+from cos_ray.domain.erasure import KNOWN_WITHIN
 from cos_ray.domain.errors import Code, JournalUnavailable, Status
 from cos_ray.domain.ids import EntityId, Offset, Revision
 from cos_ray.domain.messages import JournaledEvent
@@ -81,7 +82,7 @@ class Subscriptions:
         meter: SubscriptionMeter = _UNMEASURED,
     ) -> None:
         self._meter = meter
-        self._journal = journal
+        self._journal, self._clock = journal, clock
         self._policy = policy or SubscriptionPolicy()
         self._feed = Feed()
         self._tail = Tail(journal, self._feed, clock, self._policy.tail)
@@ -174,8 +175,13 @@ class Subscriptions:
         up_to = self._tail.position
         while True:
             stream.raise_end()
+            read_at = self._clock.monotonic()
             page = await past.page(up_to)
-            for event in page:
+            for place, event in enumerate(page):
+                if place and self._clock.monotonic() > read_at + KNOWN_WITHIN.total_seconds():
+                    # Its client is slow: the entity may have been erased since.
+                    past.go_back_to(event)
+                    break
                 yield event
             if not page:
                 if once or up_to == self._tail.position:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TypeAlias
 
-from cos_ray.domain.errors import ClaimLost, JournalUnavailable
+from cos_ray.domain.erasure import says_nothing
+from cos_ray.domain.errors import ClaimLost, EntityIsErased, JournalUnavailable
 from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Revision, Shard
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.domain.read_sides import DeadLetter
@@ -25,6 +26,8 @@ class MemoryDeadLetters:
         self.kept: dict[ReadSideId, dict[tuple[EntityId, Revision], DeadLetter]] = defaultdict(dict)
         self.is_down = False
         """While True, every call raises JournalUnavailable."""
+        self.erased: set[EntityId] = set()
+        """The entities that are on record as erased."""
 
     async def park(
         self,
@@ -39,9 +42,13 @@ class MemoryDeadLetters:
         await self._be_asked()
         self._require(read_side, shard, owner)
         key = event.envelope.meta.entity_id, event.envelope.sequence_number
+        if key[0] in self.erased and not says_nothing(event.envelope):
+            raise EntityIsErased(key[0])
         now = datetime.now(timezone.utc)
         letter = DeadLetter(shard, event.offset, event.envelope, reason, failures, now)
-        self.kept[read_side].setdefault(key, letter)
+        before = self.kept[read_side].setdefault(key, letter)
+        if says_nothing(letter.envelope) and not says_nothing(before.envelope):
+            self.kept[read_side][key] = letter
 
     async def entities(self, read_side: ReadSideId) -> Mapping[Shard, Collection[EntityId]]:
         """See `DeadLetters.entities`."""
@@ -80,6 +87,23 @@ class MemoryDeadLetters:
         for key in dropped:
             del kept[key]
         return len(dropped)
+
+    async def make_way(self, read_side: ReadSideId, shard: Shard, entity_id: EntityId, owner: Owner) -> bool:
+        """See `DeadLetters.make_way`."""
+        await self._be_asked()
+        self._require(read_side, shard, owner)
+        self._forget_what_is_said(read_side, entity_id)
+        return all(whose != entity_id for whose, _ in self.kept[read_side])
+
+    def finish_erasure(self, entity_id: EntityId) -> None:
+        """As the journal does at the end of an erasure."""
+        for read_side in self.kept:
+            self._forget_what_is_said(read_side, entity_id)
+
+    def _forget_what_is_said(self, read_side: ReadSideId, entity_id: EntityId) -> None:
+        for key, letter in list(self.kept[read_side].items()):
+            if key[0] == entity_id and not says_nothing(letter.envelope):
+                del self.kept[read_side][key]
 
     async def drop_after(self, read_side: ReadSideId, shard: Shard, offset: Offset, owner: Owner) -> None:
         """See `DeadLetters.drop_after`."""

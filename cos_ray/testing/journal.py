@@ -12,6 +12,7 @@ from enum import Enum, auto
 from itertools import islice, pairwise
 
 from cos_ray.domain.causes import cause_of
+from cos_ray.domain.erasure import redacted
 from cos_ray.domain.errors import (
     EventRefused,
     JournalUnavailable,
@@ -78,6 +79,8 @@ class MemoryJournal:
         """Every append asked for, in order, whatever became of it."""
         self.is_taken_over = False
         """Whether it passes for a journal that Chief of State has written to."""
+        self.erased: set[EntityId] = set()
+        """The entities that are on record as erased."""
 
     def plant(self, *faults: Fault) -> None:
         """Let these befall the next appends, one each."""
@@ -91,6 +94,12 @@ class MemoryJournal:
         """Mark an entity's events as deleted, as Chief of State does; their numbers still count."""
         for row in self._of_entity.get(entity_id, ()):
             row.deleted = row.deleted or row.envelope.sequence_number <= up_to
+
+    def redact(self, entity_id: EntityId) -> None:
+        """Put an entity that has come to its end on record as erased; its events say nothing any more."""
+        self.erased.add(entity_id)
+        for row in self._of_entity.get(entity_id, ()):
+            row.envelope = redacted(row.envelope)
 
     def expire_keys(self) -> None:
         """Let the time of every key be over."""
@@ -180,6 +189,11 @@ class MemoryJournal:
     async def stirring(self, offsets: Mapping[Shard, Offset]) -> Collection[Shard]:
         """See `EventSource.stirring`."""
         return {shard for shard, offset in offsets.items() if await self.after(shard, offset, 1)}
+
+    async def erased_of(self, entity_ids: Collection[EntityId]) -> Collection[EntityId]:
+        """See `EventSource.erased_of`."""
+        await self._be_asked()
+        return self.erased.intersection(entity_ids)
 
     async def history(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[EventEnvelope]:
         """See `History.history`."""

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 
+from cos_ray.domain.erasure import redacted_event
 from cos_ray.domain.errors import JournalUnavailable, UnreadableEvent
 from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
 from cos_ray.domain.messages import EventEnvelope, JournaledEvent, Meta, Packed
@@ -34,6 +35,8 @@ class MemoryEventSource:
         """Where an event lies that nobody can read."""
         self.questions = 0
         """How often it was asked for news."""
+        self.erased: set[EntityId] = set()
+        """The entities that are on record as erased."""
         self._hidden: set[Offset] = set()
         self._newest = Offset(0)
 
@@ -51,6 +54,21 @@ class MemoryEventSource:
             envelope = EventEnvelope(payload, payload, Meta(id_, revision), revision)
             self._events[Shard(shard)].append(JournaledEvent(self._newest, envelope))
         return self._newest
+
+    def bring_to_its_end(self, shard: int, entity_id: str) -> Offset:
+        """Give the entity its last event, as an erasure begins; answer with its offset."""
+        self.add(shard, entity_id)
+        events = self._events[Shard(shard)]
+        events[-1] = redacted_event(events[-1])
+        return events[-1].offset
+
+    def redact(self, shard: int, entity_id: str) -> None:
+        """Put the entity on record as erased, and let its events say nothing any more."""
+        self.erased.add(EntityId(entity_id))
+        self._events[Shard(shard)] = [
+            redacted_event(event) if event.envelope.meta.entity_id == entity_id else event
+            for event in self._events[Shard(shard)]
+        ]
 
     def hide(self, offset: Offset) -> None:
         """Act as if this event were not there."""
@@ -86,6 +104,12 @@ class MemoryEventSource:
             for shard, offset in offsets.items()
             if any(e.offset > offset and e.offset not in self._hidden for e in self._events[shard])
         }
+
+    async def erased_of(self, entity_ids: Collection[EntityId]) -> Collection[EntityId]:
+        """Those of the entities that are on record as erased."""
+        if self.is_down:
+            raise self.error
+        return self.erased.intersection(entity_ids)
 
     async def lags(self, offsets: Mapping[Shard, Offset]) -> Mapping[Shard, Lag]:
         """What follows these offsets."""

@@ -67,6 +67,12 @@ def expire_keys(journal: AnyJournal, request: pytest.FixtureRequest) -> Callable
     return expire
 
 
+class PutOnRecord(Protocol):
+    """Puts an entity on record as erased."""
+
+    def __call__(self, entity_id: EntityId) -> None: ...
+
+
 class AnyReadSides(Protocol):
     """All that is remembered of read sides."""
 
@@ -97,3 +103,15 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[AnyReadSides]:
     await stores.open()
     yield stores
     await stores.close()
+
+
+@pytest.fixture
+def put_on_record(stores: AnyReadSides, request: pytest.FixtureRequest) -> PutOnRecord:
+    if isinstance(stores, MemoryStores):
+        return stores.letters.erased.add
+
+    def put(entity_id: EntityId) -> None:
+        with connected(request.getfixturevalue("database")) as connection:
+            connection.execute("select cos_record_erasure(%s, null, '')", [entity_id])
+
+    return put

@@ -10,11 +10,12 @@ from datetime import timedelta
 import pytest
 
 from cos_ray.domain.claims import Standing
-from cos_ray.domain.errors import ClaimLost
+from cos_ray.domain.erasure import redacted_event, says_nothing
+from cos_ray.domain.errors import ClaimLost, EntityIsErased
 from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, ReleaseId, Revision, Shard
 from cos_ray.domain.messages import EventEnvelope, JournaledEvent, Meta, Packed
 from cos_ray.system_process import own_name
-from tests.contracts.conftest import AnyReadSides
+from tests.contracts.conftest import AnyReadSides, PutOnRecord
 
 A, B = ReadSideId("read-side_a"), ReadSideId("read-side_b")
 ME, OTHER = Owner("me"), Owner("other")
@@ -268,3 +269,41 @@ class TestLetters:
             await stores.letters.park(A, shard, event(entity_id, 1, offset), "", 0, ME)
         await stores.letters.drop_after(A, S0, Offset(10), ME)
         assert [letter.offset for letter in await stores.letters.letters(A, None, 10)] == [10, 30]
+
+    async def test_nothing_is_set_aside_that_an_erased_entity_said(
+        self, stores: AnyReadSides, put_on_record: PutOnRecord
+    ) -> None:
+        await stores.letters.park(A, S0, event("a", 1, 1), "", 0, ME)
+        put_on_record(EntityId("a"))
+        with pytest.raises(EntityIsErased):
+            await stores.letters.park(A, S0, event("a", 2, 2), "", 0, ME)
+        with pytest.raises(ClaimLost):
+            await stores.letters.park(A, S0, event("a", 2, 2), "", 0, OTHER)
+        await stores.letters.park(A, S0, event("b", 1, 3), "", 0, ME)
+        await stores.letters.park(A, S0, redacted_event(event("a", 3, 4)), "", 0, ME)
+        # What said something has to go, so what says nothing takes its place.
+        await stores.letters.park(A, S0, redacted_event(event("a", 1, 1)), "anew", 7, ME)
+        await stores.letters.park(A, S0, redacted_event(event("a", 1, 1)), "again", 8, ME)
+        found = await stores.letters.letters(A, None, 10)
+        assert [(each.offset, each.failures, says_nothing(each.envelope)) for each in found] == [
+            (1, 7, True),
+            (3, 0, False),
+            (4, 0, True),
+        ]
+
+    async def test_they_make_way_for_the_last_event_unless_one_says_the_same(
+        self, stores: AnyReadSides
+    ) -> None:
+        for revision in (1, 2):
+            await stores.letters.park(A, S0, event("a", revision, revision), "", 0, ME)
+        await stores.letters.park(A, S0, event("b", 1, 3), "", 0, ME)
+        await stores.letters.park(B, S0, event("a", 1, 1), "", 0, ME)
+        with pytest.raises(ClaimLost):
+            await stores.letters.make_way(A, S0, EntityId("a"), OTHER)
+        assert await stores.letters.make_way(A, S0, EntityId("a"), ME) is True
+        assert [letter.offset for letter in await stores.letters.letters(A, None, 10)] == [3]
+        assert len(await stores.letters.letters(B, None, 10)) == 1
+        await stores.letters.park(A, S0, event("a", 4, 4), "", 0, ME)
+        await stores.letters.park(A, S0, redacted_event(event("a", 5, 5)), "", 6, ME)
+        assert await stores.letters.make_way(A, S0, EntityId("a"), ME) is False
+        assert [letter.offset for letter in await stores.letters.letters(A, EntityId("a"), 10)] == [5]

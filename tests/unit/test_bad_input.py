@@ -63,7 +63,7 @@ class Answers:
     async def changed(self, prefix: str, since: datetime, after: Offset, limit: int) -> Listing:
         return Listing((), None)
 
-    async def erasure_of(self, entity_id: EntityId) -> Erasure:
+    async def remove(self, entity_id: EntityId, reason: str, caller: str | None) -> Erasure:
         return Erasure(datetime(2026, 1, 1, tzinfo=timezone.utc), 1)
 
 

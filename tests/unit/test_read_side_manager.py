@@ -69,6 +69,43 @@ async def test_one_that_cannot_be_built_is_tried_again() -> None:
     running = asyncio.ensure_future(manager.run())
     await clock.pass_time(10)
     assert tries == 4
+    # It waits to try again, and is not waited for.
     await manager.stop()
-    await clock.pass_time(30)
-    await running
+    assert running.done()
+    assert tries == 4
+
+
+async def test_stopped_while_it_is_being_built_it_does_not_run_and_is_closed() -> None:
+    life, may_build = Life(None), asyncio.Event()
+    ran = False
+
+    async def run() -> None:
+        nonlocal ran
+        ran = True
+
+    life.run = run  # type: ignore[method-assign]
+
+    async def build() -> Life:
+        await may_build.wait()
+        return life
+
+    clock = ManualClock()
+    manager = Manager(ReadSideId("r"), build, clock)
+    running = asyncio.ensure_future(manager.run())
+    await clock.pass_time(1)
+    stopping = asyncio.ensure_future(manager.stop())
+    await clock.pass_time(1)
+    assert not stopping.done()
+    may_build.set()
+    await clock.pass_time(1)
+    assert stopping.done()
+    assert (ran, life.is_closed, running.done()) == (False, True, True)
+
+
+async def test_stopped_before_it_begins_it_builds_nothing() -> None:
+    async def build() -> Life:
+        raise AssertionError
+
+    manager = Manager(ReadSideId("r"), build, ManualClock())
+    await manager.stop()
+    await manager.run()

@@ -176,6 +176,40 @@ class TestSkip:
             await world.clock.until(lambda: world.handler.confirmed("a") == [2])
             assert world.shard(0).state is ShardState.RUNNING
 
+    async def test_of_an_entity_that_is_replayed_exactly_the_event_that_is_stuck_is_stepped_over(self, world):
+        world.handler.fail("a", 3)
+        world.source.add(0, "a", 4)
+        async with world.running():
+            await world.clock.until(lambda: world.shard(0).failures)
+            gate = world.handler.hang("a", 2)
+            assert (await world.order(ReplayEntities({S0: (A,)}))).count == 2
+            await world.clock.settle()
+            # Its earlier events are on their way, and none of them is stuck.
+            offset = world.shard(0).offset
+            assert (await world.order(Skip(BOTH))).count == 0
+            assert world.shard(0).offset == offset
+            gate.set()
+            world.handler.heal()
+            world.handler.fail("a", 3)
+            failures = world.shard(0).failures
+            await world.clock.until(lambda: world.shard(0).failures > failures)
+            assert (await world.order(Skip(BOTH))).count == 1
+            await world.clock.until(lambda: world.saved(0) == world.source.events(0)[-1].offset)
+            assert world.handler.confirmed("a") == [1, 2, 1, 2, 4]
+
+    async def test_an_event_that_is_stuck_when_it_is_replayed_is_stepped_over_once(self, world):
+        world.source.add(0, "a", 3)
+        async with world.running():
+            await world.clock.until(world.all_confirmed)
+            world.handler.fail("a", 2)
+            await world.order(ReplayEntities({S0: (A,)}))
+            await world.clock.until(lambda: world.shard(0).failures)
+            offset = world.shard(0).offset
+            assert (await world.order(Skip(BOTH))).count == 1
+            await world.clock.until(lambda: world.handler.confirmed("a") == [1, 2, 3, 1, 3])
+            assert world.shard(0).offset == offset
+            assert (await world.order(Skip(BOTH))).count == 0
+
     async def test_an_event_that_cannot_be_read_holds_the_shard_until_it_is_skipped(self, world):
         world.source.add(0, "a", 2)
         world.source.unreadable.add(world.source.add(0, "a"))
@@ -275,6 +309,33 @@ class TestReplay:
             world.offsets.is_down = False
             world.source.add(0, "a", 2)
             await world.clock.until(lambda: world.handler.confirmed("a") == [1, 2, 3, 4, 5])
+
+    async def test_an_offset_that_was_about_to_be_saved_does_not_come_after_it(self, world):
+        may_save = asyncio.Event()
+        may_save.set()
+
+        async def held_up(*arguments):
+            await may_save.wait()
+            return await save(*arguments)
+
+        save, world.offsets.save = world.offsets.save, held_up
+        world.source.add(0, "a", 3)
+        async with world.running() as read_side:
+            await world.clock.until(lambda: world.handler.confirmed("a") == [1, 2, 3])
+            assert not world.offsets.saves
+            may_save.clear()
+            world.handler.hang("a", 1)
+            ordering = asyncio.ensure_future(read_side.obey(Replay({S0: Offset(0)})))
+            # The save that is due meanwhile waits for the one of the order.
+            await world.clock.advance(1)
+            assert not world.offsets.saves
+            may_save.set()
+            await world.clock.until(ordering.done)
+            await world.clock.advance(1)
+            assert world.handler.under_way == 1
+            assert [saved[S0] for saved in world.offsets.saves] == [0]
+            assert world.saved(0) == 0
+            world.handler.heal()
 
     async def test_a_stored_offset_that_is_no_number_stops_the_shard_until_it_is_replayed(self, world):
         world.offsets.offsets[READ_SIDE][S0] = None

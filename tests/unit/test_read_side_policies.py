@@ -155,6 +155,34 @@ class TestPark:
             world.letters.is_down = False
             await world.clock.until(lambda: world.shard(0).parked == 3)
 
+    @pytest.mark.parametrize("later", [False, True])
+    async def test_nothing_is_behind_the_offset_while_it_is_being_set_aside(self, world, later):
+        """Neither the event that failed nor a later one: the process may die at that moment."""
+        may_store = asyncio.Event()
+
+        async def held_up(*arguments):
+            await may_store.wait()
+            await park(*arguments)
+
+        park = world.letters.park
+        world.handler.fail("a", 1)
+        async with world.running(policy=policy(LastResort.PARK)) as read_side:
+            if later:
+                world.source.add(0, "a")
+                await world.clock.until(lambda: world.saved(0) == world.source.events(0)[-1].offset)
+            before = world.saved(0)
+            world.letters.park = held_up
+            world.source.add(0, "a", 1 if later else 2)
+            world.source.add(0, "b")
+            read_side.poke([Shard(0)])
+            await world.clock.until(lambda: world.handler.confirmed("b") == [1])
+            await world.clock.advance(5)
+            assert (world.saved(0), world.shard(0).offset) == (before, before)
+            may_store.set()
+            await world.clock.until(lambda: world.saved(0) == world.source.events(0)[-1].offset)
+        letters = await world.letters.letters(READ_SIDE, A, 10)
+        assert [letter.envelope.sequence_number for letter in letters] == [1, 2]
+
     async def test_retried_they_come_in_order_and_the_entity_is_delivered_again(self, world):
         world.handler.fail("a", 2)
         world.source.add(0, "a", 4)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
+from cos_ray.domain.erasure import KNOWN_WITHIN, redacted, says_nothing
 from cos_ray.domain.errors import Code
 from cos_ray.domain.ids import EntityId, Offset, Revision
 from cos_ray.domain.messages import Append, JournaledEvent
@@ -270,3 +272,68 @@ async def test_when_the_last_one_leaves_nothing_is_read_any_more(world: World) -
     assert len(world.subscriptions) == 0
     await world.pass_time()
     assert world.clock.sleepers == 0
+
+
+def last_of(entity: str, expected: int) -> Append:
+    """The append of an entity's last event, with which its erasure begins."""
+    append = append_of(entity, expected)
+    return replace(append, envelopes=(redacted(append.envelopes[0]),))
+
+
+def said(client: Client) -> list[tuple[int, bool]]:
+    """The entity's events that came: which revision, and whether it said anything."""
+    own = [event.envelope for event in client.events if event.envelope.meta.entity_id == A]
+    return [(each.meta.revision, not says_nothing(each)) for each in own]
+
+
+class TestErasure:
+    @pytest.mark.parametrize("wanted", [Wanted("s"), of_a()])
+    async def test_what_waits_for_a_slow_client_says_nothing_any_more(
+        self, world: World, wanted: Wanted
+    ) -> None:
+        client = await world.listen(wanted, slow=True)
+        await world.store(append_of("b", 0), append_of("a", 0, events=3), append_of("b", 1))
+        taken = len(client.events)
+        await world.store(last_of("a", 3))
+        world.journal.redact(A)
+        client.may_take.set()
+        await world.pass_time()
+        own = [event for event in client.events[taken:] if event.envelope.meta.entity_id == A]
+        assert own
+        assert all(says_nothing(event.envelope) for event in own)
+        assert said(client)[-1] == (4, False)
+        assert [revision for revision, _ in said(client)] == [1, 2, 3, 4]
+        assert ("b", 2) in client.heard or wanted.entity_id == A
+
+    @pytest.mark.parametrize(
+        "wanted",
+        [Wanted("s", after=Offset(0)), of_a(first_revision=Revision(1)), of_a(first_revision=Revision(0))],
+    )
+    async def test_a_page_of_the_past_that_waits_for_a_slow_client_is_read_anew(
+        self, world: World, wanted: Wanted
+    ) -> None:
+        await world.store(append_of("a", 0, events=5), append_of("b", 0), last_of("a", 5))
+        client = await world.listen(wanted, slow=True)
+        assert said(client) == [(1, True)]
+        world.journal.redact(A)
+        await world.pass_time(KNOWN_WITHIN.total_seconds() + 1)
+        client.may_take.set()
+        await world.store(append_of("b", 1))
+        assert said(client) == [(1, True), *[(revision, False) for revision in range(2, 7)]]
+        assert ("b", 2) in client.heard or wanted.entity_id == A
+
+    async def test_a_page_that_takes_long_to_read_is_no_reason_to_read_it_for_ever(
+        self, world: World
+    ) -> None:
+        await world.store(append_of("a", 0, events=5))
+        read = world.journal.between
+
+        async def long(*arguments: Any) -> Any:
+            found = await read(*arguments)
+            await world.clock.sleep(5)
+            return found
+
+        world.journal.between = long  # type: ignore[method-assign]
+        client = await world.listen(Wanted("s", after=Offset(0)))
+        await world.pass_time(60)
+        assert client.heard == [("a", revision) for revision in range(1, 6)]

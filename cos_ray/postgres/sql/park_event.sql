@@ -1,18 +1,5 @@
--- Set an event aside; the first time counts. Answers whether the shard is one's own: else nothing is
--- done. As with offsets, the lock makes this and a claim to the shard wait for each other.
-with ours as (
-    select 1
-    from cos_read_side_claims c
-    where c.read_side = %(read_side)s and c.shard = %(shard)s and c.owner = %(owner)s
-    for share
-),
-parked as (
-    insert into cos_dead_letters
-        (read_side, entity_id, sequence_number, shard, ordering, event_payload, reason, failures, parked_at)
-    select
-        %(read_side)s, %(entity_id)s, %(sequence_number)s, %(shard)s, %(ordering)s, %(payload)s, %(reason)s,
-        %(failures)s, clock_timestamp()
-    from ours
-    on conflict do nothing
+-- Set an event aside; answers P, or C or E (see 0050_erasure_lock), when nothing was done.
+select cos_set_aside(
+    %(read_side)s::text, %(entity_id)s::text, %(sequence_number)s::bigint, %(shard)s::integer,
+    %(ordering)s::bigint, %(payload)b::bytea, %(reason)s::text, %(failures)s::integer, %(owner)s::text
 )
-select exists (select from ours)

@@ -1,4 +1,3 @@
--- Put down that an entity is to be erased; what is on record already stays.
-insert into cos_erased_entities (entity_id, caller, reason)
-values (%(entity_id)s, %(caller)s, %(reason)s)
-on conflict (entity_id) do nothing
+-- Put down that an entity is to be erased; what is on record already stays. Answers how long it has
+-- been there, in seconds.
+select cos_record_erasure(%(entity_id)s::text, %(caller)s::text, %(reason)s::text)
