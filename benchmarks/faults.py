@@ -206,12 +206,15 @@ class Faults:
     def _actors(self, beginning: str) -> list[int]:
         # While Ray's dashboard comes up again, nobody is found.
         with contextlib.suppress(Exception):
-            return [actor.pid for actor in live_actors(self._service.dashboard, beginning)]
+            return [
+                actor.pid
+                for actor in live_actors(self._service.dashboard, beginning, self._service.ray_token)
+            ]
         return []
 
     def _replicas(self) -> list[int]:
         with contextlib.suppress(Exception):
-            actors = live_actors(self._service.dashboard)
+            actors = live_actors(self._service.dashboard, token=self._service.ray_token)
             return [actor.pid for actor in actors if actor.kind.startswith("ServeReplica")]
         return []
 

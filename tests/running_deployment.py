@@ -58,6 +58,11 @@ class DeployedService:
         """Where other programs join its Ray cluster."""
         return self.head.address
 
+    @property
+    def ray_token(self) -> str | None:
+        """What lets a program in, if it takes that."""
+        return self.head.token
+
     def start(self) -> None:
         """Start all of it, and return when it answers."""
         database = self._postgres.start()

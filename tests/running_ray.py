@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from ray.util.state import list_actors
 
 from cos_ray.bootstrap.port_block import reserved_block
 from cos_ray.cli.child_process import ChildProcess
 from cos_ray.cluster.environment import ray_environment
+from cos_ray.cluster.inspection import living_actors
 from cos_ray.free_port import free_port
 from tests.running_service import describe, dying_with_us, family_of, plain_environment
 
@@ -35,7 +35,8 @@ class RayHead:
         scratch.mkdir()
         self._running = ExitStack()
         ports = self._running.enter_context(reserved_block())
-        given = {**plain_environment(), **(settings or {})}
+        # Not whatever token may be in the home directory.
+        given = {**plain_environment(), "RAY_AUTH_MODE": "disabled", **(settings or {})}
         self._environment = {**given, **ray_environment(given, scratch, ports, "cos_ray.handlers.grpc_write")}
         self._process: ChildProcess | None = None
         self._family: dict[int, psutil.Process] = {}
@@ -67,6 +68,11 @@ class RayHead:
     def environment(self) -> Mapping[str, str]:
         """What its processes were started with; another node's are to be started with the same."""
         return self._environment
+
+    @property
+    def token(self) -> str | None:
+        """What lets a program in, if it takes that."""
+        return self._environment.get("RAY_AUTH_TOKEN")
 
     @property
     def pid(self) -> int:
@@ -168,11 +174,10 @@ class LiveActor:
         os.kill(self.pid, signal.SIGKILL)
 
 
-def live_actors(dashboard: str, beginning: str = "") -> list[LiveActor]:
-    """The actors that live, of those whose names begin so."""
-    found = list_actors(address=dashboard, filters=[("state", "=", "ALIVE")], detail=True, limit=10_000)
+def live_actors(dashboard: str, beginning: str = "", token: str | None = None) -> list[LiveActor]:
+    """The actors that live, of those whose names begin so; `token`: the cluster's, if it asks for one."""
     return [
         LiveActor(actor.name or "", actor.ray_namespace or "", actor.class_name, actor.pid)
-        for actor in found
+        for actor in living_actors(dashboard, token)
         if actor.pid and (actor.name or "").startswith(beginning)
     ]

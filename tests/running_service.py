@@ -71,6 +71,12 @@ class RunningService:
         return self._told("Ray cluster ")
 
     @property
+    def ray_token(self) -> str | None:
+        """What lets a program into its Ray cluster: in the environment of its processes, and nowhere else."""
+        (raylet,) = (process for process in family_of(self.pid).values() if process.name() == "raylet")
+        return raylet.environ().get("RAY_AUTH_TOKEN")
+
+    @property
     def metrics(self) -> str:
         """Where Prometheus finds what it counts."""
         return self._told("metrics ")

@@ -23,7 +23,7 @@ from cos_ray.bootstrap.metrics_page import metrics_page
 from cos_ray.bootstrap.port_block import reserved_block
 from cos_ray.bootstrap.stopping import BoundedStop, StopSignals
 from cos_ray.bootstrap.targets import write_target
-from cos_ray.cluster.environment import ray_environment
+from cos_ray.cluster.environment import closed_cluster, ray_environment
 from cos_ray.config.read_sides import ReadSideConfig
 from cos_ray.config.settings import ServerProtocol, Settings
 from cos_ray.domain.errors import StartFailed
@@ -131,6 +131,8 @@ class _Launch:
         # Of our traces it has been read; Ray makes its metrics with the same library.
         environment.pop("OTEL_SDK_DISABLED", None)
         environment.update(ray_environment(environment, directory, ports, preloaded))
+        if service.ray_address is None:
+            environment.update(closed_cluster(environment))
         _import_meanwhile("cos_ray.cluster.serve_app", "cos_ray.bootstrap.ingress")
         database = self._start_database()
         with self._progress.step("Preparing the journal's tables"):

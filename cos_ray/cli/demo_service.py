@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 from cos_ray.cli.child_process import ChildFailed, ChildProcess
@@ -24,6 +25,8 @@ class DemoService:
         self._handler_ports: list[int] = []
         self._service: ChildProcess | None = None
         self._dashboard = ""
+        # The service would make one up; this story looks into the cluster, and needs to know it.
+        self._token = secrets.token_hex(32)
         self.balances = directory / "balances.sqlite"
         """The read side's table."""
 
@@ -76,7 +79,7 @@ class DemoService:
         """The process of an entity's actor, as `ray list actors` shows it."""
         from cos_ray.cluster.inspection import pids_of_entity
 
-        pids = pids_of_entity(self._dashboard, EntityId(entity_id))
+        pids = pids_of_entity(self._dashboard, self._token, EntityId(entity_id))
         if len(pids) != 1:
             raise ChildFailed(f"Ray lists {len(pids)} live actors named entity:{entity_id}")
         return pids[0]
@@ -91,6 +94,7 @@ class DemoService:
         # Settings of the person's own shell would make another story of it.
         mine = {name: value for name, value in os.environ.items() if not name.startswith(("COS_", "RAY_"))}
         return mine | {
+            "RAY_AUTH_TOKEN": self._token,
             "COS_SERVICE_NAME": "bank",
             "COS_ADDRESS": "127.0.0.1",
             "COS_PORT": str(self._port),

@@ -22,7 +22,10 @@ GRACE = 0.25
 """Seconds that an entity's own word on a late command may take to get here."""
 
 TELL_EVERY = 1.0
-"""Seconds between two words to the keeper about who was used."""
+"""Seconds between two words to the keeper about who was used, and between two looks for who is silent."""
+
+SILENT_FOR = 1.0
+"""Seconds without a reply to any command, and then to a ping, after which an entity's process may hang."""
 
 
 class DedicatedEntities:
@@ -50,6 +53,8 @@ class DedicatedEntities:
     async def ask(self, command: Command) -> Reply:
         """Hand the command to the entity's actor. Raises EntityLost, EntitySilent and NoRoom."""
         way = self._way(command.entity_id)
+        if not way.commands:
+            way.heard_at = asyncio.get_running_loop().time()
         way.commands += 1
         try:
             return await self._ask(command, way)
@@ -75,7 +80,9 @@ class DedicatedEntities:
             logger.info("entity not reached", extra={"entity_id": command.entity_id, "reason": str(error)})
             return TryElsewhere(maybe_stored=False)
         try:
-            return await asyncio.wait_for(entity.process(command), command.budget + GRACE)
+            reply = await asyncio.wait_for(entity.process(command), command.budget + GRACE)
+            way.heard_at = loop.time()
+            return reply
         except asyncio.TimeoutError:
             raise EntitySilent(command.entity_id) from None
         except Exception:
@@ -120,6 +127,7 @@ class DedicatedEntities:
             used, self._used = self._used, set()
             if used:
                 self._keeper.used(sorted(used))
+            self._look_for_silent_ones()
             since = asyncio.get_running_loop().time() - self._idle_after
             for entity_id, way in list(self._ways.items()):
                 if way.used_at > since:
@@ -127,11 +135,39 @@ class DedicatedEntities:
                 if not way.commands:
                     self._forget(entity_id, way)
 
+    def _look_for_silent_ones(self) -> None:
+        loop = asyncio.get_running_loop()
+        for entity_id, way in self._ways.items():
+            if way.is_silent(loop.time()) and way.watching is None:
+                way.watching = loop.create_task(self._watch(entity_id, way))
+
+    async def _watch(self, entity_id: EntityId, way: _Way) -> None:
+        """
+        Find out whether the entity's process answers a ping, though no command: handlers may be slow.
+
+        As long as it does not, the keeper is told, who looks into it and replaces it.
+        """
+        entity = way.opening.result()
+        pinging = asyncio.ensure_future(entity.ping())
+        try:
+            while not pinging.done() and self._ways.get(entity_id) is way:
+                await asyncio.wait({pinging}, timeout=SILENT_FOR)
+                if not pinging.done():
+                    self._keeper.suspect([entity_id])
+            if pinging.done():
+                pinging.result()
+                way.heard_at = asyncio.get_running_loop().time()
+        except EntityLost:
+            entity.cut()
+        finally:
+            pinging.cancel()
+            way.watching = None
+
 
 class _Way:
     """The way to one entity."""
 
-    __slots__ = ("commands", "is_admitted", "opening", "used_at")
+    __slots__ = ("commands", "heard_at", "is_admitted", "opening", "used_at", "watching")
 
     opening: asyncio.Task[EntityWay]
 
@@ -140,4 +176,10 @@ class _Way:
         """How many wait for it or for an answer."""
         self.is_admitted = False
         """Whether the entity's process runs, or is being started."""
-        self.used_at = asyncio.get_running_loop().time()
+        self.used_at = self.heard_at = asyncio.get_running_loop().time()
+        self.watching: asyncio.Task[None] | None = None
+
+    def is_silent(self, now: float) -> bool:
+        """Whether there are commands to the entity, and for a while no reply."""
+        is_open = self.opening.done() and not self.opening.cancelled() and self.opening.exception() is None
+        return self.commands > 0 and is_open and now - self.heard_at >= SILENT_FOR

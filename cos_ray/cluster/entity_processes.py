@@ -70,6 +70,18 @@ class EntityProcesses:
             raise EntityLost(str(error)) from error
         return rested
 
+    async def find(self, entity_id: EntityId) -> ActorHandle[Any] | None:
+        """The entity's actor, if it lives. Raises EntityLost, also while it starts."""
+        return await _asked(asyncio.to_thread(self._found, entity_id))
+
+    async def ping(self, home: ActorHandle[Any]) -> None:
+        """Return when the actor answers. Raises EntityLost when it is gone."""
+        await _asked(home.pid.remote())
+
+    async def kill(self, home: ActorHandle[Any]) -> None:
+        """End the actor: its name is free at once; Ray's node kills its process, if need be after 5 s."""
+        await _asked(asyncio.to_thread(ray.kill, home))
+
     async def census(self) -> Mapping[EntityId, NodeId]:
         """The actors that live. Raises EntityLost."""
         return await _asked(asyncio.to_thread(self._living))
@@ -100,6 +112,16 @@ class EntityProcesses:
         except ValueError as error:
             # Ray's word for a name that was taken and given up in the same moment.
             raise RayActorError(error_msg=str(error)) from error
+        return handle
+
+    def _found(self, entity_id: EntityId) -> ActorHandle[Any] | None:
+        try:
+            handle: ActorHandle[Any] = ray.get_actor(entity_actor_name(entity_id), self._namespace)
+        except ValueError:
+            return None
+        told = state.state.get_actor_info(handle._actor_id)
+        if told is None or ActorTableData.FromString(told).state != ActorTableData.ALIVE:
+            raise EntityLost("its process has not started, or is gone")
         return handle
 
     def _living(self) -> dict[EntityId, NodeId]:

@@ -44,6 +44,18 @@ class EntityWay:
             logger.warning("entity is reached by Ray calls only, slowly", extra={"reason": str(error)})
             return cls(actor, None)
 
+    async def ping(self) -> None:
+        """Return when the entity's process answers, whatever command it is at. Raises EntityLost."""
+        try:
+            await self._actor.pid.remote()
+        except RayError as error:
+            raise EntityLost(first_line(error)) from error
+
+    def cut(self) -> None:
+        """Give up what is under way: its process is gone, though its end of the wire may still be open."""
+        if self._wire is not None:
+            self._wire.cut()
+
     def when_cut(self, tell: Callable[[], None]) -> None:
         """Call this when the entity's process is known to be gone."""
         if self._wire is not None:

@@ -8,6 +8,7 @@ imports neither. An operator's own values win.
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,9 +28,6 @@ def ray_environment(
     """
     wanted = {
         "RAY_USAGE_STATS_ENABLED": "0",
-        # A local cluster listens on the loopback only; a token file in the home directory would
-        # outlive it. Clusters one joins say for themselves.
-        "RAY_AUTH_MODE": "disabled",
         # Ray's workers would otherwise run at low priority.
         "RAY_worker_niceness": "0",
         # What Serve's own processes log goes the way of all lines, to the launcher, and not to files alone.
@@ -58,6 +56,28 @@ def ray_environment(
         **(_fast_ingress(scratch, ports) if sys.platform == "linux" else {}),
     }
     return {name: value for name, value in wanted.items() if name not in given}
+
+
+def closed_cluster(given: Mapping[str, str]) -> dict[str, str]:
+    """
+    The variables to add to `given` so that nobody else gets into a Ray cluster that is started here.
+
+    Whoever gets in runs code as this service: by a job sent to the dashboard or to the agent beside it, as
+    a driver, or by what Serve's replicas unpickle. Without a token Ray takes all of them in. A cluster that
+    is joined says for itself whom it takes in.
+    """
+    wanted = {
+        # Ray's name for a cluster of this machine alone. Unset, Ray replaces the loopback by the machine's
+        # outward address, and listens there.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "token",
+    }
+    has_token = given.get("RAY_AUTH_TOKEN") or given.get("RAY_AUTH_TOKEN_PATH")
+    # With this alone, an operator means the token that Ray keeps in the home directory.
+    if not has_token and not given.get("RAY_AUTH_MODE"):
+        # In the environment of our processes only, which none but their user and root can read.
+        wanted["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    return {name: value for name, value in wanted.items() if not given.get(name)}
 
 
 def _preloaded(handler_module: str) -> dict[str, str]:

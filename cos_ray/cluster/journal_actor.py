@@ -20,13 +20,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cos_ray.cluster.metrics import take_report
 from cos_ray.cluster.names import journal_actor_name
 from cos_ray.cluster.pokes import ReadSidePokes
-from cos_ray.cluster.wire import Address, Door, Wire, WireCut
+from cos_ray.cluster.wire import Address, Door, Wire, WireCut, WireSilent
 from cos_ray.domain.errors import CosError, JournalUnavailable, OutcomeUnknown
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, ReadSideId
 from cos_ray.domain.messages import Append, EventEnvelope, Remembered
 from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.ports import Journal, Publisher
 from cos_ray.telemetry.meters import Readings
+from cos_ray.writeside.silence import LOOKS, falls_silent
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ ANSWER_WITHIN = 8.0
 """Seconds in which the journal actor answers, longer than Postgres may take; then it is taken for lost."""
 
 OPEN_WITHIN = 30.0
-"""Seconds that the journal actor may take to start and tell where it is."""
+"""Seconds that the journal actor may take to be found, and so many again to start and tell where it is."""
 
 
 class OwnedJournal(Journal, Protocol):
@@ -127,6 +128,10 @@ class NodeJournal:
         self._namespace = namespace
         self._recipe = recipe
         self._wire: asyncio.Future[Wire] | None = None
+        self._actor: ActorHandle[Any] | None = None
+        """Whom the wire leads to."""
+        self._silent: ActorHandle[Any] | None = None
+        """Who did not answer when last asked."""
 
     async def append(self, append: Append) -> Offset:
         """Like `Journal.append`; an append that got lost is asked for again until it is settled."""
@@ -192,23 +197,36 @@ class NodeJournal:
             opening = self._wire = asyncio.ensure_future(self._open())
         # Shielded: who gives up must not take the wire from the others.
         wire = await asyncio.shield(opening)
-        answer = await wire.ask(method, *arguments, within=ANSWER_WITHIN)
+        try:
+            answer = await wire.ask(method, *arguments, within=ANSWER_WITHIN)
+        except WireSilent:
+            # The database may be what is slow; whether the actor hangs shows when its door is asked for.
+            self._silent = self._actor
+            raise
         if isinstance(answer, CosError):
             raise answer
         return answer
 
     async def _open(self) -> Wire:
         try:
-            address = await asyncio.wait_for(self._address(), OPEN_WITHIN)
+            # Ray asks its head node and blocks meanwhile: not in this loop.
+            actor = await asyncio.wait_for(asyncio.to_thread(self._find_or_start), OPEN_WITHIN)
+            address = await self._address(actor)
         except (RayError, asyncio.TimeoutError) as error:
             raise WireCut(repr(error)) from error
+        self._actor = actor
         return await Wire.to(address)
 
-    async def _address(self) -> Address:
-        # Ray asks its head node and blocks meanwhile: not in this loop.
-        actor = await asyncio.to_thread(self._find_or_start)
-        address: Address = await actor.door.remote()
-        return address
+    async def _address(self, actor: ActorHandle[Any]) -> Address:
+        """Where the actor's door is; ends the actor if it hangs. Raises WireCut."""
+        opening = asyncio.ensure_future(_door(actor))
+        # By its id: another may have taken the place of the one that was silent, and be starting still.
+        was_silent = self._silent is not None and self._silent._actor_id == actor._actor_id
+        if await falls_silent(opening, asyncio.sleep, LOOKS if was_silent else int(OPEN_WITHIN)):
+            logger.warning("the node's journal actor does not answer; it is replaced")
+            await asyncio.to_thread(ray.kill, actor)
+            raise WireCut("the node's journal actor did not answer")
+        return opening.result()
 
     def _find_or_start(self) -> ActorHandle[Any]:
         node_id = ray.get_runtime_context().get_node_id()
@@ -227,3 +245,8 @@ class NodeJournal:
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
         ).remote(self._namespace, self._recipe)
         return handle
+
+
+async def _door(actor: ActorHandle[Any]) -> Address:
+    address: Address = await actor.door.remote()
+    return address

@@ -29,11 +29,15 @@ from cos_ray.system_clock import SystemClock
 from cos_ray.telemetry.catalogue import ACTIVATIONS, LIVE_ENTITIES, PASSIVATIONS
 from cos_ray.telemetry.logs import LogSettings
 from cos_ray.writeside.keeper import ANSWER_WITHIN, Keeper
+from cos_ray.writeside.silence import LOOKS, falls_silent
 
 logger = logging.getLogger(__name__)
 
 ANSWERS_WITHIN = ANSWER_WITHIN + 3.0
-"""Seconds after which a keeper that says nothing is looked for again."""
+"""Seconds after which a keeper that says nothing may hang."""
+
+STARTS_WITHIN = 60
+"""Looks, a second apart, in which a keeper that has not answered yet has to."""
 
 AGAIN_AFTER = 0.1
 """Seconds before a keeper that was lost is asked again."""
@@ -81,6 +85,13 @@ class KeeperActor:
         """Like `Keeper.used`."""
         self._keeper.used(entity_ids)
 
+    async def suspect(self, entity_ids: Sequence[EntityId]) -> None:
+        """Like `Keeper.suspect`."""
+        self._keeper.suspect(entity_ids)
+
+    async def ping(self) -> None:
+        """Answer, which shows that this process does not hang."""
+
 
 def _end(running: asyncio.Task[None]) -> None:
     """A keeper that no longer works must not look as if it did: Ray starts it anew."""
@@ -95,17 +106,22 @@ class FoundKeeper:
     def __init__(self, recipe: KeeperRecipe) -> None:
         self._recipe = recipe
         self._actor: asyncio.Future[ActorHandle[Any]] | None = None
+        self._has_answered = False
+        self._looking: asyncio.Task[None] | None = None
 
     async def admit(self, entity_id: EntityId) -> ActorHandle[Any] | None:
-        """Like `Keeper.admit`; a keeper that is lost is told by None, too."""
+        """Like `Keeper.admit`; a keeper that is lost, or hangs, is told by None, too."""
         finding = self._finding()
         try:
             actor = await asyncio.shield(finding)
             answer = await asyncio.wait_for(_admitted(actor, entity_id), ANSWERS_WITHIN)
-        except (RayError, asyncio.TimeoutError) as error:
+            self._has_answered = True
+        except asyncio.TimeoutError:
+            self._look_into(finding)
+            return None
+        except RayError as error:
             logger.info("entity keeper lost", extra={"reason": repr(error)})
-            if self._actor is finding:
-                self._actor = None
+            self._lose(finding)
             await asyncio.sleep(AGAIN_AFTER)
             return None
         if isinstance(answer, EntityLost):
@@ -118,15 +134,51 @@ class FoundKeeper:
 
     def used(self, entity_ids: Sequence[EntityId]) -> None:
         """Like `Keeper.used`; not waited for."""
+        if (actor := self._found()) is not None:
+            actor.used.remote(entity_ids)
+
+    def suspect(self, entity_ids: Sequence[EntityId]) -> None:
+        """Like `Keeper.suspect`; not waited for."""
+        if (actor := self._found()) is not None:
+            actor.suspect.remote(entity_ids)
+
+    def _found(self) -> ActorHandle[Any] | None:
         finding = self._actor
-        if finding is not None and finding.done() and finding.exception() is None:
-            finding.result().used.remote(entity_ids)
+        is_found = finding is not None and finding.done() and finding.exception() is None
+        return finding.result() if finding is not None and is_found else None
+
+    def _lose(self, finding: asyncio.Future[ActorHandle[Any]]) -> None:
+        if self._actor is finding:
+            self._actor, self._has_answered = None, False
+
+    def _look_into(self, finding: asyncio.Future[ActorHandle[Any]]) -> None:
+        """Replace this keeper if it hangs; its replacement counts who is there."""
+        if self._actor is finding and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.get_running_loop().create_task(self._replace_if_silent(finding))
+
+    async def _replace_if_silent(self, finding: asyncio.Future[ActorHandle[Any]]) -> None:
+        actor = finding.result()
+        # One that has never answered may be starting still.
+        looks = LOOKS if self._has_answered else STARTS_WITHIN
+        try:
+            if not await falls_silent(_pinged(actor), asyncio.sleep, looks):
+                return
+            logger.warning("entity keeper does not answer; it is replaced")
+            # This very actor: of several who find it silent, none ends the one that takes its place.
+            await asyncio.to_thread(ray.kill, actor)
+        except RayError as error:
+            logger.info("entity keeper lost", extra={"reason": repr(error)})
+        self._lose(finding)
 
     def _finding(self) -> asyncio.Future[ActorHandle[Any]]:
         if self._actor is None:
             # Ray asks its head node and blocks meanwhile: not in this loop.
             self._actor = asyncio.ensure_future(asyncio.to_thread(_found_or_started, self._recipe))
         return self._actor
+
+
+async def _pinged(actor: ActorHandle[Any]) -> None:
+    await actor.ping.remote()
 
 
 async def _admitted(actor: ActorHandle[Any], entity_id: EntityId) -> ActorHandle[Any] | EntityLost | None:

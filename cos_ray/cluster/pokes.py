@@ -42,6 +42,8 @@ class ReadSidePokes:
         self._actors: dict[_Key, ActorHandle[Any]] = {}
         self._looked_at = float("-inf")
         self._shards: set[Shard] = set()
+        self._unanswered: dict[_Key, set[Shard]] = {}
+        """Those that have not answered yet, and what they are told next: who hangs gets no more calls."""
         self._poking: asyncio.Task[None] | None = None
 
     def appended(self, shards: Sequence[Shard]) -> None:
@@ -58,8 +60,8 @@ class ReadSidePokes:
             await self._look_for_missing()
             for key, actor in list(self._actors.items()):
                 # One that looks after another's shards for a while finds new events by itself.
-                if theirs := [shard for shard in shards if shard % self._count == key[1]]:
-                    self._watch(key, actor.poke.remote(theirs))
+                if theirs := {shard for shard in shards if shard % self._count == key[1]}:
+                    self._tell(key, actor, theirs)
             await asyncio.sleep(DEBOUNCE)
 
     async def _look_for_missing(self) -> None:
@@ -78,9 +80,17 @@ class ReadSidePokes:
                 logger.debug("read side is not there to be poked", extra={"read_side": key[0]})
         return found
 
-    def _watch(self, key: _Key, call: Any) -> None:
-        def forget_if_gone(done: asyncio.Future[None]) -> None:
-            if not done.cancelled() and isinstance(done.exception(), RayError):
-                self._actors.pop(key, None)
+    def _tell(self, key: _Key, actor: ActorHandle[Any], shards: set[Shard]) -> None:
+        if key in self._unanswered:
+            self._unanswered[key] |= shards
+            return
+        self._unanswered[key] = set()
+        call = asyncio.wrap_future(actor.poke.remote(sorted(shards)).future())
+        call.add_done_callback(lambda done: self._answered(key, actor, done))
 
-        asyncio.wrap_future(call.future()).add_done_callback(forget_if_gone)
+    def _answered(self, key: _Key, actor: ActorHandle[Any], call: asyncio.Future[None]) -> None:
+        shards = self._unanswered.pop(key)
+        if not call.cancelled() and isinstance(call.exception(), RayError):
+            self._actors.pop(key, None)
+        elif shards:
+            self._tell(key, actor, shards)

@@ -92,6 +92,11 @@ class ShardHostActors:
         return await asyncio.shield(laying)
 
     async def _lay_wire(self, host: HostId) -> Wire | None:
+        # Of hosts that were replaced or retired.
+        for other in [
+            each for each, laying in self._wires.items() if laying.done() and _is_of_no_use(laying)
+        ]:
+            del self._wires[other]
         address: Address = await self._ask_host(host, lambda actor: actor.door.remote())
         try:
             return await Wire.to(address)

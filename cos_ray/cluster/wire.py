@@ -48,6 +48,10 @@ class WireCut(CosError):
     """The connection to another process is gone, or could not be made."""
 
 
+class WireSilent(WireCut):
+    """The connection was given up, as the other process did not answer in time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a door is, and what opens it; told to those only who may call the actor."""
@@ -100,6 +104,10 @@ class Wire:
         """Whether it is of no use any more."""
         return self._line.is_cut
 
+    def cut(self) -> None:
+        """End the connection, and so every call on it."""
+        self._line.transport.abort()
+
     def when_cut(self, tell: Callable[[], None]) -> None:
         """Call this when the connection is gone; at once if it is."""
         if self._line.is_cut:
@@ -111,7 +119,8 @@ class Wire:
         """
         The answer to a call. Raises WireCut.
 
-        Silence for `within` seconds cuts the wire: who hangs is as good as gone.
+        Silence for `within` seconds cuts the wire, also when the caller has given up before: who hangs is as
+        good as gone. All that is under way then ends in WireSilent.
         """
         return await self._line.ask(method, arguments, within)
 
@@ -172,6 +181,9 @@ class _Caller(_Framed):
         self.tell_cut: Callable[[], None] | None = None
         self._serial = 0
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._silences: dict[int, asyncio.TimerHandle] = {}
+        """When each answer is overdue, also one that nobody waits for any more."""
+        self._lost: type[WireCut] = WireCut
 
     async def ask(self, method: str, arguments: tuple[object, ...], within: float | None) -> Any:
         if self.is_cut:
@@ -179,17 +191,22 @@ class _Caller(_Framed):
         self._serial = serial = self._serial + 1
         loop = asyncio.get_running_loop()
         answer = self._waiting[serial] = loop.create_future()
-        silence = None if within is None else loop.call_later(within, self.transport.abort)
         try:
             self.send((serial, method, arguments))
+            if within is not None:
+                self._silences[serial] = loop.call_later(within, self._fall_silent)
             return await answer
         finally:
             self._waiting.pop(serial, None)
-            if silence is not None:
-                silence.cancel()
+
+    def _fall_silent(self) -> None:
+        self._lost = WireSilent
+        self.transport.abort()
 
     def received(self, frame: bytes) -> None:
         serial, value = pickle.loads(frame)  # noqa: S301 - from whom we called
+        if (silence := self._silences.pop(serial, None)) is not None:
+            silence.cancel()
         answer = self._waiting.get(serial)
         if answer is None or answer.done():
             return
@@ -200,10 +217,12 @@ class _Caller(_Framed):
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
+        for silence in self._silences.values():
+            silence.cancel()
         waiting, self._waiting = self._waiting, {}
         for answer in waiting.values():
             if not answer.done():
-                answer.set_exception(WireCut(f"connection lost: {error!r}"))
+                answer.set_exception(self._lost(f"connection lost: {error!r}"))
         if self.tell_cut is not None:
             self.tell_cut()
 

@@ -262,6 +262,11 @@ class Desk:
         """How many commands are being run."""
         return sum(counter.in_progress for counter in self._counters.values())
 
+    @property
+    def unfetched(self) -> int:
+        """How many replies wait to be fetched."""
+        return sum(counter.unfetched for counter in self._counters.values())
+
     async def emptied(self) -> None:
         """Return when every command has been answered and every reply fetched, if anyone still does."""
         loop = asyncio.get_running_loop()
@@ -271,23 +276,40 @@ class Desk:
 
     async def exchange(self, origin: str, letter: Letter) -> Answer:
         """Take the commands in and return what replies there are, at the latest after `REST`."""
-        counter = self._counters.setdefault(origin, _Counter())
+        counter = self._counters.get(origin)
+        if counter is None:
+            counter = self._counters[origin] = _Counter(lambda: self._forget_if_empty(origin))
         for entity_id, command_id in letter.withdrawn:
             self._withdraw(entity_id, command_id)
         self.commands += len(letter.commands)
         for command in letter.commands:
             counter.begin(command, self._process)
-        replies = await counter.replies()
-        if counter.is_empty and self._counters.get(origin) is counter:
+        try:
+            return Answer(self._id, await counter.replies())
+        finally:
+            counter.drop_in_time()
+            self._forget_if_empty(origin)
+
+    def _forget_if_empty(self, origin: str) -> None:
+        counter = self._counters.get(origin)
+        if counter is not None and counter.is_empty:
             del self._counters[origin]
-        return Answer(self._id, replies)
 
 
 class _Counter:
-    """One line's commands, as the answering side has them."""
+    """
+    One line's commands, as the answering side has them.
 
-    def __init__(self) -> None:
+    A process that asks and dies fetches nothing any more. So its replies are dropped when its own time for
+    each of its commands has run out.
+    """
+
+    def __init__(self, tell_dropped: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
+        self._tell_dropped = tell_dropped
+        self._waited_for_until = 0.0
+        """By when the other side gives the last of its commands up."""
+        self._dropping: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._ready: list[tuple[CommandId, HostReply]] = []
         self._resting: asyncio.Future[None] | None = None
@@ -299,10 +321,16 @@ class _Counter:
         return len(self._running)
 
     @property
+    def unfetched(self) -> int:
+        return len(self._ready)
+
+    @property
     def is_empty(self) -> bool:
         return not self._running and not self._ready and self._resting is None
 
     def begin(self, command: Command, process: Callable[[Command], Awaitable[HostReply]]) -> None:
+        until = self._loop.time() + command.budget + GRACE + FETCHED_WITHIN
+        self._waited_for_until = max(self._waited_for_until, until)
         run = self._loop.create_task(self._run(command, process))
         self._running.add(run)
         run.add_done_callback(self._end)
@@ -337,11 +365,31 @@ class _Counter:
 
     def _end(self, run: asyncio.Task[None]) -> None:
         self._running.discard(run)
-        if self._resting is None or self._is_waking:
+        if self._resting is None:
+            self.drop_in_time()
+            return
+        if self._is_waking:
             return
         self._is_waking = True
         # The last one has no company to wait for.
         self._loop.call_later(self._linger.seconds if self._running else 0, self._wake)
+
+    def drop_in_time(self) -> None:
+        """Drop what is ready, unless it is fetched by the time when it is of no use."""
+        if self._ready and self._dropping is None:
+            self._dropping = self._loop.call_at(self._waited_for_until, self._drop)
+
+    def _drop(self) -> None:
+        self._dropping = None
+        if not self._ready or self._resting is not None:
+            return
+        if self._loop.time() < self._waited_for_until:
+            # Others have come meanwhile.
+            self.drop_in_time()
+            return
+        logger.info("replies that nobody fetches are dropped", extra={"replies": len(self._ready)})
+        self._ready.clear()
+        self._tell_dropped()
 
     def _wake(self) -> None:
         self._is_waking = False

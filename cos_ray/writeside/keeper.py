@@ -1,6 +1,7 @@
 """
 Who may be in memory, with dedicated placement: wakes entities within the bounds of the nodes, and
-lets those leave that have rested longest.
+lets those leave that have rested longest. A process that is there but does not answer is replaced; nobody
+else waits for it.
 
 One for the whole cluster, asked only for an entity that is not awake where it is wanted. What it
 knows can be told anew at any time from who is there; it decides nothing that the journal would not
@@ -10,10 +11,11 @@ put right. Free of Ray: processes are reached through `Homes`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from cos_ray.domain.errors import EntityLost
 from cos_ray.domain.ids import EntityId
@@ -25,6 +27,8 @@ from cos_ray.domain.passivation import (
     roomiest,
 )
 from cos_ray.ports import Clock
+from cos_ray.writeside.homes import Homes, Living
+from cos_ray.writeside.silence import falls_silent
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +47,12 @@ COUNT_EVERY = 5.0
 LEAVING_AT_ONCE = 8
 """How many entities are asked at the same time to leave."""
 
+ANSWERS_SOON = 1.0
+"""Seconds to wait for whom of those that were asked to leave; who says nothing by then may hang."""
+
+SLOT_FOR = 10.0
+"""Seconds for which a start counts as one of those that are of use at the same time: it may hang, too."""
+
 BREATH = 0.05
 """Seconds before entities are asked again when all of them had something to do."""
 
@@ -53,38 +63,6 @@ COMPLAIN_EVERY = 60.0
 """Seconds between two lines in the log about that."""
 
 
-class Homes(Protocol):
-    """The processes of entities, one each. Raises EntityLost throughout."""
-
-    async def start(self, entity_id: EntityId, node: NodeId) -> Any:
-        """The way to the entity's process, which is started on the node if there is none."""
-        ...
-
-    async def up(self, home: Any) -> None:
-        """Return when the process runs."""
-        ...
-
-    async def passivate(self, entity_id: EntityId, after: float) -> float | None:
-        """End the process if it has rested for so many seconds; else how long it has. None: it is gone."""
-        ...
-
-    async def census(self) -> Mapping[EntityId, NodeId]:
-        """Every process there is, and where."""
-        ...
-
-    async def bounds(self) -> Mapping[NodeId, int]:
-        """The nodes there are, and how many processes each may have."""
-        ...
-
-    async def starts_at_once(self) -> int:
-        """How many processes are worth starting at the same time."""
-        ...
-
-    async def warm(self, node: NodeId, most: int) -> None:
-        """Have more processes ready on the node for entities to come; fewer, if so many are of no use."""
-        ...
-
-
 class Keeper:
     """Admits entities to memory, first come first served."""
 
@@ -92,10 +70,13 @@ class Keeper:
         self._homes = homes
         self._limits = limits
         self._clock = clock
-        self._live: dict[EntityId, _Living] = {}
+        self._live: dict[EntityId, Living] = {}
         self._places: dict[EntityId, _Place] = {}
         """Who waits, in order."""
-        self._starting: dict[EntityId, asyncio.Task[None]] = {}
+        self._starting: dict[EntityId, float] = {}
+        """Since when."""
+        # The loop keeps no strong reference to them.
+        self._aside: set[asyncio.Task[Any]] = set()
         self._bounds: Mapping[NodeId, int] = {}
         self._starts_at_once = 1
         self._making_room: asyncio.Task[None] | None = None
@@ -139,6 +120,14 @@ class Keeper:
             if (living := self._live.get(entity_id)) is not None:
                 living.used_at = max(living.used_at, now)
 
+    def suspect(self, entity_ids: Iterable[EntityId]) -> None:
+        """These have left commands, or their callers' pings, unanswered: find out whether they hang."""
+        for entity_id in entity_ids:
+            living = self._live.get(entity_id)
+            if living is not None and not living.is_doubted:
+                living.is_doubted = True
+                self._set_aside(asyncio.get_running_loop().create_task(self._look_into(entity_id, living)))
+
     def counts(self) -> Mapping[NodeId, int]:
         """How many are in memory on each node, as far as is known."""
         return Counter(living.node for living in self._live.values())
@@ -173,10 +162,14 @@ class Keeper:
     def _start_those_with_room(self) -> int:
         """Start the first in line, as many as can be started; how many lack room."""
         lacking = 0
+        now = self._clock.monotonic()
+        slots = self._starts_at_once - sum(now - begun < SLOT_FOR for begun in self._starting.values())
         for entity_id, place in self._places.items():
-            if entity_id in self._starting or len(self._starting) >= self._starts_at_once:
-                continue
             living = self._live.get(entity_id)
+            is_there = living is not None and living.is_known
+            # One that is there takes no slot: it answers at once, or hangs.
+            if entity_id in self._starting or not (slots > 0 or is_there):
+                continue
             if living is not None and living.is_leaving:
                 continue
             if living is None or living.node not in self._bounds:
@@ -184,18 +177,23 @@ class Keeper:
                 if node is None or lacking:
                     lacking += 1
                     continue
-                living = self._live[entity_id] = _Living(node, self._clock.monotonic())
-            task = asyncio.get_running_loop().create_task(self._start(entity_id, living, place))
-            self._starting[entity_id] = task
+                living = self._live[entity_id] = Living(node, now)
+            self._starting[entity_id] = float("-inf") if is_there else now
+            slots -= not is_there
+            self._set_aside(asyncio.get_running_loop().create_task(self._start(entity_id, living, place)))
         return lacking
 
-    async def _start(self, entity_id: EntityId, living: _Living, place: _Place) -> None:
+    async def _start(self, entity_id: EntityId, living: Living, place: _Place) -> None:
         is_new = not living.is_known
+        home: Any = None
         try:
             home = await self._homes.start(entity_id, living.node)
             living.is_known = True
             self._places.pop(entity_id, None)
             place.home.set_result(home)
+            if not is_new:
+                # Who asks for the way to a process that is there has lost it, perhaps because it hangs.
+                self.suspect([entity_id])
             await self._homes.up(home)
             if is_new:
                 self.activations += 1
@@ -206,29 +204,81 @@ class Keeper:
             if not place.home.done():
                 place.home.set_exception(error)
                 place.home.exception()  # whether anyone still waits for it or not
+            await self._end_for_good(home)
         finally:
             living.used_at = self._clock.monotonic()
             del self._starting[entity_id]
             self._news.set()
 
+    async def _end_for_good(self, home: Any) -> None:
+        """End a process that did not start in time: under its name, it would be found again and again."""
+        if home is not None:
+            with contextlib.suppress(EntityLost):
+                await self._homes.kill(home)
+
     async def _make_room(self, wanted: int) -> None:
         """Let some of those leave that are idle, the least recently used first."""
         used_at = {entity_id: living.used_at for entity_id, living in self._live.items()}
-        spared = {*self._starting, *(each for each, living in self._live.items() if living.is_leaving)}
-        order = least_recently_used(used_at, spared)
+        spared = {*self._starting, *(each for each, living in self._live.items() if living.is_spared)}
+        order = deque(least_recently_used(used_at, spared))
         now = self._clock.monotonic()
         wanted = min(wanted, LEAVING_AT_ONCE)
         left = 0
-        while order and left < wanted:
-            asked, order = order[: wanted - left], order[wanted - left :]
-            gone = await asyncio.gather(*(self._passivate(each, 0.0) for each in asked))
-            left += sum(gone)
-            if any(is_gone and now - used_at[each] < SOON for each, is_gone in zip(asked, gone, strict=True)):
+        asked: dict[asyncio.Task[bool], EntityId] = {}
+        while left < wanted and (order or asked):
+            while order and len(asked) < wanted - left:
+                self._ask_to_leave(order.popleft(), 0.0, asked)
+            gone = await self._next_gone(asked)
+            left += len(gone)
+            if any(now - used_at[each] < SOON for each in gone):
                 self._complain()
         if not left:
             self._complain()
             await self._clock.sleep(BREATH)
         self._news.set()
+
+    def _ask_to_leave(
+        self, entity_id: EntityId, after: float, asked: dict[asyncio.Task[bool], EntityId]
+    ) -> None:
+        task = asyncio.get_running_loop().create_task(self._passivate(entity_id, after))
+        asked[task] = entity_id
+        self._set_aside(task)
+
+    async def _next_gone(self, asked: dict[asyncio.Task[bool], EntityId]) -> list[EntityId]:
+        """
+        Who leaves next; takes those out of `asked` who have answered.
+
+        When nobody answers soon, takes all out and looks into them: who hangs must not hold up the others.
+        """
+        patience = asyncio.ensure_future(self._clock.sleep(ANSWERS_SOON))
+        await asyncio.wait({*asked, patience}, return_when=asyncio.FIRST_COMPLETED)
+        patience.cancel()
+        answered = [task for task in asked if task.done()]
+        if not answered:
+            self.suspect(asked.values())
+            asked.clear()
+        return [entity_id for task in answered if (entity_id := asked.pop(task)) and task.result()]
+
+    def _set_aside(self, task: asyncio.Task[Any]) -> None:
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
+
+    async def _look_into(self, entity_id: EntityId, living: Living) -> None:
+        """Replace the entity's process if it hangs. The journal decides, should it wake up nevertheless."""
+        try:
+            home = await self._homes.find(entity_id)
+            if home is not None and await falls_silent(self._homes.ping(home), self._clock.sleep):
+                logger.warning("a process that does not answer is ended", extra={"entity_id": entity_id})
+                await self._homes.kill(home)
+                home = None
+            if home is None:
+                self._forget(entity_id, living)
+        except EntityLost as error:
+            # The next count knows.
+            logger.info("entity lost", extra={"entity_id": entity_id, "reason": str(error)})
+        finally:
+            living.is_doubted = False
+            self._news.set()
 
     def _complain(self) -> None:
         now = self._clock.monotonic()
@@ -266,10 +316,13 @@ class Keeper:
         used_at = {
             entity_id: living.used_at
             for entity_id, living in self._live.items()
-            if not living.is_leaving and entity_id not in self._starting
+            if not living.is_spared and entity_id not in self._starting
         }
-        idle = resting_since(used_at, self._clock.monotonic() - after)[:LEAVING_AT_ONCE]
-        await asyncio.gather(*(self._passivate(entity_id, after) for entity_id in idle))
+        asked: dict[asyncio.Task[bool], EntityId] = {}
+        for entity_id in resting_since(used_at, self._clock.monotonic() - after)[:LEAVING_AT_ONCE]:
+            self._ask_to_leave(entity_id, after, asked)
+        while asked:
+            await self._next_gone(asked)
 
     async def _passivate(self, entity_id: EntityId, after: float) -> bool:
         """Whether it is gone."""
@@ -292,7 +345,7 @@ class Keeper:
         living.used_at = max(living.used_at, self._clock.monotonic() - rested)
         return False
 
-    def _forget(self, entity_id: EntityId, living: _Living) -> None:
+    def _forget(self, entity_id: EntityId, living: Living) -> None:
         if self._live.get(entity_id) is living:
             del self._live[entity_id]
 
@@ -319,24 +372,10 @@ class Keeper:
             if is_settled and entity_id not in present:
                 self._forget(entity_id, living)
         for entity_id, node in present.items():
-            living = self._live.setdefault(entity_id, _Living(node, begun))
+            living = self._live.setdefault(entity_id, Living(node, begun))
             living.node, living.is_known = node, True
         self._counted.set()
         self._news.set()
-
-
-class _Living:
-    """An entity that has a process, or is given one."""
-
-    __slots__ = ("is_known", "is_leaving", "node", "since", "used_at")
-
-    def __init__(self, node: NodeId, since: float) -> None:
-        self.node = node
-        self.since = since
-        self.used_at = since
-        self.is_known = False
-        """Whether it has been started, or counted."""
-        self.is_leaving = False
 
 
 class _Place:

@@ -145,7 +145,7 @@ def pids_of(kind: str, service: RunningService) -> list[int]:
         children = psutil.Process(service.pid).children()
         return [child.pid for child in children if child.name() == "postgres"]
     try:
-        actors = live_actors(service.dashboard)
+        actors = live_actors(service.dashboard, token=service.ray_token)
     except Exception:  # noqa: BLE001 - the dashboard may be busy; then nobody dies this time
         return []
     if kind == "ingress":

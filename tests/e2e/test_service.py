@@ -182,7 +182,7 @@ def test_entities_are_ray_actors_by_name(service: RunningService) -> None:
         client.ProcessCommand(
             ProcessCommandRequest(entity_id="by name", command=pack(opened("Name"))), timeout=20
         )
-    assert len(pids_of_entity(service.dashboard, EntityId("by name"))) == 1
+    assert len(pids_of_entity(service.dashboard, service.ray_token, EntityId("by name"))) == 1
 
 
 async def test_after_kill_9_of_its_process_an_entity_goes_on_where_it_was(service: RunningService) -> None:
@@ -190,7 +190,7 @@ async def test_after_kill_9_of_its_process_an_entity_goes_on_where_it_was(servic
         bank = Bank(channel)
         await bank.open("mortal", "Mortal")
         for round_ in range(3):
-            (pid,) = pids_of_entity(service.dashboard, EntityId("mortal"))
+            (pid,) = pids_of_entity(service.dashboard, service.ray_token, EntityId("mortal"))
             os.kill(pid, signal.SIGKILL)
             statement = await bank.deposit("mortal", 1)
             assert (statement.balance, statement.revision) == (round_ + 1, round_ + 2)

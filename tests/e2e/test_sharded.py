@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -20,11 +21,19 @@ from tests.running_service import BankHandlers, RunningService, eventually, plai
 
 ACCOUNTS = [f"account-{number}" for number in range(20)]
 
+TOKEN = secrets.token_hex(32)
+"""What an operator gives to the service and to programs that are to call it."""
+
 
 @pytest.fixture(scope="module")
 def sharded(handlers: BankHandlers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
     """One service for all tests here, with two shard hosts and two ingress replicas."""
-    settings = {"COS_ENTITY_PLACEMENT": "sharded", "COS_SHARD_ACTORS": "2", "COS_INGRESS_REPLICAS": "2"}
+    settings = {
+        "COS_ENTITY_PLACEMENT": "sharded",
+        "COS_SHARD_ACTORS": "2",
+        "COS_INGRESS_REPLICAS": "2",
+        "RAY_AUTH_TOKEN": TOKEN,
+    }
     service = RunningService(tmp_path_factory.mktemp("sharded"), {**handlers.settings, **settings})
     try:
         service.start()
@@ -140,7 +149,14 @@ async def test_an_operator_sees_where_entities_live_and_changes_it_under_load(
 
 
 def test_a_program_of_the_same_cluster_calls_entities_directly(sharded: RunningService) -> None:
-    environment = {**plain_environment(), "RAY_AUTH_MODE": "disabled"}
+    environment = {
+        **plain_environment(),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": TOKEN,
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # Where tests are started by `uv run`, Ray would start the journal's actor by it again.
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    }
     program = [sys.executable, "-c", PROGRAM, sharded.ray_address]
     ran = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=90, check=False)
     assert ran.returncode == 0, ran.stderr

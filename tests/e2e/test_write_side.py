@@ -298,7 +298,7 @@ def test_a_key_survives_the_death_of_its_entity(house: House, entity: str) -> No
     key = ("x-cos-idempotency-key", "survivor")
     no_op = house.process(entity, Script(), ("x-cos-idempotency-key", "no-op"))
     first = house.process(entity, Script(["a"]), key)
-    (home,) = live_actors(house.service.dashboard, "shard-host:")
+    (home,) = live_actors(house.service.dashboard, "shard-host:", house.service.ray_token)
     home.kill()
     assert house.process(entity, Script(["b"]), key) == first
     assert house.process(entity, Script(["b"]), ("x-cos-idempotency-key", "no-op")) == no_op

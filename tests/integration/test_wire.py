@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from cos_ray.cluster.wire import Address, Door, Wire, WireCut
+from cos_ray.cluster.wire import Address, Door, Wire, WireCut, WireSilent
 
 LOOPBACK = "127.0.0.1"
 
@@ -151,3 +151,25 @@ async def test_frames_may_come_in_pieces() -> None:
     size = struct.unpack("!I", await reader.readexactly(4))[0]
     assert pickle.loads(await reader.readexactly(size)) == (7, 42)
     writer.close()
+
+
+async def test_one_that_is_silent_is_cut_off_also_if_its_caller_has_given_up() -> None:
+    wire = await Wire.to(await behind(Other()))
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(wire.ask("hold", within=0.1), 0.01)
+    with pytest.raises(WireSilent):
+        await wire.ask("hold")
+    assert wire.is_cut
+
+
+async def test_an_answer_that_comes_in_time_though_nobody_waits_cuts_nothing() -> None:
+    other = Other()
+    wire = await Wire.to(await behind(other))
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(wire.ask("hold", within=0.2), 0.01)
+    lasting = asyncio.ensure_future(wire.ask("hold"))
+    other.go_on.set()
+    assert await lasting == "held"
+    # Past the time of the one that was given up.
+    await asyncio.sleep(0.3)
+    assert await wire.ask("double", 2) == 4

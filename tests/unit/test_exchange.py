@@ -227,3 +227,38 @@ async def test_a_desk_that_no_one_comes_to_any_more_counts_as_empty(
     resting.cancel()
     gate.set()
     await asyncio.wait_for(host.desk.emptied(), 5)
+
+
+async def test_replies_that_no_one_fetches_are_dropped_when_their_time_is_over(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "REST", 0.01)
+    monkeypatch.setattr(exchange, "GRACE", 0.05)
+    monkeypatch.setattr(exchange, "FETCHED_WITHIN", 0.05)
+    gate = host.hold("slow")
+    letters = [Letter([command("slow", budget=1.0) for _ in range(20)]) for _ in range(50)]
+    answers = [host.desk.exchange(f"gone {number}", letter) for number, letter in enumerate(letters)]
+    # The calls return, and nobody comes for what is ready later.
+    assert not any(answer.replies for answer in await asyncio.gather(*answers))
+    gate.set()
+    await until(lambda: not host.desk.in_progress)
+    assert host.desk.unfetched
+    await until(lambda: not host.desk.unfetched)
+    # Nor is anything left of those who asked.
+    assert vars(host.desk)["_counters"] == {}
+
+
+async def test_a_reply_is_kept_for_as_long_as_its_command_may_take(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "REST", 0.01)
+    monkeypatch.setattr(exchange, "FETCHED_WITHIN", 0.05)
+    gate = host.hold("slow")
+    short, long = command("slow", budget=0.01), command("slow", budget=30.0)
+    for each in (short, long):
+        await host.desk.exchange("line", Letter([each]))
+    gate.set()
+    await until(lambda: host.desk.unfetched == 2)
+    await asyncio.sleep(0.4)  # longer than the short one is kept by itself
+    answer = await host.desk.exchange("line", Letter([]))
+    assert {command_id for command_id, _ in answer.replies} == {short.command_id, long.command_id}

@@ -5,103 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 
 import pytest
 
 from cos_ray.domain.errors import EntityLost
 from cos_ray.domain.ids import EntityId
-from cos_ray.domain.passivation import NodeId, ProcessLimits
-from cos_ray.testing.clock import ManualClock
-from cos_ray.writeside.keeper import COUNT_EVERY, Keeper
-
-A, B, C, D = map(EntityId, "abcd")
-N1, N2 = NodeId("n1"), NodeId("n2")
-
-
-class FakeHomes:
-    """Processes that start when told; entities are busy when told."""
-
-    def __init__(self, bounds: Mapping[NodeId, int], starts_at_once: int = 10) -> None:
-        self.by_node = dict(bounds)
-        self.starts = starts_at_once
-        self.there: dict[EntityId, NodeId] = {}
-        self.most_there = 0
-        self.started: list[EntityId] = []
-        self.left: list[EntityId] = []
-        self.busy: set[EntityId] = set()
-        self.rested: dict[EntityId, float] = {}
-        self.broken: set[EntityId] = set()
-        self.warmed: list[tuple[NodeId, int]] = []
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def start(self, entity_id: EntityId, node: NodeId) -> str:
-        if entity_id in self.broken:
-            raise EntityLost("broken")
-        if entity_id not in self.there:
-            self.started.append(entity_id)
-            self.there[entity_id] = node
-            self.most_there = max(self.most_there, len(self.there))
-        return f"way to {entity_id}"
-
-    async def up(self, home: str) -> None:
-        await self.gate.wait()
-
-    async def passivate(self, entity_id: EntityId, after: float) -> float | None:
-        await asyncio.sleep(0)
-        if entity_id in self.busy:
-            return 0.0
-        if self.rested.get(entity_id, after) < after:
-            return self.rested[entity_id]
-        self.there.pop(entity_id, None)
-        self.left.append(entity_id)
-        return None
-
-    async def census(self) -> Mapping[EntityId, NodeId]:
-        return dict(self.there)
-
-    async def bounds(self) -> Mapping[NodeId, int]:
-        return self.by_node
-
-    async def starts_at_once(self) -> int:
-        return self.starts
-
-    async def warm(self, node: NodeId, most: int) -> None:
-        self.warmed.append((node, most))
-
-
-class Rig:
-    def __init__(self, homes: FakeHomes, limits: ProcessLimits | None = None) -> None:
-        self.homes, self.clock = homes, ManualClock()
-        self.keeper = Keeper(homes, limits or ProcessLimits(idle_after=1000.0), self.clock)
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Rig]:
-        task = asyncio.create_task(self.keeper.run())
-        await self.clock.pass_time(0)
-        try:
-            yield self
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    async def admitted(self, entity_id: EntityId, within: float = 1.0) -> bool:
-        """Whether it gets in within so many seconds."""
-        asked = asyncio.ensure_future(self.keeper.admit(entity_id))
-        await self.clock.pass_time(within)
-        if asked.done():
-            return await asked == f"way to {entity_id}"
-        asked.cancel()
-        return False
+from cos_ray.domain.passivation import ProcessLimits
+from cos_ray.writeside.keeper import COUNT_EVERY
+from tests.keeper_kit import N1, N2, A, B, C, D, FakeHomes, Rig
 
 
 async def test_an_entity_is_started_once_however_many_ask() -> None:
     async with Rig(FakeHomes({N1: 2})).running() as rig:
         asked = [asyncio.ensure_future(rig.keeper.admit(A)) for _ in range(100)]
         await rig.clock.pass_time(0)
-        assert {await each for each in asked} == {"way to a"}
+        assert {await each for each in asked} == {A}
         assert rig.homes.started == [A]
 
 
@@ -151,7 +69,7 @@ async def test_who_asks_again_keeps_the_place_and_who_does_not_loses_it() -> Non
         assert list(rig.keeper.waiting) == [C]
         rig.homes.busy = set()
         await rig.clock.pass_time(0.2)
-        assert await again == "way to c"
+        assert await again == C
         assert rig.homes.started == [A, C]
 
 

@@ -20,7 +20,6 @@ from tests.deploy_kit import DEPLOY, DOCKERFILE, ROOT, image_environment, instru
 TEXT = DOCKERFILE.read_text(encoding="utf-8")
 
 SAID_ELSEWHERE = {
-    "RAY_AUTH_MODE": "the deployment says it, for there is a token or there is none",
     "RAY_SERVE_HAPROXY_BINARY_PATH": "made with the image, at a place of its own",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "a release that ends leaves another to go to",
     "RAY_SERVE_HAPROXY_NBTHREAD": "Serve's own default is the most that the launcher would take",
