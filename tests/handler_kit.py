@@ -163,7 +163,7 @@ class GrpcStage(Stage):
 
     @asynccontextmanager
     async def listening(
-        self, port: int = 0, credentials: grpc.ServerCredentials | None = None
+        self, port: int = 0, credentials: grpc.ServerCredentials | None = None, host: str = "127.0.0.1"
     ) -> AsyncIterator[int]:
         """On a free port, or on this one."""
         server = grpc.aio.server(options=[("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)])
@@ -174,7 +174,7 @@ class GrpcStage(Stage):
         }
         service = "chief_of_state.v1.WriteSideHandlerService"
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
-        address = f"127.0.0.1:{port}"
+        address = f"{host}:{port}"
         add = server.add_secure_port if credentials else server.add_insecure_port
         port = add(address, credentials) if credentials else add(address)
         await server.start()
@@ -198,7 +198,9 @@ class HttpStage(Stage):
     target = HttpTarget
 
     @asynccontextmanager
-    async def listening(self, port: int = 0, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    async def listening(
+        self, port: int = 0, context: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+    ) -> AsyncIterator[int]:
         """On a free port, or on this one."""
         writers: set[asyncio.StreamWriter] = set()
 
@@ -213,7 +215,7 @@ class HttpStage(Stage):
                 writers.discard(writer)
                 writer.close()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=context)
+        server = await asyncio.start_server(serve, host, port, ssl=context)
         try:
             yield server.sockets[0].getsockname()[1]
         finally:

@@ -15,6 +15,9 @@ import grpc.aio
 
 from cos_ray.handlers.targets import GrpcTarget, Tls
 
+GONE_WITHIN_MS = 5_000
+"""Milliseconds after which a connection on which nothing that was sent is confirmed is given up."""
+
 _USUAL_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 
 
@@ -42,6 +45,13 @@ def _options(target: GrpcTarget) -> list[tuple[str, int | str]]:
         # A handler that comes back is found again within seconds, not after gRPC's two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2_000),
+        # The time for one try to connect; gRPC's own twenty seconds go by where packets are lost.
+        ("grpc.min_reconnect_backoff_ms", 3_000),
+        # On another address, too: gRPC asks for the addresses of a name every thirty seconds at most.
+        ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+        # What a handler says in trailers is kept to our own bounds, not refused for gRPC's 8 KiB.
+        ("grpc.max_metadata_size", 64 * 1024),
+        ("grpc.absolute_max_metadata_size", 128 * 1024),
         # Each channel its own connection: a shared one would tie the fate of unrelated channels.
         ("grpc.use_local_subchannel_pool", 1),
         # The path must not lead through a proxy that the environment names for web traffic.
@@ -49,7 +59,15 @@ def _options(target: GrpcTarget) -> list[tuple[str, int | str]]:
     ]
     if target.tls is not None and target.tls.server_name is not None:
         options.append(("grpc.ssl_target_name_override", target.tls.server_name))
-    if (keepalive := target.keepalive) is not None:
+    if (keepalive := target.keepalive) is None:
+        options += [
+            # Never a ping, which many servers refuse. But where there is a keepalive time, gRPC has the
+            # system end a connection on which nothing is confirmed for so long (TCP_USER_TIMEOUT). A machine
+            # that vanished would else go unnoticed for a quarter of an hour.
+            ("grpc.keepalive_time_ms", 2**31 - 2),
+            ("grpc.keepalive_timeout_ms", GONE_WITHIN_MS),
+        ]
+    else:
         options += [
             ("grpc.keepalive_time_ms", keepalive.time_ms),
             ("grpc.keepalive_timeout_ms", keepalive.timeout_ms),
