@@ -21,7 +21,7 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc.aio
 
@@ -72,7 +72,7 @@ class Reads(ReadSideHandlerServiceServicer):
 class Server:
     """The handler, of whichever kind, on one address."""
 
-    everyone: list[Server] = []  # or the garbage collector ends them
+    everyone: ClassVar[list[Server]] = []  # or the garbage collector ends them
 
     def __init__(self, kind: str) -> None:
         self._kind = kind

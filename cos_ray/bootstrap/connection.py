@@ -34,6 +34,7 @@ from cos_ray.domain.ids import (
     fault_of_idempotency_key,
 )
 from cos_ray.domain.messages import Accepted, Command, EntityState, Header, Refused
+from cos_ray.domain.texts import is_encodable, said_by
 from cos_ray.protocol.codec import pack
 from cos_ray.system_clock import SystemClock
 from cos_ray.writeside.router import Router
@@ -91,7 +92,7 @@ class Connection:
         """
         _insist(fault_of_entity_id(entity_id))
         _insist(None if key is None else fault_of_idempotency_key(key))
-        told = tuple(Header(name, value) for name, value in headers)
+        told = tuple(_header(name, value) for name, value in headers)
         reply = await (await self._routed()).process(
             Command(
                 entity_id=EntityId(entity_id),
@@ -177,6 +178,17 @@ def _any(message: Message) -> AnyMessage:
 
 def _shown(state: EntityState) -> StateOfEntity:
     return StateOfEntity(AnyMessage.FromString(state.state), state.meta.revision)
+
+
+def _header(name: object, value: object) -> Header:
+    """What a program may have given as anything. Raises CallFailed for what no door could send."""
+    if not isinstance(name, str) or not isinstance(value, str | bytes):
+        raise CallFailed(Status(Code.INVALID_ARGUMENT, f"header {said_by(name)} is neither text nor bytes"))
+    for text in (name, value):
+        if isinstance(text, str) and not is_encodable(text):
+            problem = "holds half of a surrogate pair, which is no character"
+            raise CallFailed(Status(Code.INVALID_ARGUMENT, f"header {said_by(name)} {problem}"))
+    return Header(name, value)
 
 
 def _insist(fault: str | None) -> None:

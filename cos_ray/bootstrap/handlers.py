@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from typing_extensions import assert_never
 
 from cos_ray.domain.circuit import BreakerPolicy
+from cos_ray.handlers.foreseen import ForeseenWriteHandler
 from cos_ray.handlers.targets import GrpcTarget, HttpTarget, PythonTarget, WriteTarget
 from cos_ray.handlers.trace_headers import Outgoing
 from cos_ray.ports import WriteHandler
@@ -31,7 +32,8 @@ def build_write_handler(
     tracing: Tracing | None = None,
 ) -> WriteHandler:
     """The write handler at the target, behind a breaker if there is to be one; None: traces are off."""
-    handler = _write_handler(target, call_timeout, None if tracing is None else tracing.outgoing)
+    outgoing = None if tracing is None else tracing.outgoing
+    handler: WriteHandler = ForeseenWriteHandler(_write_handler(target, call_timeout, outgoing))
     # Also without a breaker, for then it is never open.
     changed = breaker_gauge(meters, "write side")
     if breaker is not None:

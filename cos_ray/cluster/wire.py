@@ -270,4 +270,9 @@ class _Visitor(_Framed):
             logger.exception("a call ended in an unforeseen error")
             value = _Failed(repr(error))
         if serial and not self.is_cut:
-            self.send((serial, value))
+            try:
+                self.send((serial, value))
+            except Exception as error:
+                # Whoever asked waits for an answer, also if it is one that cannot be sent.
+                logger.exception("the answer to a call cannot be sent")
+                self.send((serial, _Failed(repr(error))))

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard
+from cos_ray.domain.texts import cut, encodable, without_nul
+
+LONGEST_TEXT = 10_000
+"""How much of what a handler says is kept, in characters."""
 
 
 class Code(IntEnum):
@@ -32,7 +36,11 @@ class Code(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a request ended, when it did not end well."""
+    """
+    How a request ended, when it did not end well.
+
+    Its message is text that UTF-8 can encode, of `LONGEST_TEXT` at most, whatever it is made of.
+    """
 
     code: Code
     message: str = ""
@@ -40,6 +48,11 @@ class Status:
     """A serialized `google.rpc.Status`, as `grpc-status-details-bin` carries it."""
     trailers: tuple[tuple[str, str], ...] = ()
     """What else the client is told, as trailing metadata."""
+
+    def __post_init__(self) -> None:
+        message = cut(encodable(self.message), LONGEST_TEXT)
+        if message is not self.message:
+            object.__setattr__(self, "message", message)
 
 
 OUT_OF_TIME = Status(Code.DEADLINE_EXCEEDED, "the command ran out of time")
@@ -123,6 +136,8 @@ class DeliveryFailed(CosError):
     """A read handler did not confirm an event; the reason is for the log, the code for the breaker."""
 
     def __init__(self, reason: str, code: Code | None = None) -> None:
+        # As it can be sent to an operator, and stored beside an event that is set aside.
+        reason = without_nul(cut(encodable(reason), LONGEST_TEXT))
         super().__init__(reason, code)
         self.reason, self.code = reason, code
 

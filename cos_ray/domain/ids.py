@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NewType
 
+from cos_ray.domain.texts import is_encodable
+
 EntityId = NewType("EntityId", str)
 """One event-sourced instance, named by the application; also its persistence id in the journal."""
 
@@ -46,6 +48,8 @@ def fault_of_entity_id(entity_id: str) -> str | None:
         return f"entity ID is longer than {ENTITY_ID_LIMIT} characters"
     if "\0" in entity_id:
         return "entity ID contains a NUL character"
+    if not is_encodable(entity_id):
+        return "entity ID contains half of a surrogate pair, which is no character"
     return None
 
 
@@ -55,4 +59,6 @@ def fault_of_idempotency_key(key: str) -> str | None:
         return f"idempotency key has {len(key)} characters; allowed: 1 to {KEY_LIMIT}"
     if "\0" in key:
         return "idempotency key contains a NUL character"
+    if not is_encodable(key):
+        return "idempotency key contains half of a surrogate pair, which is no character"
     return None

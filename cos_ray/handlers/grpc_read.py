@@ -54,9 +54,11 @@ class GrpcReadHandler:
         try:
             reply = await self._call(read_side, shard, envelope)
         except grpc.aio.AioRpcError as error:
-            raise DeliveryFailed(self._reason(error), Code(error.code().value[0])) from error
+            raise DeliveryFailed(self._reason(error), _code_of(error)) from error
         except DecodeError as error:
             raise DeliveryFailed("the reply is no HandleReadSideResponse", Code.INTERNAL) from error
+        except DeliveryFailed:
+            raise
         except Exception as error:  # whatever cannot be sent must not end the one who sends
             raise DeliveryFailed(f"cannot be sent: {type(error).__name__}: {error}") from error
         if not reply.successful:
@@ -79,6 +81,8 @@ class GrpcReadHandler:
             metadata += tuple((header.key, header.value) for header in self._outgoing())
         call = self._next().handle_read_side
         reply = await call(request.SerializeToString(), timeout=self._timeout, metadata=metadata)
+        if reply is None:  # what grpc makes of a call that ended well, and without a message
+            raise DeliveryFailed("the handler ended the call without a message", Code.INTERNAL)
         return HandleReadSideResponse.FromString(reply)
 
     def _next(self) -> _Opened:
@@ -93,3 +97,9 @@ class GrpcReadHandler:
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"no answer from {self._target} within {self._timeout:g} s"
         return f"{error.code().name}: {error.details()}"
+
+
+def _code_of(error: grpc.aio.AioRpcError) -> Code:
+    """How the call ended; OK, which is no failure, counts as INTERNAL."""
+    code = error.code()
+    return Code.INTERNAL if code is grpc.StatusCode.OK else Code(code.value[0])

@@ -41,6 +41,7 @@ from cos_ray.protocol.pb.cos_ray.v1.writestream_pb2 import WriteSideAnswer, Writ
 
 logger = logging.getLogger(__name__)
 
+_NO_MESSAGE = Status(Code.INTERNAL, "write handler ended the call without a message")
 _SERVICE = "/chief_of_state.v1.WriteSideHandlerService/"
 _PRINTABLE = frozenset(map(chr, range(0x20, 0x7F)))
 _Response = TypeVar("_Response", bound=Message)
@@ -174,6 +175,8 @@ class GrpcWriteHandler:
         except Exception as error:  # grpc has several of its own, none of them public
             logger.exception("write handler cannot be called")
             raise HandlerFailed(Status(Code.INTERNAL, "write handler cannot be called")) from error
+        if reply is None:  # what grpc makes of a call that ended well, and without a message
+            raise HandlerFailed(_NO_MESSAGE)
         try:
             return response.FromString(reply)
         except DecodeError as error:
@@ -230,5 +233,8 @@ def _status_of(error: grpc.aio.AioRpcError) -> Status:
     details = None
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            details = value
-    return Status(Code(error.code().value[0]), error.details() or "", details)
+            details = value or None
+    code = error.code()
+    if code is grpc.StatusCode.OK:
+        return _NO_MESSAGE
+    return _status(code.value[0], error.details() or "", details)

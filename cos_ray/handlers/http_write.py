@@ -45,12 +45,12 @@ class HttpWriteHandler:
             "prior_event_meta": meta_to_json(prior.meta),
         }
         reply = await self._call(_COMMAND, request, headers, timeout)
-        events = reply.get("events") or []
+        events = _given(reply, "events", [])
         if not isinstance(events, list):
             raise _broken("events is no list")
         return decide(
             [_any(event, f"events[{index}]") for index, event in enumerate(events)],
-            _any(reply.get("event") or "", "event"),
+            _any(_given(reply, "event", ""), "event"),
         )
 
     async def handle_event(self, event: Packed, prior_state: Packed, meta: Meta, timeout: float) -> Packed:
@@ -61,7 +61,7 @@ class HttpWriteHandler:
             "event_meta": meta_to_json(meta),
         }
         reply = await self._call(_EVENT, request, (), timeout)
-        state = _any(reply.get("resulting_state") or "", "resulting_state")
+        state = _any(_given(reply, "resulting_state", ""), "resulting_state")
         if state == NOTHING:
             raise HandlerFailed(Status(Code.INVALID_ARGUMENT, "event handler replied with empty state"))
         return state
@@ -74,6 +74,12 @@ class HttpWriteHandler:
         self, path: str, request: dict[str, Json], headers: Headers, timeout: float
     ) -> Mapping[str, Json]:
         return await self._calls.post(path, request, headers, min(timeout, self._call_timeout))
+
+
+def _given(reply: Mapping[str, Json], name: str, default: Json) -> Json:
+    """A field's value; one that is left out, or null, says nothing. 0 or {} says something wrong."""
+    value = reply.get(name)
+    return default if value is None else value
 
 
 def _any(value: Json, name: str) -> Packed:

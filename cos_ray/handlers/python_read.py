@@ -17,6 +17,7 @@ from datetime import timedelta
 from cos_ray.domain.errors import Code, ConfigurationError, DeliveryFailed
 from cos_ray.domain.ids import ReadSideId, Shard
 from cos_ray.domain.messages import Delivered, DeliveryMeta, EventEnvelope
+from cos_ray.domain.texts import said_by
 from cos_ray.handlers.python_application import Method, Reader, load_reader
 from cos_ray.handlers.python_types import Unfit
 from cos_ray.handlers.targets import PythonTarget
@@ -186,4 +187,4 @@ def _fault(method: Method, error: BaseException) -> str:
     if isinstance(error, Unfit):
         return f"{method.name} does not take {error}"
     logger.info("read handler raised an error", extra={"method": method.name}, exc_info=error)
-    return f"{method.name} raised {type(error).__name__}: {error}"
+    return f"{method.name} raised {type(error).__name__}: {said_by(error)}"

@@ -18,12 +18,13 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypeVar
 
-from google.protobuf.message import EncodeError, Message
+from google.protobuf.message import Message
 
 from cos_ray.domain.decisions import Decision, Persist, decide
 from cos_ray.domain.errors import Code, ConfigurationError, HandlerFailed, Rejected, Status
 from cos_ray.domain.ids import Revision
 from cos_ray.domain.messages import NOTHING, CommandMeta, EntityState, Headers, Meta, Packed
+from cos_ray.domain.texts import said_by
 from cos_ray.handlers.python_application import Application, Method, load
 from cos_ray.handlers.python_types import Parameter, Unfit, packed_message
 from cos_ray.handlers.targets import PythonTarget
@@ -42,6 +43,9 @@ LOOK_AHEAD_WITHIN = 0.1
 
 SWITCH_INTERVAL = 0.001
 """Seconds. Beside a thread that computes, other entities' slowest commands took 9 ms, not 47 (seen)."""
+
+EVENT_OVERHEAD = 64
+"""Bytes that an event counts for beside its own."""
 
 _Result = TypeVar("_Result")
 
@@ -150,7 +154,17 @@ class PythonWriteHandler:
             return decide((), NOTHING)
         if isinstance(returned, Message | str | bytes) or not isinstance(returned, Iterable):
             raise TypeError(f"handle_command returned {type(returned).__name__}, no list of events")
-        return decide([self._within_limit(packed_message(event)) for event in returned], NOTHING)
+        return decide(self._events(returned), NOTHING)
+
+    def _events(self, returned: Iterable[object]) -> list[Packed]:
+        """All of them, packed; a generator may have no end."""
+        events, octets = list[Packed](), 0
+        for event in returned:
+            events.append(self._within_limit(packed_message(event)))
+            octets += len(events[-1]) + EVENT_OVERHEAD
+            if octets > self._message_limit:
+                raise HandlerFailed(self._too_large())
+        return events
 
     def _resulting_state(self, returned: object) -> Packed:
         if returned is None:
@@ -159,9 +173,12 @@ class PythonWriteHandler:
 
     def _within_limit(self, packed: Packed) -> Packed:
         if len(packed) > self._message_limit:
-            text = f"write handler's reply is larger than {self._message_limit} bytes"
-            raise HandlerFailed(Status(Code.RESOURCE_EXHAUSTED, text))
+            raise HandlerFailed(self._too_large())
         return packed
+
+    def _too_large(self) -> Status:
+        text = f"write handler's reply is larger than {self._message_limit} bytes"
+        return Status(Code.RESOURCE_EXHAUSTED, text)
 
 
 class UnloadableWriteHandler:
@@ -247,16 +264,17 @@ async def _awaited(
 
 
 def _failure(method: Method, error: BaseException) -> HandlerFailed:
-    match error:
-        case HandlerFailed():
-            return error
-        case Rejected():
-            try:
-                return HandlerFailed(Status(error.code, str(error.message), _details(error.details)))
-            except (TypeError, EncodeError) as unusable:
-                error = unusable
-        case _:
-            pass
+    try:
+        match error:
+            case HandlerFailed(status=Status(code=code)) if _code(code):
+                return error
+            case Rejected():
+                status = Status(_code(error.code), said_by(error.message), _details(error.details))
+                return HandlerFailed(status)
+            case _:
+                pass
+    except Exception as unusable:  # noqa: BLE001 - the application's own classes may raise anything
+        error = unusable
     # With its traceback, and without the message towards the client: it may hold anything.
     logger.error("write handler failed", extra={"method": method.name}, exc_info=error)
     return _failed(method, type(error).__name__)
@@ -266,9 +284,17 @@ def _failed(method: Method, why: str = "CancelledError") -> HandlerFailed:
     return HandlerFailed(Status(Code.INTERNAL, f"write handler failed in {method.name}: {why}"))
 
 
+def _code(code: object) -> Code:
+    """What an error of the application has as its code. Raises ValueError for what refuses nothing."""
+    found = Code(code)  # type: ignore[arg-type]
+    if found is Code.OK:
+        raise ValueError("a command is not refused with Code.OK")
+    return found
+
+
 def _details(details: object) -> bytes | None:
     if details is None or isinstance(details, bytes):
-        return details
+        return None if details is None else bytes(details)
     if isinstance(details, Message):
         return details.SerializeToString()
     raise TypeError(f"details of a rejection are {type(details).__name__}, no google.rpc.Status")

@@ -16,6 +16,7 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 PATIENCE = 0.005
@@ -44,7 +45,9 @@ class Threads:
 
     def run(self, function: Callable[[], _Result]) -> asyncio.Future[_Result]:
         """
-        Run a function that never raises; to be called in one event loop, always the same.
+        Run a function that should not raise; to be called in one event loop, always the same.
+
+        Should it raise all the same, the future ends in a RuntimeError.
 
         Cancelled, or given another result, before its turn, it does not run; later, it runs on in vain.
         """
@@ -94,7 +97,7 @@ class Threads:
                 continue
             self._taken += 1
             if not future.done():
-                self._hand_in(future, context.run(function))
+                self._hand_in(future, _outcome(context, function))
             del function, context, future  # they hold the application's values
 
     def _sleep(self) -> None:
@@ -119,5 +122,21 @@ class Threads:
         self._is_delivering = False
         while self._results:
             future, result = self._results.popleft()
-            if not future.done():
+            if future.done():
+                continue
+            if isinstance(result, _Raised):
+                future.set_exception(result.error)
+            else:
                 future.set_result(result)
+
+
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    error: Exception
+
+
+def _outcome(context: contextvars.Context, function: Callable[[], Any]) -> Any:
+    try:
+        return context.run(function)
+    except BaseException as error:  # noqa: BLE001 - a thread that ended with it would be missed for good
+        return _Raised(RuntimeError(f"a function that must not raise did: {error!r}"))

@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any as Anything
+from urllib.parse import quote
 
 from fastapi.responses import StreamingResponse
 
@@ -42,7 +43,7 @@ async def event_stream(
     return StreamingResponse(
         _lines(messages, first, context, shown),
         media_type="text/event-stream",
-        headers={"cache-control": "no-store", SUBSCRIPTION_ID: subscription_id},
+        headers={"cache-control": "no-store", SUBSCRIPTION_ID: _in_a_header(subscription_id)},
     )
 
 
@@ -76,6 +77,11 @@ async def _lines(
         coming.cancel()
         await asyncio.gather(coming, return_exceptions=True)
         await messages.aclose()
+
+
+def _in_a_header(text: str) -> str:
+    """The text, percent-encoded where it holds what a header cannot, an end of a line above all."""
+    return text if text.isascii() and text.isprintable() and text == text.strip() else quote(text, safe="")
 
 
 def new_subscription_id() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from typing import Protocol
 
 import grpc
@@ -9,18 +11,20 @@ from google.rpc.status_pb2 import Status as RichStatus
 
 from cos_ray.domain.errors import Code, Status
 
-_GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
+logger = logging.getLogger(__name__)
 
 _DETAILS = "grpc-status-details-bin"
+_GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode if code is not grpc.StatusCode.OK}
 
-MOST_SAID_TWICE = 1_500
+LARGEST_TRAILERS = 7_100
 """
-Bytes of a message that is repeated in the details at the most.
+Bytes of a status's message and details as they are sent: percent-encoded, and in base64.
 
-Clients bound what they take for trailers, 8 KiB mostly; there a message beyond ASCII takes thrice its
-size, and the details a third more than theirs. A status that does not fit reaches no client at all.
+A client of gRPC takes 8 KiB of trailers unless told otherwise, with their names and 32 bytes for each. Instead
+of more it shows RESOURCE_EXHAUSTED.
 """
 
+_CUT = "\N{HORIZONTAL ELLIPSIS}"
 
 FAILED = Status(Code.INTERNAL, "the service failed; its log says why")
 """For a fault of ours: what is raised through Serve would show the client a stack trace."""
@@ -50,8 +54,13 @@ def refuse(context: ReplyContext, status: Status) -> None:
     """
     Let the call end with this status; the method then returns an empty message.
 
-    Nothing is raised: Serve would add a stack trace to what the client sees.
+    Nothing is raised: Serve would add a stack trace to what the client sees, and gRPC leave a call
+    without an answer whose status it cannot send.
     """
+    if status.code not in _GRPC_CODES:
+        logger.error("a request ended with a code that is none", extra={"code": repr(status.code)})
+        status = FAILED
+    status = fitted(status)
     context.set_code(_GRPC_CODES[status.code])
     context.set_details(status.message)
     trailers: list[tuple[str, str | bytes]] = [*status.trailers]
@@ -66,12 +75,45 @@ def refuse(context: ReplyContext, status: Status) -> None:
 
 
 def _bare_details(status: Status) -> bytes | None:
-    """Code and message as a `google.rpc.Status`, which Chief of State's clients may look for there."""
-    message = status.message.encode("utf-8", "replace")
-    if len(message) > MOST_SAID_TWICE:
-        return None
-    octets: bytes = RichStatus(code=status.code.value, message=message.decode()).SerializeToString()
-    return octets
+    """
+    Code and message as a `google.rpc.Status`, which Chief of State's clients may look for there.
+
+    None where they find no room beside the message.
+    """
+    octets: bytes = RichStatus(code=status.code.value, message=status.message).SerializeToString()
+    return octets if _is_room(status.message, octets) else None
+
+
+def fitted(status: Status) -> Status:
+    """The status as trailers can carry it: a message that is too long is cut, details are left out."""
+    message, details = _shortened(status.message), status.details
+    if details is not None and not _is_room(message, details):
+        logger.warning("a status's details are too large to be sent", extra={"bytes": len(details)})
+        details = None
+    if message is status.message and details is status.details:
+        return status
+    return replace(status, message=message, details=details)
+
+
+def _is_room(message: str, details: bytes) -> bool:
+    return _sent_octets(message) + len(details) * 4 // 3 <= LARGEST_TRAILERS
+
+
+def _shortened(message: str) -> str:
+    # Each byte takes three at the most.
+    if len(message) * 4 * 3 <= LARGEST_TRAILERS or _sent_octets(message) <= LARGEST_TRAILERS:
+        return message
+    room = LARGEST_TRAILERS - _sent_octets(_CUT)
+    for place, character in enumerate(message):
+        room -= _sent_octets(character)
+        if room < 0:
+            return message[:place] + _CUT
+    return message
+
+
+def _sent_octets(message: str) -> int:
+    """How many bytes it takes percent-encoded, as gRPC sends it."""
+    return sum(1 if 0x20 <= octet <= 0x7E and octet != 0x25 else 3 for octet in message.encode())
 
 
 class StreamRefused(Exception):

@@ -21,6 +21,7 @@ import grpc
 import grpc.aio
 from google.protobuf.any_pb2 import Any as Any_
 
+from cos_ray.domain.texts import said_by
 from cos_ray.protocol.outbox import MOST_OCTETS, Outbox
 from cos_ray.protocol.pb.chief_of_state.v1.common_pb2 import Header
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2 import HandleEventRequest
@@ -41,6 +42,7 @@ LOOK_AHEAD_WITHIN = 0.1
 
 _DETAILS = "grpc-status-details-bin"
 _NOTHING = Any_()
+_UNKNOWN: int = grpc.StatusCode.UNKNOWN.value[0]
 
 
 class WriteStreams(WriteSideStreamServiceServicer):
@@ -158,11 +160,16 @@ class CallContext:
 
     def failure(self) -> WriteSideAnswer.Failure | None:
         """How the call ends, if not well."""
-        if self._code is None or self._code is grpc.StatusCode.OK:
+        # The application may have set anything.
+        code: object = self._code
+        said: object = self._message
+        if code is None or code is grpc.StatusCode.OK:
             return None
+        number = code.value[0] if isinstance(code, grpc.StatusCode) else _UNKNOWN
         details = next((value for key, value in self._trailing if key == _DETAILS), b"")
         octets = details if isinstance(details, bytes) else b""
-        return WriteSideAnswer.Failure(code=self._code.value[0], message=self._message, details=octets)
+        message = "" if said is None else said_by(said)
+        return WriteSideAnswer.Failure(code=number, message=message, details=octets)
 
 
 class _Stream:
@@ -172,7 +179,8 @@ class _Stream:
         self._handler = handler
         self._context = context
         self._peer = context.peer()
-        self._under_way: dict[int, asyncio.Task[None]] = {}
+        self._under_way: dict[int, asyncio.Task[WriteSideAnswer]] = {}
+        self._withdrawn: set[int] = set()
         self._unsent: Outbox[WriteSideAnswer] = Outbox()
         self._something = asyncio.Event()
         self._no_more_calls = False
@@ -214,9 +222,10 @@ class _Stream:
             task.add_done_callback(partial(self._done, call.id))
         for id_ in calls.withdrawn:
             if id_ in self._under_way:
+                self._withdrawn.add(id_)
                 self._under_way[id_].cancel()
 
-    async def _answer(self, call: WriteSideCall) -> None:
+    async def _answer(self, call: WriteSideCall) -> WriteSideAnswer:
         context: Any = CallContext(call, self._peer)
         answer = WriteSideAnswer(id=call.id)
         try:
@@ -238,10 +247,10 @@ class _Stream:
         except Exception as error:  # noqa: BLE001
             # As a unary call ends when its method raises.
             context.set_code(grpc.StatusCode.UNKNOWN)
-            context.set_details(f"Unexpected {type(error)}: {error}")
+            context.set_details(f"Unexpected {type(error)}: {said_by(error)}")
         if (failure := context.failure()) is not None:
             answer.failure.CopyFrom(failure)
-        self._unsent.add(call.id, answer)
+        return answer
 
     async def _look_ahead(
         self, state: Any_, call: WriteSideCall, answer: WriteSideAnswer, context: CallContext
@@ -271,8 +280,18 @@ class _Stream:
             state = answer.states[-1].resulting_state
             meta.revision_number += 1
 
-    def _done(self, id_: int, _task: asyncio.Task[None]) -> None:
+    def _done(self, id_: int, task: asyncio.Task[WriteSideAnswer]) -> None:
         del self._under_way[id_]
+        if id_ in self._withdrawn:
+            # Nobody waits for it.
+            self._withdrawn.discard(id_)
+        elif task.cancelled() or task.exception() is not None:
+            # By the handler itself, or by something unforeseen: whoever waits must not wait in vain.
+            why = "CancelledError" if task.cancelled() else said_by(task.exception())
+            failure = WriteSideAnswer.Failure(code=_UNKNOWN, message=f"Unexpected {why}")
+            self._unsent.add(id_, WriteSideAnswer(id=id_, failure=failure))
+        else:
+            self._unsent.add(id_, task.result())
         self._something.set()
 
     async def _send(self) -> None:

@@ -31,12 +31,15 @@ class Other:
     async def fail(self) -> None:
         raise ZeroDivisionError
 
+    async def unsendable(self) -> object:
+        return lambda: None
+
     async def note(self, value: object) -> None:
         self.told.append(value)
 
 
 async def behind(other: Other) -> Address:
-    methods = {name: getattr(other, name) for name in ("double", "hold", "fail", "note")}
+    methods = {name: getattr(other, name) for name in ("double", "hold", "fail", "unsendable", "note")}
     return await Door(methods).address(LOOPBACK)
 
 
@@ -88,6 +91,8 @@ async def test_an_error_that_no_one_foresaw_ends_its_call_and_no_other() -> None
     wire = await Wire.to(await behind(Other()))
     with pytest.raises(WireCut, match="ZeroDivisionError"):
         await wire.ask("fail")
+    with pytest.raises(WireCut, match="the call failed"):
+        await wire.ask("unsendable", within=5)
     assert await wire.ask("double", 2) == 4
 
 

@@ -439,3 +439,49 @@ def test_a_handler_must_be_async() -> None:
 
     with pytest.raises(TypeError, match=r"Blocking\.HandleCommand must be an async method"):
         WriteStreams(Blocking())
+
+
+async def _odd_text(context: Anything) -> None:
+    raise ValueError("hi \ud83d")
+
+
+async def _untellable(context: Anything) -> None:
+    class Untellable(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no words")
+
+    raise Untellable
+
+
+async def _cancelled(context: Anything) -> None:
+    raise asyncio.CancelledError
+
+
+async def _odd_code(context: Anything) -> None:
+    context.set_code(99)
+    context.set_details(None)
+
+
+async def _odd_trailers(context: Anything) -> None:
+    context.set_code(grpc.StatusCode.ABORTED)
+    context.set_trailing_metadata([1, 2])
+
+
+async def _surrogates_in_details(context: Anything) -> None:
+    await context.abort(grpc.StatusCode.UNKNOWN, "hi \ud83d")
+
+
+@pytest.mark.parametrize(
+    "misbehaves",
+    [_odd_text, _untellable, _cancelled, _odd_code, _odd_trailers, _surrogates_in_details],
+)
+async def test_whatever_a_handler_does_its_call_is_answered(rig: Rig, misbehaves: Behaviour) -> None:
+    async with rig.calling() as handler:
+        rig.streamed.first = misbehaves
+        for call in (ask(handler), evolve(handler, AccountOpened(owner="Ada"))):
+            with pytest.raises(HandlerFailed) as caught:
+                await call
+            assert caught.value.status.code is Code.UNKNOWN
+        rig.streamed.first = nothing_more
+        assert events_of(await ask(handler)) == [OPENED]
+        assert rig.unary.calls == 0

@@ -91,6 +91,23 @@ async def test_an_entitys_events_stream_and_a_client_goes_on_after_the_last_one(
     assert json.loads(again.events[-1]["data"])["error"].startswith("UNAVAILABLE: ")
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"), [("%E6%97%A5", "%E6%97%A5"), ("a%0D%0Ax-y:z", "a%0D%0Ax-y%3Az"), ("%20a", "%20a")]
+)
+async def test_an_id_that_no_header_can_hold_is_percent_encoded_there(
+    world: World, given: str, shown: str
+) -> None:
+    reader = Reader(world, f"/v1/events/stream?from_offset=0&subscription_id={given}")
+
+    async def open_() -> bool:
+        return bool(reader.headers)
+
+    await until(open_)
+    assert reader.headers["x-cos-subscription-id"] == shown
+    reader.leave()
+    await reader.task
+
+
 async def test_all_events_stream_with_their_offsets_and_end_when_told(world: World) -> None:
     reader = Reader(world, "/v1/events/stream?from_offset=0&subscription_id=s")
     await world.journal.append(append_of("a", 0))

@@ -190,10 +190,34 @@ async def test_a_long_message_is_not_said_twice_for_clients_bound_the_trailers(m
     assert (context.details, context.trailers) == (message, [])
 
 
-async def test_a_message_that_is_no_text_leaves_no_call_without_an_answer() -> None:
-    context, _ = await processed(Refused(Status(Code.ABORTED, "half an emoji: \ud83d")))
-    assert context.code is grpc.StatusCode.ABORTED
-    assert context.trailers == [("grpc-status-details-bin", b"\x08\x0a\x12\x10half an emoji: ?")]
+@pytest.mark.parametrize("code", [0, 99, None, "ABORTED"])
+async def test_a_code_that_is_none_is_a_fault_of_ours_and_no_success(code: Any) -> None:
+    context, _ = await processed(Refused(Status(code, "why")))
+    assert context.code is grpc.StatusCode.INTERNAL
+
+
+@pytest.mark.parametrize(
+    ("message", "details", "shown", "kept"),
+    [
+        ("a" * 3_000, 3_000, "a" * 3_000, True),
+        ("a" * 7_100, 0, "a" * 7_100, True),
+        ("a" * 7_101, 0, "a" * 7_091 + "…", True),
+        ("%" * 2_367, 0, "%" * 2_363 + "…", True),
+        ("日" * 800, 0, "日" * 787 + "…", True),
+        ("no", 5_300, "no", True),
+        ("no", 5_400, "no", False),
+        ("half an emoji: \ud83d", 0, "half an emoji: \ufffd", True),
+    ],
+)
+async def test_a_status_is_cut_to_what_trailers_carry(
+    message: str, details: int, shown: str, kept: bool
+) -> None:
+    octets = bytes(details) or None
+    context, _ = await processed(Refused(Status(Code.ABORTED, message, octets)))
+    assert (context.code, context.details) == (grpc.StatusCode.ABORTED, shown)
+    told = dict(context.trailers).get("grpc-status-details-bin")
+    if octets is not None:
+        assert (told == octets) is kept
 
 
 @pytest.mark.parametrize(

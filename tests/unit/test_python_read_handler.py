@@ -45,7 +45,21 @@ class Scripted:
                 raise SystemExit(3)
             case "raise":
                 raise ValueError("no such table")
+            case "odd":
+                raise ValueError("hi \ud83d \0")
+            case "untellable":
+                raise Untellable
         return {"false": False, "true": True, "text": "yes"}.get(event.value)
+
+
+class Untellable(Exception):
+    def __str__(self) -> str:
+        raise TypeError("no words")
+
+
+class UntellablePlain:
+    def handle(self, event: StringValue, state: object, meta: DeliveryMeta) -> None:
+        raise Untellable
 
 
 class Many:
@@ -116,6 +130,8 @@ async def test_returning_nothing_or_true_confirms(text: str) -> None:
         ("text", "handle returned str; allowed: None, True or False"),
         ("raise", "handle raised ValueError: no such table"),
         ("exit", "handle raised SystemExit: 3"),
+        ("odd", "handle raised ValueError: hi \ufffd \ufffd"),
+        ("untellable", "handle raised Untellable: <Untellable: TypeError while it was written>"),
         ("sleep", "handle did not return within 0.1 s"),
     ],
 )
@@ -123,6 +139,13 @@ async def test_anything_else_does_not_and_says_why(text: str, reason: str) -> No
     with pytest.raises(DeliveryFailed) as failed:
         await deliver(Scripted, text, timeout=0.1)
     assert str(failed.value) == reason
+
+
+async def test_an_error_that_cannot_be_written_costs_no_thread() -> None:
+    one = handler(UntellablePlain)
+    for _ in range(40):
+        with pytest.raises(DeliveryFailed, match="handle raised Untellable"):
+            await one.handle(READER, Shard(0), envelope())
 
 
 async def test_an_event_the_annotation_does_not_allow_is_not_confirmed() -> None:

@@ -82,3 +82,16 @@ async def test_nothing_is_lost_among_quick_slow_and_cancelled_ones() -> None:
                 assert await future == number
 
     await asyncio.wait_for(asyncio.gather(*(client(1000 * number) for number in range(20))), 60)
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), StopIteration(), SystemExit(1)])
+async def test_a_function_that_raises_costs_no_thread(error: BaseException) -> None:
+    threads = Threads(1)
+
+    def fail() -> None:
+        raise error
+
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="must not raise"):
+            await asyncio.wait_for(threads.run(fail), 5)
+    assert await asyncio.wait_for(threads.run(lambda: 1), 5) == 1
