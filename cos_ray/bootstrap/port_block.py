@@ -10,6 +10,8 @@ from __future__ import annotations
 import fcntl
 import os
 import random
+import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +47,10 @@ def reserved_block() -> Iterator[range]:
 @contextmanager
 def _lock(base: int) -> Iterator[bool]:
     """Whether the block is ours within this context; the lock goes with this process."""
+    if sys.platform == "linux":
+        with _named(base) as is_ours:
+            yield is_ours
+        return
     path = Path(tempfile.gettempdir()) / f"cos-ray-ports-{base}.lock"
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -55,6 +61,18 @@ def _lock(base: int) -> Iterator[bool]:
         yield _is_locked(lock)
     finally:
         os.close(lock)
+
+
+@contextmanager
+def _named(base: int) -> Iterator[bool]:
+    # A name without a file: known wherever the ports are, to all users, and whatever TMPDIR says.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as lock:
+        try:
+            lock.bind(f"\0cos-ray-ports-{base}")
+        except OSError:
+            yield False
+            return
+        yield True
 
 
 def _is_locked(lock: int) -> bool:

@@ -21,6 +21,7 @@ from cos_ray.bootstrap.handlers import module_of
 from cos_ray.bootstrap.listening import ensure_free, reachable, wait_until_healthy
 from cos_ray.bootstrap.metrics_page import metrics_page
 from cos_ray.bootstrap.port_block import reserved_block
+from cos_ray.bootstrap.scratch import ray_folder, scratch_folder
 from cos_ray.bootstrap.stopping import BoundedStop, StopSignals
 from cos_ray.bootstrap.targets import write_target
 from cos_ray.cluster.environment import closed_cluster, ray_environment
@@ -124,8 +125,7 @@ class _Launch:
         service = self._settings.service
         if service.ray_address is None:
             self._ensure_ports_free()
-        scratch = tempfile.TemporaryDirectory(prefix="cos-ray-", ignore_cleanup_errors=True)
-        directory = Path(self._running.enter_context(scratch))
+        directory = self._scratch(environment)
         preloaded = module_of(write_target(self._settings))
         ports = self._running.enter_context(reserved_block())
         # Of our traces it has been read; Ray makes its metrics with the same library.
@@ -151,6 +151,17 @@ class _Launch:
             f"Ray cluster {cluster.address}",
             f"Ray dashboard {cluster.dashboard or 'not running'}",
         ]
+
+    def _scratch(self, environment: MutableMapping[str, str]) -> Path:
+        """A directory of this service alone; Ray is told of one for its own, unless it is there already."""
+        if self._settings.service.ray_address is None:
+            environment["RAY_TMPDIR"] = ray_folder(environment, self._progress.note)
+        scratch = tempfile.TemporaryDirectory(
+            prefix="cos-ray-",
+            dir=scratch_folder(environment, self._progress.note),
+            ignore_cleanup_errors=True,
+        )
+        return Path(self._running.enter_context(scratch))
 
     def _metrics(self, cluster: RayCluster) -> str:
         """Where Prometheus finds them."""

@@ -61,7 +61,7 @@ def start_or_join(service: str, address: str | None) -> RayCluster:
             )
         else:
             context = ray.init(address=address, **common)
-    except (ConnectionError, RayError, RuntimeError, ValueError) as error:
+    except (OSError, RayError, RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StartFailed(f"Ray cannot be {'started' if address is None else 'joined'}: {reason}") from error
     nodes = [node for node in ray.nodes() if node["Alive"]]

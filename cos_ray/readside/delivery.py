@@ -23,6 +23,7 @@ from cos_ray.domain.errors import ClaimLost, Code, DeliveryFailed, EntityIsErase
 from cos_ray.domain.failure_policy import LastResort
 from cos_ray.domain.ids import EntityId, Shard
 from cos_ray.domain.messages import JournaledEvent
+from cos_ray.domain.texts import said_by
 from cos_ray.ports import BatchReadHandler, Clock, ReadHandler, ReadSideMeter, UnmeasuredReadSide
 from cos_ray.readside.measuring import measure
 from cos_ray.readside.pace import Pace
@@ -304,7 +305,7 @@ class Delivery:
                 self._pace.timed_out(self._clock.monotonic())
             return error.reason
         except Exception as error:  # noqa: BLE001 - no fault of a handler may end its deliveries
-            return f"{type(error).__name__}: {error}"
+            return f"{type(error).__name__}: {said_by(error)}"
         self._pace.confirmed()
         self._settle_if_current(parcel, Settled.DELIVERED)
         return None

@@ -12,6 +12,7 @@ from collections.abc import Collection
 
 from cos_ray.domain.ids import EntityId, Shard
 from cos_ray.domain.read_sides import DeadLetter
+from cos_ray.domain.texts import said_by
 from cos_ray.ports import Clock, DeadLetters, ReadHandler
 from cos_ray.readside.claims import Claims
 from cos_ray.readside.parking import Parking
@@ -88,7 +89,7 @@ class LetterDelivery:
                 return "cut short: the shard is not certain to be ours; retry again"
             under_way.result()
         except Exception as error:  # noqa: BLE001 - a handler may raise anything
-            return f"revision {letter.envelope.sequence_number}: {str(error) or type(error).__name__}"
+            return f"revision {letter.envelope.sequence_number}: {said_by(error) or type(error).__name__}"
         finally:
             del self._under_way[shard]
             under_way.cancel()

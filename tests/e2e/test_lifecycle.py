@@ -93,6 +93,19 @@ async def test_without_the_fast_ingress_and_with_handlers_inside_the_same_reques
     assert own_service.left_behind() == []
 
 
+async def test_with_a_temporary_folder_whose_path_is_too_long_for_sockets_it_serves_and_says_so(
+    own_service: RunningService, tmp_path: Path
+) -> None:
+    own_service.environment["TMPDIR"] = str(tmp_path)
+    own_service.start()
+    async with grpc.aio.insecure_channel(own_service.address) as channel:
+        await Bank(channel).open("long", "Long", 100)
+    notes = [line for line in own_service.output if "are kept in /tmp" in line]
+    assert all(f"TMPDIR is {str(tmp_path)!r}, which has " in line for line in notes), own_service.output
+    assert len(notes) == 2
+    assert own_service.stop() == 0
+
+
 async def test_without_its_write_handler_the_service_is_up_and_stores_nothing(
     own_service: RunningService,
 ) -> None:
@@ -187,6 +200,23 @@ def test_a_taken_port_is_named_with_who_has_it() -> None:
     assert failed.stderr.count("\n") == 1
     for fact in (str(port), "COS_PORT", str(os.getpid())):
         assert fact in failed.stderr
+
+
+def test_a_folder_for_ray_whose_path_is_too_long_is_named_at_once() -> None:
+    folder = "/tmp/" + "a" * 40
+    failed = serve_and_fail(
+        {
+            "COS_WRITE_SIDE_HOST": "127.0.0.1",
+            "COS_WRITE_SIDE_PORT": "1",
+            "COS_PORT": str(free_port()),
+            "COS_HTTP_PORT": str(free_port()),
+            "RAY_TMPDIR": folder,
+        }
+    )
+    assert failed.returncode == 1
+    assert failed.stderr == (
+        f"RAY_TMPDIR is {folder!r}, which has 45 bytes; allowed: 32, for the paths of sockets in it\n"
+    )
 
 
 def test_each_wrong_variable_is_named_with_its_value_and_what_is_allowed() -> None:

@@ -191,3 +191,16 @@ async def test_what_nobody_foresaw_is_internal() -> None:
         with pytest.raises(HandlerFailed) as caught:
             await call
         assert caught.value.status == UNFORESEEN
+
+
+async def test_nor_is_it_where_the_service_builds_its_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("odd")
+
+    monkeypatch.setattr("cos_ray.handlers.grpc_write.decide", fail)
+    async with server_of(RawAnswer(data=GOOD)).listening() as port:
+        handler = kit.built(GrpcTarget("127.0.0.1", port))
+        with pytest.raises(HandlerFailed) as caught:
+            await ask(handler)
+        assert caught.value.status == UNFORESEEN
+        await handler.close()

@@ -40,3 +40,18 @@ def test_what_ray_is_told_of_ports_lies_in_the_block_and_is_all_that_serve_would
     assert len(single) == len(set(single)) == 4
     assert max(single) < ports["RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"]
     assert ports["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"] < ports["RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT"]
+
+
+def test_a_block_is_reserved_for_services_with_other_folders_for_temporary_files_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(port_block, "_listening", set)
+    monkeypatch.setattr(port_block, "_FIRST", 20_000)
+    monkeypatch.setattr(port_block, "_LAST", 20_000 + SIZE * 1_000)
+    blocks = []
+    with ExitStack() as running:
+        for number in range(300):
+            monkeypatch.setattr("tempfile.tempdir", str(tmp_path / str(number % 2)))
+            (tmp_path / str(number % 2)).mkdir(exist_ok=True)
+            blocks.append(running.enter_context(reserved_block()))
+    assert len({block.start for block in blocks}) == 300
