@@ -51,6 +51,7 @@ class World:
         **settings: object,
     ) -> ReadSide:
         """Another process of the read side, not running yet."""
+        self.offsets.holds = self.source.holds
         return ReadSide(
             ReadSideSettings(READ_SIDE, **settings),  # type: ignore[arg-type]
             [Shard(shard) for shard in shards],

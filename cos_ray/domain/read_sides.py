@@ -9,7 +9,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard
-from cos_ray.domain.messages import EventEnvelope
+from cos_ray.domain.messages import EventEnvelope, RowIdentity
 
 
 class ShardState(Enum):
@@ -74,6 +74,25 @@ class Lag:
     """Whether there are more than were counted."""
     oldest: datetime | None = None
     """When the first of them was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the journal has at an offset after which a read side is to begin."""
+
+    end: Offset
+    """The last offset that the journal ever gave to an event."""
+    row: RowIdentity | None = None
+    """The event at the offset; None if there is none, or none any more."""
+
+    def fault(self, offset: Offset) -> str | None:
+        """Why one must not begin after the offset; None when nothing speaks against it."""
+        if offset > self.end:
+            return (
+                f"the stored offset {offset} lies beyond the end of the journal ({self.end}), so events "
+                "up to there would be left out: restart the shard, or replay it from an offset"
+            )
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,10 @@ from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, ReleaseId, R
 from cos_ray.domain.messages import (
     EventEnvelope,
     JournaledEvent,
+    RowIdentity,
 )
-from cos_ray.domain.read_sides import DeadLetter, Lag, Obeyed, Order
+from cos_ray.domain.read_sides import DeadLetter, Lag, Obeyed, Order, Start
+from cos_ray.ports.journal import NOTHING_KNOWN
 
 
 class Places(Protocol):
@@ -33,6 +35,10 @@ class Places(Protocol):
         """The entity's events from this sequence number on, in order. Raises JournalUnavailable."""
         ...
 
+    async def starts(self, offsets: Mapping[Shard, Offset]) -> Mapping[Shard, Start]:
+        """What there is at these offsets, after which a read side is to begin. Raises JournalUnavailable."""
+        ...
+
     async def place_of(self, entity_id: EntityId, sequence_number: Revision) -> Offset | None:
         """Where this event lies; None if it is not there. Raises JournalUnavailable."""
         ...
@@ -50,12 +56,18 @@ class OffsetStore(Protocol):
         ...
 
     async def save(
-        self, read_side: ReadSideId, offsets: Mapping[Shard, Offset], owner: Owner
+        self,
+        read_side: ReadSideId,
+        offsets: Mapping[Shard, Offset],
+        owner: Owner,
+        known: Mapping[Shard, RowIdentity] = NOTHING_KNOWN,
     ) -> Collection[Shard]:
         """
         Keep these offsets, leaving those of other shards; answer with those that were refused.
 
-        Refused is what the owner has no claim to (any more). Raises JournalUnavailable.
+        Refused is what the owner has no claim to (any more). `known`: events that were read. Where
+        one was not deleted and is not in the journal any more, the shard's offset is not kept: the others
+        are, then HistoryWentBack is raised, with these shards. Raises JournalUnavailable.
         """
         ...
 

@@ -10,8 +10,9 @@ from google.protobuf.message import DecodeError
 from cos_ray.domain.errors import UnreadableEvent
 from cos_ray.domain.ids import EntityId, Offset, Revision, Shard, fault_of_entity_id
 from cos_ray.domain.messages import JournaledEvent
-from cos_ray.domain.read_sides import Lag
+from cos_ray.domain.read_sides import Lag, Start
 from cos_ray.postgres.connections import Connections
+from cos_ray.postgres.identities import identity
 from cos_ray.postgres.statements import statement
 from cos_ray.protocol.codec import envelope_from_bytes
 
@@ -56,6 +57,13 @@ class PostgresPlaces:
         parameters = {"entity_id": entity_id, "first": first, "limit": limit}
         rows = await self._connections.run(statement("events_of"), parameters)
         return [_event(entity_id, *row) for row in rows]
+
+    async def starts(self, offsets: Mapping[Shard, Offset]) -> Mapping[Shard, Start]:
+        """See `Places.starts`."""
+        shards = sorted(offsets)
+        parameters = {"shards": shards, "offsets": [offsets[shard] for shard in shards]}
+        rows = await self._connections.run(statement("starts"), parameters)
+        return {Shard(shard): Start(Offset(end), identity(*row)) for shard, *row, end in rows}
 
     async def place_of(self, entity_id: EntityId, sequence_number: Revision) -> Offset | None:
         """See `Places.place_of`."""

@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 
 from typing_extensions import assert_never
 
-from cos_ray.domain.errors import ClaimLost, JournalUnavailable
+from cos_ray.domain.errors import ClaimLost, HistoryWentBack, JournalUnavailable
 from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.domain.read_sides import (
@@ -39,6 +39,7 @@ from cos_ray.readside.parking import Parking
 from cos_ray.readside.projection import Projection
 from cos_ray.readside.settings import ReadSideSettings
 from cos_ray.readside.stores import Stores
+from cos_ray.readside.window import Window
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Operations:
         self._projections = projections
         self._delivery = delivery
         self._offsets = offsets
+        offsets.went_back = self.go_back
         self._parking = parking
         self._stores = stores
         self._letters = LetterDelivery(settings, stores.letters, parking, handler, clock, claims)
@@ -80,6 +82,8 @@ class Operations:
     async def _open(self, terms: Mapping[Shard, Term]) -> None:
         shards = terms.keys()
         offsets = await self._offsets.load(shards)
+        numbers = {shard: offset for shard, offset in offsets.items() if offset is not None}
+        starts = await self._stores.places.starts(numbers)
         await self._parking.load(shards)
         paused = await self._stores.controls.paused(self._settings.read_side)
         for shard, offset in offsets.items():
@@ -91,8 +95,12 @@ class Operations:
             if offset is None:
                 reason = "the stored offset is no number: restart the shard, or replay it from an offset"
                 projection.close(ShardState.STOPPED, reason)
+            elif (fault := starts[shard].fault(offset)) is not None:
+                projection.close(ShardState.STOPPED, fault)
+                facts = {"read_side": self._settings.read_side, "shard": shard, "reason": fault}
+                logger.error("read side does not begin in a shard", extra=facts)
             else:
-                projection.open(offset)
+                projection.open(offset, starts[shard].row)
 
     async def begin(self) -> bool:
         """Begin in the shards that are new to us. Never raises; False if it has to be tried again."""
@@ -124,6 +132,31 @@ class Operations:
             facts = {"read_side": self._settings.read_side, "reason": str(error)}
             logger.warning("read side does not know its orders", extra=facts)
 
+    def read_failed(self, projection: Projection, window: Window, error: Exception) -> None:
+        """A read brought nothing but an error: this shard is not given up, whatever it is."""
+        projection.read_failed(window, error)
+        if isinstance(error, HistoryWentBack) and window is projection.window:
+            self.go_back([projection.shard])
+
+    def go_back(self, shards: Collection[Shard]) -> None:
+        """
+        The journal no longer has what was read of these shards: begin anew where the stored offsets are.
+
+        They are of the same history as the journal. Others have taken the places of events that are lost.
+        """
+        for projection in self._ours(shards):
+            projection.close(ShardState.STARTING, str(HistoryWentBack()))
+            self._delivery.drop(projection)
+            if (term := self._claims.term(projection.shard)) is not None:
+                term.is_begun = False
+        self._offsets.forget(shards)
+        facts = {
+            "read_side": self._settings.read_side,
+            "offsets": {shard: self._projections[shard].offset for shard in sorted(shards)},
+        }
+        logger.error("the journal went back: read side begins anew at its stored offsets", extra=facts)
+        self._claims.renew_soon()
+
     def interrupt(self, shards: Collection[Shard]) -> None:
         """Our claims are about to run out: cut short what is under way."""
         for shard in shards:
@@ -154,6 +187,9 @@ class Operations:
             try:
                 if not await self._offsets.catch_up(shard):
                     raise ClaimLost(self._settings.read_side, shard)
+            except HistoryWentBack as error:
+                self.go_back([shard])
+                raise JournalUnavailable(str(error)) from error
             except Exception:
                 # Whoever asks may be gone by the next renewal. Not from the stored offset: it may be behind.
                 self._open_again(projection, term, reached, was_unusable)
@@ -238,6 +274,9 @@ class Operations:
             # After the offset: dying in between, an event is rather set aside once more than lost.
             await self._stores.letters.drop_after(self._settings.read_side, shard, offset, self._claims.owner)
             await self._parking.load([shard])
+        except HistoryWentBack as error:
+            self.go_back([shard])
+            raise JournalUnavailable(str(error)) from error
         except Exception:
             self._open_again(projection, term, reached, was_unusable)
             raise
@@ -253,7 +292,7 @@ class Operations:
         elif was_unusable:
             projection.close(ShardState.STOPPED)
         else:
-            projection.open(reached)
+            projection.open(reached, projection.newest_read)
 
     async def _replay_entities(self, entities: Mapping[Shard, tuple[EntityId, ...]]) -> Obeyed:
         count = 0

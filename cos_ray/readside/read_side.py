@@ -238,10 +238,11 @@ class ReadSide:
             self._reads.start(self._read(projection, projection.begin_read()))
 
     async def _read(self, projection: Projection, window: Window) -> None:
+        known, after = projection.newest_read, window.read_to
         try:
-            events = await self._stores.source.after(projection.shard, window.read_to, self._settings.batch)
+            events = await self._stores.source.after(projection.shard, after, self._settings.batch, known)
         except Exception as error:  # noqa: BLE001 - whatever it is, this shard is not given up
-            projection.read_failed(window, error)
+            self._operations.read_failed(projection, window, error)
             return
         if events:
             self._scout.has_news()
@@ -302,7 +303,7 @@ class ReadSide:
     def _moved(self, projection: Projection) -> None:
         """A delivery is over: its shard may have room again, its event may be due again."""
         if projection.is_ours:
-            self._offsets.note(projection.shard, projection.offset)
+            self._offsets.note(projection.shard, projection.offset, projection.newest_read)
         due = (projection.reads_at(), self._offsets.saves_at(), self._delivery.retries_at())
         self._look_again(min(due))
 

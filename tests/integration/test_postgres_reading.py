@@ -11,6 +11,7 @@ from cos_ray.postgres.statements import statement
 from tests.fixtures_postgres import connected
 
 ENTITY = {"entity_id": "a"}
+KNOWN = {"known_offset": 3, "known_entity": "a", "known_number": 1, "known_written": 1}
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,8 @@ ENTITY = {"entity_id": "a"}
         ("at_revision", {**ENTITY, "revision": 3}, "event_journal_pkey"),
         ("stored_by", {**ENTITY, "command_id": "c"}, "event_journal_pkey"),
         ("newest", [["a", "b"]], "event_journal_pkey"),
-        ("after", {"tag": "1", "offset": 3, "limit": 10}, "cos_event_tag"),
+        ("after", {"tag": "1", "offset": 3, "limit": 10, **KNOWN}, "cos_event_tag"),
+        ("of_entity", {**ENTITY, "first": 3, "up_to": 9, "limit": 10, **KNOWN}, "event_journal_pkey"),
     ],
 )
 def test_it_is_read_by_the_right_index(
