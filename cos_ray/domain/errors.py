@@ -215,6 +215,14 @@ class HistoryWentBack(CosError):
         return "the journal went back: an event that was read from it is not there any more"
 
 
+class EventsDeleted(CosError):
+    """Of the events that were asked for, some are deleted: up to this offset."""
+
+    def __init__(self, up_to: Offset) -> None:
+        super().__init__(up_to)
+        self.up_to = up_to
+
+
 class NoRoom(CosError):
     """An entity could not be woken within a command's time: others take up all the room there is."""
 

@@ -144,9 +144,20 @@ class JournalTail(Protocol):
         ...
 
     async def between(
-        self, after: Offset, up_to: Offset, limit: int, known: RowIdentity | None = None
+        self,
+        after: Offset,
+        up_to: Offset,
+        limit: int,
+        known: RowIdentity | None = None,
+        *,
+        whole: bool = False,
     ) -> Sequence[JournaledEvent | UnreadableRow]:
-        """Events after the one offset and up to the other, in order. Raises JournalUnavailable."""
+        """
+        Events after the one offset and up to the other, in order. Raises JournalUnavailable.
+
+        `whole`: raise EventsDeleted, if there are events to answer with, and some after the first offset
+        are known to be deleted.
+        """
         ...
 
     async def of_entity(

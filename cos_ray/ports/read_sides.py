@@ -35,8 +35,8 @@ class Places(Protocol):
         """The entity's events from this sequence number on, in order. Raises JournalUnavailable."""
         ...
 
-    async def starts(self, offsets: Mapping[Shard, Offset]) -> Mapping[Shard, Start]:
-        """What there is at these offsets, after which a read side is to begin. Raises JournalUnavailable."""
+    async def starts(self, read_side: ReadSideId, offsets: Mapping[Shard, Offset]) -> Mapping[Shard, Start]:
+        """What there is at these offsets, after which one is to begin. Raises JournalUnavailable."""
         ...
 
     async def place_of(self, entity_id: EntityId, sequence_number: Revision) -> Offset | None:
@@ -85,6 +85,10 @@ class ReadSideControls(Protocol):
 
     async def pause(self, read_side: ReadSideId, shards: Collection[Shard], paused: bool) -> None:
         """Pause or resume these shards, for good."""
+        ...
+
+    async def accept_losses(self, read_side: ReadSideId, up_to: Mapping[Shard, Offset]) -> None:
+        """It goes on though events of these shards were deleted, up to there, that it has not seen."""
         ...
 
     async def enlist(self, release: ReleaseId) -> Standing:

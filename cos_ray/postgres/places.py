@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from google.protobuf.message import DecodeError
 
 from cos_ray.domain.errors import UnreadableEvent
-from cos_ray.domain.ids import EntityId, Offset, Revision, Shard, fault_of_entity_id
+from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard, fault_of_entity_id
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.domain.read_sides import Lag, Start
 from cos_ray.postgres.connections import Connections
@@ -58,12 +58,19 @@ class PostgresPlaces:
         rows = await self._connections.run(statement("events_of"), parameters)
         return [_event(entity_id, *row) for row in rows]
 
-    async def starts(self, offsets: Mapping[Shard, Offset]) -> Mapping[Shard, Start]:
+    async def starts(self, read_side: ReadSideId, offsets: Mapping[Shard, Offset]) -> Mapping[Shard, Start]:
         """See `Places.starts`."""
         shards = sorted(offsets)
-        parameters = {"shards": shards, "offsets": [offsets[shard] for shard in shards]}
+        parameters = {
+            "read_side": read_side,
+            "shards": shards,
+            "offsets": [offsets[shard] for shard in shards],
+        }
         rows = await self._connections.run(statement("starts"), parameters)
-        return {Shard(shard): Start(Offset(end), identity(*row)) for shard, *row, end in rows}
+        return {
+            Shard(shard): Start(Offset(end), identity(*row), Offset(deleted), Offset(accepted))
+            for shard, *row, deleted, accepted, end in rows
+        }
 
     async def place_of(self, entity_id: EntityId, sequence_number: Revision) -> Offset | None:
         """See `Places.place_of`."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from cos_ray.domain.errors import HistoryWentBack
+from cos_ray.domain.errors import EventsDeleted, HistoryWentBack
 from cos_ray.domain.ids import EntityId, Offset, Revision, Shard, fault_of_entity_id
 from cos_ray.domain.messages import JournaledEvent, RowIdentity
 from cos_ray.domain.watermark import JournalHead, UnreadableRow
@@ -36,11 +36,21 @@ class PostgresTail:
         return JournalHead(row.offset if row else Offset(0), writing, row)
 
     async def between(
-        self, after: Offset, up_to: Offset, limit: int, known: RowIdentity | None = None
+        self,
+        after: Offset,
+        up_to: Offset,
+        limit: int,
+        known: RowIdentity | None = None,
+        *,
+        whole: bool = False,
     ) -> Sequence[JournaledEvent | UnreadableRow]:
         """See `JournalTail.between`."""
         parameters = {"after": after, "up_to": up_to, "limit": limit, **known_row(known)}
-        return [_event(*row) for row in await self._connections.run(statement("between"), parameters)]
+        rows = await self._connections.run(statement("between"), parameters)
+        events = [_event(*row) for *row, _ in rows]
+        if whole and rows and (deleted_to := rows[0][-1]) > after:
+            raise EventsDeleted(Offset(deleted_to))
+        return events
 
     async def of_entity(
         self,

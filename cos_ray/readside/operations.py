@@ -31,6 +31,7 @@ from cos_ray.domain.read_sides import (
     Skip,
 )
 from cos_ray.ports import Clock, ReadHandler
+from cos_ray.readside.beginnings import Beginnings
 from cos_ray.readside.claims import Claims, Term
 from cos_ray.readside.delivery import Delivery
 from cos_ray.readside.letters import LetterDelivery
@@ -69,6 +70,7 @@ class Operations:
         offsets.went_back = self.go_back
         self._parking = parking
         self._stores = stores
+        self._beginnings = Beginnings(settings, stores)
         self._letters = LetterDelivery(settings, stores.letters, parking, handler, clock, claims)
         self._locks: dict[Shard, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -83,7 +85,8 @@ class Operations:
         shards = terms.keys()
         offsets = await self._offsets.load(shards)
         numbers = {shard: offset for shard, offset in offsets.items() if offset is not None}
-        starts = await self._stores.places.starts(numbers)
+        starts = await self._beginnings.find(numbers)
+        await self._beginnings.accept({shard: start for shard, start in starts.items() if not numbers[shard]})
         await self._parking.load(shards)
         paused = await self._stores.controls.paused(self._settings.read_side)
         for shard, offset in offsets.items():
@@ -95,12 +98,8 @@ class Operations:
             if offset is None:
                 reason = "the stored offset is no number: restart the shard, or replay it from an offset"
                 projection.close(ShardState.STOPPED, reason)
-            elif (fault := starts[shard].fault(offset)) is not None:
-                projection.close(ShardState.STOPPED, fault)
-                facts = {"read_side": self._settings.read_side, "shard": shard, "reason": fault}
-                logger.error("read side does not begin in a shard", extra=facts)
             else:
-                projection.open(offset, starts[shard].row)
+                self._beginnings.begin(projection, offset, starts[shard])
 
     async def begin(self) -> bool:
         """Begin in the shards that are new to us. Never raises; False if it has to be tried again."""
@@ -212,7 +211,8 @@ class Operations:
                 await self._refresh(resumed)
                 return self._report()
             case Skip(shards):
-                return self._skip(shards)
+                begun = await self._go_on_with_what_is_left(shards)
+                return self._skip(shards, begun)
             case Replay(offsets):
                 return await self._replay(offsets)
             case ReplayEntities(entities):
@@ -240,8 +240,22 @@ class Operations:
             if projection.may_deliver:
                 self._delivery.release(projection, anew=shard in resumed)
 
-    def _skip(self, shards: Collection[Shard]) -> Obeyed:
-        skipped = 0
+    async def _go_on_with_what_is_left(self, shards: Collection[Shard]) -> int:
+        """Begin in the shards that stopped before deleted events; how many those are."""
+        count = 0
+        for projection in self._ours(shards):
+            shard, term = projection.shard, self._claims.term(projection.shard)
+            if not projection.is_unusable or term is None:
+                continue
+            async with self._locks[shard]:
+                start = (await self._beginnings.find({shard: projection.offset}))[shard]
+                if start.unseen_to(projection.offset) is not None:
+                    await self._beginnings.accept({shard: start})
+                    await self._open({shard: term})
+                    count += 1
+        return count
+
+    def _skip(self, shards: Collection[Shard], skipped: int) -> Obeyed:
         for projection in self._ours(shards):
             if self._delivery.skip_failing(projection) or projection.skip_barrier():
                 skipped += 1
@@ -274,13 +288,15 @@ class Operations:
             # After the offset: dying in between, an event is rather set aside once more than lost.
             await self._stores.letters.drop_after(self._settings.read_side, shard, offset, self._claims.owner)
             await self._parking.load([shard])
+            start = (await self._beginnings.find({shard: offset}))[shard]
+            await self._beginnings.accept({shard: start})
         except HistoryWentBack as error:
             self.go_back([shard])
             raise JournalUnavailable(str(error)) from error
         except Exception:
             self._open_again(projection, term, reached, was_unusable)
             raise
-        projection.open(offset)
+        projection.open(offset, start.row, start.remark(offset))
         return True
 
     def _open_again(

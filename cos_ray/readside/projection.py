@@ -102,8 +102,14 @@ class Projection:
             and self._has_room
         )
 
-    def open(self, offset: Offset, known: RowIdentity | None = None) -> None:
-        """Begin after this offset, at once; `known`: the event there, as far as it is known."""
+    def open(self, offset: Offset, known: RowIdentity | None = None, remark: str | None = None) -> None:
+        """
+        Begin after this offset, at once.
+
+        `known`: the event there, as far as it is known; `remark`: what an operator should know of it.
+        """
+        if remark is not None:
+            self._last_error = LastError(remark, self._clock.now())
         self.newest_read = known
         self._begin(offset)
         self._is_unusable = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from cos_ray.domain.errors import Code, Status
+from cos_ray.domain.errors import Code, EventsDeleted, Status
 from cos_ray.domain.ids import EntityId, Offset, Revision
 from cos_ray.domain.messages import JournaledEvent, RowIdentity
 from cos_ray.domain.watermark import UnreadableRow
@@ -58,7 +58,17 @@ class PastOfAll:
         """See `Past.page`."""
         if self._read >= up_to:
             return ()
-        events = _readable(await self._journal.between(self._read, up_to, PAGE, self._known))
+        # From the very beginning on, what is left is what is wanted.
+        whole = self._after > 0
+        try:
+            page = await self._journal.between(self._read, up_to, PAGE, self._known, whole=whole)
+        except EventsDeleted as error:
+            message = (
+                f"of the events after offset {self._read}, some up to {error.up_to} are deleted; "
+                "ask for 0 to get all that are left"
+            )
+            raise SubscriptionEnded(Status(Code.OUT_OF_RANGE, message)) from None
+        events = _readable(page)
         self._read = events[-1].offset if events else up_to
         self._known = events[-1].row if events else self._known
         return events

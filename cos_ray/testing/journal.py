@@ -14,6 +14,7 @@ from itertools import islice
 from cos_ray.domain.causes import cause_of
 from cos_ray.domain.errors import (
     EventRefused,
+    EventsDeleted,
     HistoryWentBack,
     JournalUnavailable,
     KeyKnown,
@@ -75,6 +76,7 @@ class MemoryJournal:
         self._of_entity: dict[EntityId, list[_Row]] = {}
         self._keys: dict[EntityId, dict[IdempotencyKey, Revision]] = {}
         self._last_offset = 0
+        self._deleted: list[_Row] = []
         self._history = 0
         """How often it went back."""
         self._shards: dict[Shard, asyncio.Lock] = {}
@@ -98,6 +100,14 @@ class MemoryJournal:
         """Mark an entity's events as deleted, as Chief of State does; their numbers still count."""
         for row in self._of_entity.get(entity_id, ()):
             row.deleted = row.deleted or row.envelope.sequence_number <= up_to
+
+    def delete(self, entity_id: EntityId, up_to: Revision) -> None:
+        """Delete an entity's events for good, as retention does: never its newest one."""
+        rows = self._of_entity.get(entity_id, [])
+        gone = [row for row in rows[:-1] if row.envelope.sequence_number <= up_to]
+        self._deleted = sorted([*self._deleted, *gone], key=_offset_of)
+        self._of_entity[entity_id] = rows[len(gone) :]
+        self._rows = [row for row in self._rows if row not in gone]
 
     def go_back(self, offset: Offset) -> None:
         """Be an older journal, without what comes after the offset; the same offsets are given anew."""
@@ -217,12 +227,20 @@ class MemoryJournal:
         return JournalHead(newest, {shard: str(write) for shard, write in self._writing.items()}, row)
 
     async def between(
-        self, after: Offset, up_to: Offset, limit: int, known: RowIdentity | None = None
+        self,
+        after: Offset,
+        up_to: Offset,
+        limit: int,
+        known: RowIdentity | None = None,
+        *,
+        whole: bool = False,
     ) -> Sequence[JournaledEvent]:
         """See `JournalTail.between`."""
         await self._be_asked()
         self._require(known)
         rows = self._rows[bisect_right(self._rows, after, key=_offset_of) :]
+        if whole and rows and self._deleted and self._deleted[-1].offset > after:
+            raise EventsDeleted(self._deleted[-1].offset)
         found = (row for row in rows if row.offset <= up_to and not row.deleted)
         return [JournaledEvent(row.offset, row.envelope, row.identity) for row in islice(found, limit)]
 
@@ -247,7 +265,8 @@ class MemoryJournal:
         return {row.offset for row in rows if self._has(row)}
 
     def _has(self, known: RowIdentity) -> bool:
-        return any(row.identity == known for row in self._of_entity.get(known.entity_id, ()))
+        there = (row.identity for row in self._of_entity.get(known.entity_id, ()))
+        return known in there or any(row.identity == known for row in self._deleted)
 
     def _require(self, known: RowIdentity | None) -> None:
         if known is not None and not self._has(known):

@@ -52,6 +52,8 @@ class MemoryReadSides:
         self.offsets: dict[ReadSideId, dict[Shard, Offset | None]] = defaultdict(dict)
         self.paused_shards: dict[ReadSideId, dict[Shard, bool]] = defaultdict(dict)
         self.claims: dict[tuple[ReadSideId, Shard], Claim] = {}
+        self.accepted: dict[tuple[ReadSideId, Shard], Offset] = {}
+        """Up to where it is accepted that a read side has not seen what is deleted."""
         self._generations: dict[ReleaseId, int] = {}
         self._runs = 0
         self.saves: list[dict[Shard, Offset]] = []
@@ -107,6 +109,13 @@ class MemoryReadSides:
         """See `ReadSideControls.pause`."""
         await self._be_asked()
         self.paused_shards[read_side].update(dict.fromkeys(shards, paused))
+
+    async def accept_losses(self, read_side: ReadSideId, up_to: Mapping[Shard, Offset]) -> None:
+        """See `ReadSideControls.accept_losses`."""
+        await self._be_asked()
+        for shard, offset in up_to.items():
+            key = read_side, shard
+            self.accepted[key] = max(offset, self.accepted.get(key, Offset(0)))
 
     async def enlist(self, release: ReleaseId) -> Standing:
         """See `ReadSideControls.enlist`."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 
 from cos_ray.domain.errors import HistoryWentBack, JournalUnavailable, UnreadableEvent
-from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
+from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard
 from cos_ray.domain.messages import EventEnvelope, JournaledEvent, Meta, Packed, RowIdentity
 from cos_ray.domain.read_sides import Lag, Start
 from cos_ray.ports import NOTHING_KNOWN
@@ -37,6 +37,10 @@ class MemoryEventSource:
         """How often it was asked for news."""
         self._hidden: set[Offset] = set()
         self._newest = Offset(0)
+        self._deleted_to: dict[Shard, Offset] = {}
+        self._deleted: set[RowIdentity | None] = set()
+        self.accepted: Mapping[tuple[ReadSideId, Shard], Offset] = {}
+        """Up to where it is accepted that a read side has not seen what is deleted."""
         self._history = 0
         """How often it went back."""
 
@@ -67,9 +71,17 @@ class MemoryEventSource:
             id_ = event.envelope.meta.entity_id
             self.histories[id_] = max(self.histories.get(id_, 0), event.envelope.sequence_number)
 
+    def delete(self, shard: int, offset: Offset) -> None:
+        """Delete the shard's events up to the offset, for good."""
+        self._deleted_to[Shard(shard)] = offset
+        self._deleted |= {event.row for event in self._events[Shard(shard)] if event.offset <= offset}
+        self._events[Shard(shard)] = [e for e in self._events[Shard(shard)] if e.offset > offset]
+
     def holds(self, row: RowIdentity) -> bool:
-        """Whether the event is there as it was."""
-        return any(event.row == row for event in itertools.chain.from_iterable(self._events.values()))
+        """Whether the event is there as it was, or was deleted."""
+        return row in self._deleted or any(
+            event.row == row for event in itertools.chain.from_iterable(self._events.values())
+        )
 
     def hide(self, offset: Offset) -> None:
         """Act as if this event were not there."""
@@ -141,13 +153,22 @@ class MemoryEventSource:
             if event.envelope.meta.entity_id == entity_id and event.envelope.sequence_number >= first
         ][:limit]
 
-    async def starts(self, offsets: Mapping[Shard, Offset]) -> Mapping[Shard, Start]:
+    async def starts(self, read_side: ReadSideId, offsets: Mapping[Shard, Offset]) -> Mapping[Shard, Start]:
         """What there is at these offsets."""
         if self.is_down:
             raise self.error
         rows = {e.offset: e.row for events in self._events.values() for e in events}
         end = max([self._newest, *rows])
-        return {shard: Start(end, rows.get(offset)) for shard, offset in offsets.items()}
+        none = Offset(0)
+        return {
+            shard: Start(
+                end,
+                rows.get(offset),
+                self._deleted_to.get(shard, none),
+                self.accepted.get((read_side, shard), none),
+            )
+            for shard, offset in offsets.items()
+        }
 
     async def place_of(self, entity_id: EntityId, sequence_number: Revision) -> Offset | None:
         """Where this event lies."""

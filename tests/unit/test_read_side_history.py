@@ -9,7 +9,7 @@ import pytest
 
 from cos_ray.domain.errors import JournalUnavailable
 from cos_ray.domain.ids import Offset, Shard
-from cos_ray.domain.read_sides import Replay, ShardState, Start
+from cos_ray.domain.read_sides import Refresh, Replay, ShardState, Skip, Start
 from tests.read_side_kit import READ_SIDE, World
 
 
@@ -132,3 +132,82 @@ def test_at_the_end_of_the_journal_one_may_begin() -> None:
     start = Start(Offset(7))
     assert start.fault(Offset(7)) is None
     assert start.fault(Offset(8)) is not None
+
+
+class TestDeletedEvents:
+    async def test_one_that_comes_back_to_a_place_before_deleted_events_stops_until_an_operator_skips_them(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        seen = world.source.add(0, "a", 20)
+        async with world.running():
+            await world.clock.until(lambda: world.saved(0) == seen)
+        deleted = world.source.add(0, "a", 25)
+        world.source.add(0, "a", 1)
+        world.source.delete(0, deleted)
+        async with world.running():
+            await world.clock.until(lambda: world.shard(0).state is ShardState.STOPPED)
+            assert world.shard(1).state is ShardState.RUNNING
+            error = world.shard(0).last_error
+            assert error is not None
+            assert f"after the stored offset {seen}, up to {deleted}, were deleted" in error.reason
+            assert [r for r in caplog.records if r.levelno == logging.ERROR]
+            # Resuming is for what a failure stopped: it may be meant for other shards.
+            await world.order(Refresh(frozenset([Shard(0), Shard(1)])))
+            await world.clock.advance(60)
+            assert ("a", 46) not in heard(world)
+        async with world.running():
+            await world.clock.until(lambda: world.shard(0).state is ShardState.STOPPED)
+            assert (await world.order(Skip(frozenset([Shard(0), Shard(1)])))).count == 1
+            await world.clock.until(lambda: ("a", 46) in heard(world))
+            assert world.shard(0).state is ShardState.RUNNING
+
+    async def test_what_an_operator_has_said_holds_for_the_next_process_too(self, world: World) -> None:
+        world.source.add(0, "a", 5)
+        world.source.delete(0, world.source.add(0, "a", 5))
+        world.source.add(0, "a", 1)
+        world.offsets.offsets[READ_SIDE][Shard(0)] = Offset(3)
+        world.handler.hang("a", 11)
+        async with world.running(drain=timedelta(seconds=1)):
+            await world.clock.until(lambda: world.shard(0).state is ShardState.STOPPED)
+            await world.order(Skip(frozenset([Shard(0)])))
+            await world.clock.until(lambda: ("a", 11) in heard(world))
+        assert world.saved(0) == 3
+        async with world.running(drain=timedelta(seconds=1)):
+            await world.clock.until(lambda: heard(world).count(("a", 11)) == 2)
+
+    async def test_a_new_one_begins_with_what_is_left_and_says_so(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        deleted = world.source.add(0, "a", 5)
+        world.source.add(0, "a", 2)
+        world.source.delete(0, deleted)
+        for _ in range(2):
+            async with world.running():
+                await world.clock.until(lambda: ("a", 7) in heard(world))
+                assert world.shard(0).state is ShardState.RUNNING
+        assert heard(world) == [("a", 6), ("a", 7)]
+        said = [r for r in caplog.records if "what is left" in r.getMessage()]
+        assert [record.levelno for record in said] == [logging.WARNING]
+
+    async def test_one_that_is_restarted_begins_with_what_is_left_and_says_so(self, world: World) -> None:
+        seen = world.source.add(0, "a", 5)
+        async with world.running():
+            await world.clock.until(lambda: world.saved(0) == seen)
+            world.source.add(0, "a", 1)
+            world.source.delete(0, seen)
+            await world.order(Replay({Shard(0): Offset(0)}))
+            await world.clock.until(lambda: world.shard(0).state is ShardState.RUNNING)
+            error = world.shard(0).last_error
+            assert error is not None
+            assert error.reason == f"of the events up to offset {seen} some are deleted"
+        assert world.offsets.accepted == {(READ_SIDE, Shard(0)): seen}
+
+    async def test_one_that_has_seen_what_is_deleted_has_nothing_to_say(self, world: World) -> None:
+        seen = world.source.add(0, "a", 5)
+        async with world.running():
+            await world.clock.until(lambda: world.saved(0) == seen)
+        world.source.add(0, "a", 1)
+        world.source.delete(0, seen)
+        async with world.running():
+            await world.clock.until(lambda: ("a", 6) in heard(world))
+            assert world.shard(0).last_error is None

@@ -11,7 +11,7 @@ import pytest
 
 from cos_ray.domain.errors import Code, JournalUnavailable
 from cos_ray.domain.ids import EntityId, Offset, Revision
-from cos_ray.domain.messages import Append, JournaledEvent
+from cos_ray.domain.messages import Append, JournaledEvent, RowIdentity
 from cos_ray.domain.watermark import JournalHead
 from cos_ray.subscriptions.listener import Bounds, SubscriptionEnded
 from cos_ray.subscriptions.past import PAGE
@@ -346,9 +346,11 @@ async def test_events_that_are_stored_while_the_past_is_read_are_heard_once(worl
     await world.store(append_of("a", 0, events=3))
     asked, stored = world.journal.between, 0
 
-    async def between(after: Offset, up_to: Offset, limit: int, *more: object) -> Sequence[JournaledEvent]:
+    async def between(
+        after: Offset, up_to: Offset, limit: int, *more: RowIdentity | None, whole: bool = False
+    ) -> Sequence[JournaledEvent]:
         nonlocal stored
-        page = await asked(after, up_to, limit, *more)  # type: ignore[arg-type]
+        page = await asked(after, up_to, limit, *more, whole=whole)
         if limit == PAGE and stored < 5:
             stored += 1
             await world.journal.append(append_of("b", stored - 1))
@@ -393,6 +395,18 @@ async def test_who_begins_to_listen_waits_until_what_is_being_written_is_settled
     assert client.is_open
     await world.store(append_of("a", 1))
     assert client.heard == [("a", 2)]
+
+
+async def test_deleted_events_after_the_offset_asked_for_are_named_missing(world: World) -> None:
+    await world.store(append_of("a", 0, events=5), append_of("b", 0))
+    world.journal.delete(A, Revision(3))
+    client = await world.listen(Wanted("s", after=Offset(2)))
+    assert client.end is not None
+    assert client.end.status.code is Code.OUT_OF_RANGE
+    assert "some up to 3 are deleted" in client.end.status.message
+    for after, heard in ((0, [4, 5, 6]), (3, [4, 5, 6]), (4, [5, 6])):
+        client = await world.listen(Wanted("s", after=Offset(after)))
+        assert [event.offset for event in client.events] == heard
 
 
 async def test_streams_are_bounded_in_all_and_for_each_client() -> None:
