@@ -113,11 +113,19 @@ class EntityPast(Protocol):
         ...
 
     async def offset_at(self, moment: datetime) -> Offset | None:
-        """About where the events begin that were stored since then; None if there are none."""
+        """
+        The lowest offset of an event that was stored since then; None if there is none.
+
+        Nothing that is being stored meanwhile is given a lower one.
+        """
         ...
 
     async def changed(self, prefix: str, since: datetime, after: Offset, limit: int) -> Listing:
-        """Entities with an event stored since then, whose newest lies after the offset, in their order."""
+        """
+        Entities with an event stored since then, whose newest lies after the offset, in their order.
+
+        As of a moment at which all that lies before its end was committed, however long that took.
+        """
         ...
 
 

@@ -25,9 +25,10 @@ class Places(Protocol):
         ...
 
     async def before(self, shards: Collection[Shard], date: datetime) -> Mapping[Shard, Offset]:
-        """The offset in each shard after which everything comes that was stored since the date.
+        """
+        The offset in each shard after which everything comes that is dated since then.
 
-        As far as the clocks rose of those who stored it. Raises JournalUnavailable.
+        Older events may come, too, where dates do not rise with offsets. Raises JournalUnavailable.
         """
         ...
 

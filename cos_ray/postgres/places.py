@@ -12,12 +12,16 @@ from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard, fa
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.domain.read_sides import Lag, Start
 from cos_ray.postgres.connections import Connections
+from cos_ray.postgres.dates import first_since
 from cos_ray.postgres.identities import identity
 from cos_ray.postgres.statements import statement
 from cos_ray.protocol.codec import envelope_from_bytes
 
 MOST_COUNTED = 10_000
 """How many events of one shard are counted; that there are more is then all that is said."""
+
+MOST_PASSED_OVER = 2_000
+"""How many older events of a shard are passed over, for they need not be delivered again."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -46,8 +50,13 @@ class PostgresPlaces:
     async def before(self, shards: Collection[Shard], date: datetime) -> Mapping[Shard, Offset]:
         """See `Places.before`."""
         since = (date - _EPOCH) // _MILLISECOND
-        parameters = {"tags": [str(shard) for shard in sorted(shards)], "since": since}
-        rows = await self._connections.run(statement("places_before"), parameters)
+        parameters = {
+            "tags": [str(shard) for shard in sorted(shards)],
+            "since": since,
+            "first": await first_since(self._connections, since),
+            "most": MOST_PASSED_OVER,
+        }
+        rows = await self._connections.run(statement("places_since"), parameters)
         return {Shard(int(tag)): Offset(place) for tag, place in rows}
 
     async def events_of(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[JournaledEvent]:
