@@ -46,6 +46,9 @@ logger = logging.getLogger(__name__)
 
 _PAGE = 1_000
 
+END = Offset(2**63 - 1)
+"""After which nothing comes."""
+
 
 class Operations:
     """The orders, and what they are carried out on."""
@@ -147,6 +150,7 @@ class Operations:
             projection.close(ShardState.STARTING, str(HistoryWentBack()))
             self._delivery.drop(projection)
             if (term := self._claims.term(projection.shard)) is not None:
+                # It is opened with the next renewal, as if it were new to us.
                 term.is_begun = False
         self._offsets.forget(shards)
         facts = {
@@ -155,6 +159,18 @@ class Operations:
         }
         logger.error("the journal went back: read side begins anew at its stored offsets", extra=facts)
         self._claims.renew_soon()
+
+    async def is_borne_out(self, projection: Projection) -> bool:
+        """
+        Whether the journal, as it is now, has what was read of the shard. Raises JournalUnavailable.
+
+        Else what is known of an event may be known of another one, whose place it has been given.
+        """
+        shard, known = projection.shard, projection.newest_read
+        if known is None or shard not in await self._stores.source.stirring({shard: END}, {shard: known}):
+            return True
+        self.go_back([shard])
+        return False
 
     def interrupt(self, shards: Collection[Shard]) -> None:
         """Our claims are about to run out: cut short what is under way."""

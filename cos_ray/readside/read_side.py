@@ -178,7 +178,7 @@ class ReadSide:
         if not self._is_open or projection is None or not projection.is_ours:
             return None
         if projection.has_seen_off(entity_id, revision):
-            return True
+            return await self._operations.is_borne_out(projection)
         offset = await self._stores.places.place_of(entity_id, revision)
         if offset is None:
             return False
@@ -188,7 +188,7 @@ class ReadSide:
         alarm = asyncio.ensure_future(self._clock.sleep(timeout))
         try:
             await asyncio.wait((waiting, alarm), return_when=asyncio.FIRST_COMPLETED)
-            return waiting.done() and waiting.result()
+            return waiting.done() and waiting.result() and await self._operations.is_borne_out(projection)
         finally:
             waiting.cancel()
             alarm.cancel()

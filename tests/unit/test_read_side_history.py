@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import timedelta
 
 import pytest
 
 from cos_ray.domain.errors import JournalUnavailable
-from cos_ray.domain.ids import Offset, Shard
+from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
 from cos_ray.domain.read_sides import Refresh, Replay, ShardState, Skip, Start
 from tests.read_side_kit import READ_SIDE, World
 
@@ -109,6 +110,34 @@ async def test_an_order_given_before_that_is_noticed_sets_nothing_ahead(world: W
         world.source.add(0, "new", 1)
         await world.clock.until(lambda: ("new", 1) in heard(world))
     assert heard(world).count(("a", 1)) == 2
+
+
+@pytest.mark.parametrize(("entity_id", "revision"), [("a", 4), ("b", 1)])
+async def test_an_event_is_not_taken_for_a_lost_one_that_was_handled(
+    world: World, entity_id: str, revision: int
+) -> None:
+    """Neither by its entity's number nor by its offset."""
+    kept = world.source.add(0, "a", 3)
+    async with world.running(poll=timedelta(seconds=1000), idle_poll=timedelta(seconds=1000)) as read_side:
+        await world.clock.until(lambda: world.saved(0) == kept)
+        lost = world.source.add(0, "a", 2)
+        read_side.poke([Shard(0)])
+        await world.clock.until(lambda: world.saved(0) == lost)
+
+        async def is_handled(entity_id: str, revision: int) -> bool | None:
+            asking = asyncio.ensure_future(
+                read_side.handled(Shard(0), EntityId(entity_id), Revision(revision), 1.0)
+            )
+            await world.clock.until(asking.done)
+            return asking.result()
+
+        assert await is_handled("a", 4)
+        go_back(world, kept, of_0=kept)
+        count = len(heard(world))
+        world.source.add(0, entity_id, 1)
+        assert not await is_handled(entity_id, revision)
+        await world.clock.until(lambda: (entity_id, revision) in heard(world)[count:])
+        assert await is_handled(entity_id, revision)
 
 
 async def test_a_stored_offset_beyond_the_end_of_the_journal_stops_its_shard_until_it_is_replayed(

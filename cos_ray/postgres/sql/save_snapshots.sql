@@ -1,10 +1,18 @@
--- Save states, of each entity one, and let go of its older snapshots but the newest ones.
+-- Save states, of each entity one, and let go of its older snapshots but the newest ones. The state of an
+-- event that the journal does not have (any more, after a failover that lost it) is not saved.
 -- A snapshot that is there already can only be that of a history which a restored backup has lost.
 with asked as materialized (
     select entity_id, sequence_number, payload
-    from unnest(%(entity_ids)s::text[], %(sequence_numbers)s::bigint[], %(payloads)b::bytea[])
-        as a (entity_id, sequence_number, payload)
+    from unnest(
+        %(entity_ids)s::text[], %(sequence_numbers)s::bigint[], %(payloads)b::bytea[], %(writers)s::text[]
+    ) as a (entity_id, sequence_number, payload, writer)
     where not exists (select from cos_erased_entities e where e.entity_id = a.entity_id)
+        and exists (
+            select from event_journal j
+            where j.persistence_id = a.entity_id
+                and j.sequence_number = a.sequence_number
+                and j.writer = a.writer
+        )
 ),
 saved as (
     insert into state_snapshot
