@@ -222,6 +222,9 @@ class EventsDeleted(CosError):
         super().__init__(up_to)
         self.up_to = up_to
 
+    def __str__(self) -> str:
+        return f"some of the events up to offset {self.up_to} are deleted"
+
 
 class NoRoom(CosError):
     """An entity could not be woken within a command's time: others take up all the room there is."""
