@@ -45,6 +45,8 @@ begin
             when found.kind = 'S' and found.name = 'event_journal_ordering_seq' then 'usage'
             -- Which steps were taken; the owner takes them.
             when found.name in ('cos_migrations', 'cos_ray_migrations') then 'select'
+            -- Up to where events were deleted; kept by the function that deletes them.
+            when found.name = 'cos_deletions' then 'select'
             -- Kept up to date while the service runs, and no part of the truth.
             when found.name in ('state_snapshot', 'read_side_offsets', 'read_sides')
                 then 'select, insert, update, delete'

@@ -57,6 +57,10 @@ class TcpProxy:
         for writer in list(self._writers):
             writer.transport.abort()
 
+    def lead_to(self, port: int) -> None:
+        """Let new connections end at another port; those there are stay where they are."""
+        self._target = port
+
     def freeze(self) -> None:
         """Let nothing through any more, either way; connections stay, and can still be made."""
         self._flows.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -219,6 +220,33 @@ class UnreadableEvent(JournalUnavailable):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class HistoryWentBack(CosError):
+    """
+    The journal no longer holds an event that was read from it: its history is an older one by now.
+
+    So it is after a failover to a standby that lacked the newest events, and with a restored backup.
+    """
+
+    def __init__(self, shards: Collection[Shard] = ()) -> None:
+        super().__init__(tuple(shards))
+        self.shards = tuple(shards)
+        """Those that are known to be concerned."""
+
+    def __str__(self) -> str:
+        return "the journal went back: an event that was read from it is not there any more"
+
+
+class EventsDeleted(CosError):
+    """Of the events that were asked for, some are deleted: up to this offset."""
+
+    def __init__(self, up_to: Offset) -> None:
+        super().__init__(up_to)
+        self.up_to = up_to
+
+    def __str__(self) -> str:
+        return f"some of the events up to offset {self.up_to} are deleted"
 
 
 class NoRoom(CosError):

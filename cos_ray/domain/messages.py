@@ -154,11 +154,25 @@ class Remembered:
 
 
 @dataclass(frozen=True, slots=True)
+class RowIdentity:
+    """What tells a row of the journal from any other that may come to lie at its offset."""
+
+    offset: Offset
+    entity_id: EntityId
+    """As the row has it."""
+    sequence_number: Revision
+    written_at: int | None
+    """When it was written, in milliseconds since 1970, as far as that is known."""
+
+
+@dataclass(frozen=True, slots=True)
 class JournaledEvent:
     """An event as a read side meets it: where it lies, and what it says."""
 
     offset: Offset
     envelope: EventEnvelope
+    row: RowIdentity | None = field(default=None, compare=False)
+    """Its row; known where it was read as the next one only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard
-from cos_ray.domain.messages import EventEnvelope
+from cos_ray.domain.messages import EventEnvelope, RowIdentity
 
 
 class ShardState(Enum):
@@ -74,6 +74,43 @@ class Lag:
     """Whether there are more than were counted."""
     oldest: datetime | None = None
     """When the first of them was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the journal has at an offset after which a read side is to begin."""
+
+    end: Offset
+    """The last offset that the journal ever gave to an event."""
+    row: RowIdentity | None = None
+    """The event at the offset; None if there is none, or none any more."""
+    deleted_to: Offset = Offset(0)  # noqa: RUF009
+    """Up to where events of the shard were deleted; 0: none were."""
+    accepted_to: Offset = Offset(0)  # noqa: RUF009
+    """Up to where it is accepted that the read side does not see them."""
+
+    def unseen_to(self, offset: Offset) -> Offset | None:
+        """Up to where events after the offset are deleted; None when none are, or that is accepted."""
+        return self.deleted_to if self.deleted_to > max(offset, self.accepted_to) else None
+
+    def fault(self, offset: Offset) -> str | None:
+        """Why one must not begin after the offset; None when nothing speaks against it."""
+        if offset > self.end:
+            return (
+                f"the stored offset {offset} lies beyond the end of the journal ({self.end}), so events "
+                "up to there would be left out: restart the shard, or replay it from an offset"
+            )
+        if offset and (unseen := self.unseen_to(offset)) is not None:
+            return (
+                f"events after the stored offset {offset}, up to {unseen}, were deleted before this read "
+                "side had seen them: skip, to go on with those that are left"
+            )
+        return None
+
+    def remark(self, offset: Offset) -> str | None:
+        """What an operator should know of one who begins after the offset, though nothing forbids it."""
+        unseen = self.unseen_to(offset)
+        return None if unseen is None else f"of the events up to offset {unseen} some are deleted"
 
 
 @dataclass(frozen=True, slots=True)

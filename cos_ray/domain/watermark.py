@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cos_ray.domain.ids import EntityId, Offset, Shard
+from cos_ray.domain.messages import RowIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class JournalHead:
     """The largest offset that was visible; 0 in an empty journal."""
     writing: Mapping[Shard, str]
     """Shards that were locked after `newest` was read, each with a name for the transaction that did it."""
+    newest_row: RowIdentity | None = field(default=None, compare=False)
+    """The event at `newest`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class UnreadableRow:
 
     offset: Offset
     entity_id: EntityId
+    row: RowIdentity | None = field(default=None, compare=False)
 
 
 _BEGINNING = Offset(0)

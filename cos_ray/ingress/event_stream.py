@@ -14,7 +14,9 @@ from fastapi.responses import StreamingResponse
 from cos_ray.domain.errors import Code, Status
 from cos_ray.ingress.http_context import HttpContext
 from cos_ray.ingress.http_errors import HttpError, error_body
+from cos_ray.ingress.places import FROM_OFFSET, FROM_REVISION
 from cos_ray.ingress.status import StreamRefused
+from cos_ray.subscriptions.lost import WENT_BACK
 
 HEARTBEAT = 15.0
 """Seconds after which a comment is sent in a silent stream: who has gone is noticed, no proxy gives up."""
@@ -68,7 +70,8 @@ async def _lines(
                 return
             except StreamRefused:
                 status = context.status or Status(Code.UNKNOWN)
-                yield f"event: error\ndata: {json.dumps(error_body(status))}\n\n".encode()
+                head = _place_to_come_back_to(status)
+                yield f"{head}event: error\ndata: {json.dumps(error_body(status))}\n\n".encode()
                 return
             head = f"id: {id_}\n" if id_ else ""
             yield f"{head}data: {json.dumps(form)}\n\n".encode()
@@ -82,6 +85,21 @@ async def _lines(
 def _in_a_header(text: str) -> str:
     """The text, percent-encoded where it holds what a header cannot, an end of a line above all."""
     return text if text.isascii() and text.isprintable() and text == text.strip() else quote(text, safe="")
+
+
+def _place_to_come_back_to(status: Status) -> str:
+    """
+    The line with the id from which a browser, which comes back by itself, is to go on; mostly none.
+
+    Where the journal went back, the last id that it was sent means another event by now.
+    """
+    trailers = dict(status.trailers)
+    if (offset := trailers.get(FROM_OFFSET)) is not None:
+        return f"id: {offset}\n"
+    if (revision := trailers.get(FROM_REVISION)) is not None:
+        return f"id: {int(revision) - 1}\n"
+    # An empty one is forgotten: what is new is heard, and what is missing was said.
+    return "id\n" if status.message == WENT_BACK.message else ""
 
 
 def new_subscription_id() -> str:

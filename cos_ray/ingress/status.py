@@ -20,8 +20,8 @@ LARGEST_TRAILERS = 7_100
 """
 Bytes of a status's message and details as they are sent: percent-encoded, and in base64.
 
-A client of gRPC takes 8 KiB of trailers unless told otherwise, with their names and 32 bytes for each. Instead
-of more it shows RESOURCE_EXHAUSTED.
+A client of gRPC takes 8 KiB of trailers unless told otherwise, with their names and 32 bytes for each.
+Instead of more it shows RESOURCE_EXHAUSTED.
 """
 
 _CUT = "\N{HORIZONTAL ELLIPSIS}"

@@ -8,6 +8,7 @@ Each Protocol is implemented by a door (postgres, handlers, cluster) and by a fa
 from __future__ import annotations
 
 from cos_ray.ports.journal import (
+    NOTHING_KNOWN,
     EntityPast,
     Eraser,
     EventSource,
@@ -47,6 +48,7 @@ from cos_ray.ports.write_side import (
 )
 
 __all__ = [
+    "NOTHING_KNOWN",
     "BatchReadHandler",
     "Clock",
     "CommandMeter",

@@ -14,9 +14,13 @@ from cos_ray.domain.messages import (
     EventEnvelope,
     JournaledEvent,
     Remembered,
+    RowIdentity,
 )
 from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.domain.watermark import JournalHead, UnreadableRow
+
+NOTHING_KNOWN: Mapping[Shard, RowIdentity] = {}
+"""For who has read nothing yet."""
 
 
 class Journal(Protocol):
@@ -68,16 +72,26 @@ class Journal(Protocol):
 class EventSource(Protocol):
     """The journal as read sides see it: shard by shard, in order, nothing skipped."""
 
-    async def after(self, shard: Shard, offset: Offset, limit: int) -> Sequence[JournaledEvent]:
+    async def after(
+        self, shard: Shard, offset: Offset, limit: int, known: RowIdentity | None = None
+    ) -> Sequence[JournaledEvent]:
         """
         The shard's next events after the offset, in rising order.
 
-        Raises JournalUnavailable; as UnreadableEvent when the next event is none that can be read.
+        `known`: the event that was read last. Raises HistoryWentBack when that one was not deleted and is
+        not there any more; JournalUnavailable; as UnreadableEvent when the next event is none that can be
+        read.
         """
         ...
 
-    async def stirring(self, offsets: Mapping[Shard, Offset]) -> Collection[Shard]:
-        """Those of the shards that have events after their offset. Raises JournalUnavailable."""
+    async def stirring(
+        self, offsets: Mapping[Shard, Offset], known: Mapping[Shard, RowIdentity] = NOTHING_KNOWN
+    ) -> Collection[Shard]:
+        """
+        Those of the shards that have events after their offset, or lack the event that was read last.
+
+        Raises JournalUnavailable.
+        """
         ...
 
     async def erased_of(self, entity_ids: Collection[EntityId]) -> Collection[EntityId]:
@@ -117,11 +131,19 @@ class EntityPast(Protocol):
         ...
 
     async def offset_at(self, moment: datetime) -> Offset | None:
-        """About where the events begin that were stored since then; None if there are none."""
+        """
+        The lowest offset of an event that was stored since then; None if there is none.
+
+        Nothing that is being stored meanwhile is given a lower one.
+        """
         ...
 
     async def changed(self, prefix: str, since: datetime, after: Offset, limit: int) -> Listing:
-        """Entities with an event stored since then, whose newest lies after the offset, in their order."""
+        """
+        Entities with an event stored since then, whose newest lies after the offset, in their order.
+
+        As of a moment at which all that lies before its end was committed, however long that took.
+        """
         ...
 
 
@@ -140,22 +162,45 @@ class Eraser(Protocol):
 class JournalTail(Protocol):
     """The journal as one sequence of events over all shards, in the order of their offsets."""
 
-    async def head(self) -> JournalHead:
+    # `known` is the event that was read last: when it was not deleted and is not there any more,
+    # HistoryWentBack is raised, by `between` and `of_entity` if there are events to answer with.
+
+    async def head(self, known: RowIdentity | None = None) -> JournalHead:
         """Where the journal ends, and who is writing at it. Raises JournalUnavailable."""
         ...
 
     async def between(
-        self, after: Offset, up_to: Offset, limit: int
+        self,
+        after: Offset,
+        up_to: Offset,
+        limit: int,
+        known: RowIdentity | None = None,
+        *,
+        whole: bool = False,
     ) -> Sequence[JournaledEvent | UnreadableRow]:
-        """Events after the one offset and up to the other, in order. Raises JournalUnavailable."""
+        """
+        Events after the one offset and up to the other, in order. Raises JournalUnavailable.
+
+        `whole`: raise EventsDeleted, if there are events to answer with, and some after the first offset
+        are known to be deleted.
+        """
         ...
 
     async def of_entity(
-        self, entity_id: EntityId, first: Revision, up_to: Offset, limit: int
+        self,
+        entity_id: EntityId,
+        first: Revision,
+        up_to: Offset,
+        limit: int,
+        known: RowIdentity | None = None,
     ) -> Sequence[JournaledEvent | UnreadableRow]:
         """
         An entity's events from one sequence number on, up to an offset, in order.
 
         Raises JournalUnavailable.
         """
+        ...
+
+    async def still_there(self, rows: Collection[RowIdentity]) -> Collection[Offset]:
+        """The offsets of those events that are there, or were deleted. Raises JournalUnavailable."""
         ...

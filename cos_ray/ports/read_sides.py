@@ -11,8 +11,10 @@ from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, ReleaseId, R
 from cos_ray.domain.messages import (
     EventEnvelope,
     JournaledEvent,
+    RowIdentity,
 )
-from cos_ray.domain.read_sides import DeadLetter, Lag, Obeyed, Order
+from cos_ray.domain.read_sides import DeadLetter, Lag, Obeyed, Order, Start
+from cos_ray.ports.journal import NOTHING_KNOWN
 
 
 class Places(Protocol):
@@ -23,14 +25,19 @@ class Places(Protocol):
         ...
 
     async def before(self, shards: Collection[Shard], date: datetime) -> Mapping[Shard, Offset]:
-        """The offset in each shard after which everything comes that was stored since the date.
+        """
+        The offset in each shard after which everything comes that is dated since then.
 
-        As far as the clocks rose of those who stored it. Raises JournalUnavailable.
+        Older events may come, too, where dates do not rise with offsets. Raises JournalUnavailable.
         """
         ...
 
     async def events_of(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[JournaledEvent]:
         """The entity's events from this sequence number on, in order. Raises JournalUnavailable."""
+        ...
+
+    async def starts(self, read_side: ReadSideId, offsets: Mapping[Shard, Offset]) -> Mapping[Shard, Start]:
+        """What there is at these offsets, after which one is to begin. Raises JournalUnavailable."""
         ...
 
     async def place_of(self, entity_id: EntityId, sequence_number: Revision) -> Offset | None:
@@ -50,12 +57,18 @@ class OffsetStore(Protocol):
         ...
 
     async def save(
-        self, read_side: ReadSideId, offsets: Mapping[Shard, Offset], owner: Owner
+        self,
+        read_side: ReadSideId,
+        offsets: Mapping[Shard, Offset],
+        owner: Owner,
+        known: Mapping[Shard, RowIdentity] = NOTHING_KNOWN,
     ) -> Collection[Shard]:
         """
         Keep these offsets, leaving those of other shards; answer with those that were refused.
 
-        Refused is what the owner has no claim to (any more). Raises JournalUnavailable.
+        Refused is what the owner has no claim to (any more). `known`: events that were read. Where
+        one was not deleted and is not in the journal any more, the shard's offset is not kept: the others
+        are, then HistoryWentBack is raised, with these shards. Raises JournalUnavailable.
         """
         ...
 
@@ -73,6 +86,10 @@ class ReadSideControls(Protocol):
 
     async def pause(self, read_side: ReadSideId, shards: Collection[Shard], paused: bool) -> None:
         """Pause or resume these shards, for good."""
+        ...
+
+    async def accept_losses(self, read_side: ReadSideId, up_to: Mapping[Shard, Offset]) -> None:
+        """It goes on though events of these shards were deleted, up to there, that it has not seen."""
         ...
 
     async def enlist(self, release: ReleaseId) -> Standing:

@@ -14,7 +14,7 @@ from datetime import timedelta
 from google.protobuf.message import DecodeError
 
 from cos_ray.domain.causes import cause_of
-from cos_ray.domain.errors import JournalUnavailable, UnreadableEvent
+from cos_ray.domain.errors import HistoryWentBack, JournalUnavailable, UnreadableEvent
 from cos_ray.domain.ids import (
     CommandId,
     EntityId,
@@ -25,14 +25,15 @@ from cos_ray.domain.ids import (
     fault_of_entity_id,
     fault_of_idempotency_key,
 )
-from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remembered
+from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remembered, RowIdentity
 from cos_ray.domain.retention import Retention
 from cos_ray.domain.type_changes import Precedent, TypeChange
-from cos_ray.ports import JournalMeter, UnmeasuredJournal
-from cos_ray.postgres.connections import Connections
+from cos_ray.ports import NOTHING_KNOWN, JournalMeter, UnmeasuredJournal
+from cos_ray.postgres.connections import Connections, Rows
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.erasure import PostgresErasure
 from cos_ray.postgres.group_commit import BatchLimits, GroupCommit
+from cos_ray.postgres.identities import identity, known_row, known_rows
 from cos_ray.postgres.key_expiry import KeyExpiry
 from cos_ray.postgres.lookups import NewestLookups
 from cos_ray.postgres.past import PostgresPast
@@ -178,7 +179,9 @@ class PostgresJournal:
         """See `Journal.precedent`."""
         return await self._type_changes.precedent(change)
 
-    async def after(self, shard: Shard, offset: Offset, limit: int) -> Sequence[JournaledEvent]:
+    async def after(
+        self, shard: Shard, offset: Offset, limit: int, known: RowIdentity | None = None
+    ) -> Sequence[JournaledEvent]:
         """
         See `EventSource.after`. Rows that Chief of State marked as deleted are left out.
 
@@ -188,32 +191,30 @@ class PostgresJournal:
         found: list[JournaledEvent] = []
         while len(found) < limit:
             wanted = limit - len(found)
-            parameters = {"tag": str(shard), "offset": offset, "limit": wanted}
-            rows = await self._connections.run(statement("after"), parameters)
-            for ordering, sequence_number, payload, writer in rows:
-                if payload is None:
+            parameters = {"tag": str(shard), "offset": offset, "limit": wanted, **known_row(known)}
+            rows = _insist(shard, await self._connections.run(statement("after"), parameters))
+            for row in rows:
+                if row[2] is None:
                     continue
                 try:
-                    envelope = _envelope(
-                        f"the entity at offset {ordering}", Revision(sequence_number), payload
-                    )
-                except JournalUnavailable as error:
+                    found.append(_journaled(*row))
+                except UnreadableEvent:
                     if found:
                         return found
-                    raise UnreadableEvent(str(error), Offset(ordering)) from error
-                if writer is not None:
-                    envelope = replace(envelope, cause=cause_of(writer))
-                found.append(JournaledEvent(Offset(ordering), envelope))
+                    raise
             if len(rows) < wanted:
                 break
             offset = Offset(rows[-1][0])
         return found
 
-    async def stirring(self, offsets: Mapping[Shard, Offset]) -> Collection[Shard]:
+    async def stirring(
+        self, offsets: Mapping[Shard, Offset], known: Mapping[Shard, RowIdentity] = NOTHING_KNOWN
+    ) -> Collection[Shard]:
         """See `EventSource.stirring`."""
         shards = sorted(offsets)
         tags, reached = [str(shard) for shard in shards], [offsets[shard] for shard in shards]
-        rows = await self._connections.run(statement("stirring"), {"tags": tags, "offsets": reached})
+        parameters = {"tags": tags, "offsets": reached, **known_rows([known.get(shard) for shard in shards])}
+        rows = await self._connections.run(statement("stirring"), parameters)
         return {Shard(int(tag)) for (tag,) in rows}
 
     async def erased_of(self, entity_ids: Collection[EntityId]) -> Collection[EntityId]:
@@ -239,6 +240,32 @@ class PostgresJournal:
     async def check(self) -> None:
         """Return if the database answers. Raises JournalUnavailable."""
         await self._connections.run("select 1", ())
+
+
+def _insist(shard: Shard, rows: Rows) -> Rows:
+    """The rows of `after` with events. Raises HistoryWentBack when they say that the known one is lost."""
+    if not rows[0][-1]:
+        raise HistoryWentBack([shard])
+    return () if rows[0][0] is None else rows
+
+
+def _journaled(
+    ordering: int,
+    number: int,
+    payload: bytes,
+    writer: str | None,
+    entity_id: str,
+    written_at: int | None,
+    _: bool,
+) -> JournaledEvent:
+    """The event of a row of `after`. Raises UnreadableEvent."""
+    try:
+        envelope = _envelope(f"the entity at offset {ordering}", Revision(number), payload)
+    except JournalUnavailable as error:
+        raise UnreadableEvent(str(error), Offset(ordering)) from error
+    if writer is not None:
+        envelope = replace(envelope, cause=cause_of(writer))
+    return JournaledEvent(Offset(ordering), envelope, identity(ordering, entity_id, number, written_at))
 
 
 def _envelope(place: str, sequence_number: Revision, payload: bytes) -> EventEnvelope:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
+from cos_ray.domain.errors import HistoryWentBack
 from cos_ray.domain.ids import Offset, Owner, ReadSideId, Shard
+from cos_ray.domain.messages import RowIdentity
+from cos_ray.ports import NOTHING_KNOWN
 from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.database import Database
+from cos_ray.postgres.identities import known_rows
 from cos_ray.postgres.statements import statement
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -40,7 +44,11 @@ class PostgresOffsets:
         return {Shard(int(shard)): _offset(text) for shard, text in rows if _NUMBER.fullmatch(shard)}
 
     async def save(
-        self, read_side: ReadSideId, offsets: Mapping[Shard, Offset], owner: Owner
+        self,
+        read_side: ReadSideId,
+        offsets: Mapping[Shard, Offset],
+        owner: Owner,
+        known: Mapping[Shard, RowIdentity] = NOTHING_KNOWN,
     ) -> Collection[Shard]:
         """See `OffsetStore.save`."""
         if not offsets:
@@ -53,9 +61,12 @@ class PostgresOffsets:
                 "shards": shards,
                 "offsets": [str(offsets[shard]) for shard in shards],
                 "owner": owner,
+                **known_rows([known.get(shard) for shard in shards]),
             },
         )
-        return set(shards) - {Shard(int(shard)) for (shard,) in rows}
+        if went_back := [Shard(int(shard)) for shard, is_saved in rows if not is_saved]:
+            raise HistoryWentBack(went_back)
+        return set(shards) - {Shard(int(shard)) for shard, _ in rows}
 
 
 def _offset(text: str) -> Offset | None:

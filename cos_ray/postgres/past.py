@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from datetime import datetime, timedelta, timezone
 
 from google.protobuf.message import DecodeError
@@ -10,8 +12,11 @@ from cos_ray.domain.errors import JournalUnavailable
 from cos_ray.domain.ids import EntityId, Offset, Revision, fault_of_entity_id
 from cos_ray.domain.listing import ListedEntity, Listing
 from cos_ray.domain.messages import EventEnvelope
+from cos_ray.domain.watermark import Watermark
 from cos_ray.postgres.connections import Connections
+from cos_ray.postgres.dates import first_since
 from cos_ray.postgres.statements import statement
+from cos_ray.postgres.tail import PostgresTail
 from cos_ray.protocol.codec import envelope_from_bytes
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -23,6 +28,11 @@ _LAST_DAY = datetime(9999, 12, 31, tzinfo=timezone.utc)
 _PAGE = 100
 _LARGEST = 2**63 - 1
 
+SETTLED_WITHIN = 3.0
+"""Seconds that a question waits for events that are being committed."""
+
+_LOOK_AGAIN = 0.005
+
 _MOST_LOOKED_AT = 5_000
 """How many events a page of recently changed entities looks through."""
 
@@ -32,6 +42,7 @@ class PostgresPast:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self._tail = PostgresTail(connections)
 
     async def at_time(self, entity_id: EntityId, moment: datetime) -> EventEnvelope | None:
         """See `EntityPast.at_time`."""
@@ -67,21 +78,39 @@ class PostgresPast:
 
     async def offset_at(self, moment: datetime) -> Offset | None:
         """See `EntityPast.offset_at`."""
-        [(offset,)] = await self._connections.run(statement("offset_at"), {"moment": _milliseconds(moment)})
-        return None if offset is None else Offset(offset)
+        await self._settled()
+        return await first_since(self._connections, _milliseconds(moment))
 
     async def changed(self, prefix: str, since: datetime, after: Offset, limit: int) -> Listing:
         """See `EntityPast.changed`."""
-        parameters = {"after": after, "limit": _MOST_LOOKED_AT}
+        up_to = await self._settled()
+        # Rounded up: what is dated in the millisecond before is not dated since then.
+        milliseconds = -_milliseconds(_EPOCH - (since - _EPOCH))
+        parameters = {"after": after, "up_to": up_to, "since": milliseconds, "limit": _MOST_LOOKED_AT}
         rows = await self._connections.run(statement("entities_by_update"), parameters)
         found: list[ListedEntity] = []
-        for ordering, entity_id, stored, is_newest in rows:
+        for ordering, entity_id, stored, is_newest, is_since in rows:
             if len(found) == limit:
                 return Listing(tuple(found), str(found[-1].offset))
-            date = _date(stored)
-            if is_newest and entity_id.startswith(prefix) and date >= since:
-                found.append(ListedEntity(EntityId(entity_id), date, Offset(ordering)))
+            if is_newest and is_since and entity_id.startswith(prefix):
+                found.append(ListedEntity(EntityId(entity_id), _date(stored), Offset(ordering)))
         return Listing(tuple(found), str(rows[-1][0]) if len(rows) == _MOST_LOOKED_AT else None)
+
+    async def _settled(self) -> Offset:
+        """
+        The end of the journal, when nothing before it is still on its way. Raises JournalUnavailable.
+
+        Between shards offsets are not committed in their order: whoever goes on after the end of a page
+        would never see what was given an offset before it, and was committed after it was read.
+        """
+        mark = Watermark().after(head := await self._tail.head())
+        deadline = time.monotonic() + SETTLED_WITHIN
+        while mark.complete < head.newest:
+            if time.monotonic() > deadline:
+                raise JournalUnavailable("an event takes too long to be committed")
+            await asyncio.sleep(_LOOK_AGAIN)
+            mark = mark.after(await self._tail.head())
+        return head.newest
 
 
 def _envelope(entity_id: str, number: int, payload: bytes) -> EventEnvelope:

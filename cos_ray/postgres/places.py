@@ -8,15 +8,20 @@ from datetime import datetime, timedelta, timezone
 from google.protobuf.message import DecodeError
 
 from cos_ray.domain.errors import UnreadableEvent
-from cos_ray.domain.ids import EntityId, Offset, Revision, Shard, fault_of_entity_id
+from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard, fault_of_entity_id
 from cos_ray.domain.messages import JournaledEvent
-from cos_ray.domain.read_sides import Lag
+from cos_ray.domain.read_sides import Lag, Start
 from cos_ray.postgres.connections import Connections
+from cos_ray.postgres.dates import first_since
+from cos_ray.postgres.identities import identity
 from cos_ray.postgres.statements import statement
 from cos_ray.protocol.codec import envelope_from_bytes
 
 MOST_COUNTED = 10_000
 """How many events of one shard are counted; that there are more is then all that is said."""
+
+MOST_PASSED_OVER = 2_000
+"""How many older events of a shard are passed over, for they need not be delivered again."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -45,8 +50,13 @@ class PostgresPlaces:
     async def before(self, shards: Collection[Shard], date: datetime) -> Mapping[Shard, Offset]:
         """See `Places.before`."""
         since = (date - _EPOCH) // _MILLISECOND
-        parameters = {"tags": [str(shard) for shard in sorted(shards)], "since": since}
-        rows = await self._connections.run(statement("places_before"), parameters)
+        parameters = {
+            "tags": [str(shard) for shard in sorted(shards)],
+            "since": since,
+            "first": await first_since(self._connections, since),
+            "most": MOST_PASSED_OVER,
+        }
+        rows = await self._connections.run(statement("places_since"), parameters)
         return {Shard(int(tag)): Offset(place) for tag, place in rows}
 
     async def events_of(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[JournaledEvent]:
@@ -56,6 +66,20 @@ class PostgresPlaces:
         parameters = {"entity_id": entity_id, "first": first, "limit": limit}
         rows = await self._connections.run(statement("events_of"), parameters)
         return [_event(entity_id, *row) for row in rows]
+
+    async def starts(self, read_side: ReadSideId, offsets: Mapping[Shard, Offset]) -> Mapping[Shard, Start]:
+        """See `Places.starts`."""
+        shards = sorted(offsets)
+        parameters = {
+            "read_side": read_side,
+            "shards": shards,
+            "offsets": [offsets[shard] for shard in shards],
+        }
+        rows = await self._connections.run(statement("starts"), parameters)
+        return {
+            Shard(shard): Start(Offset(end), identity(*row), Offset(deleted), Offset(accepted))
+            for shard, *row, deleted, accepted, end in rows
+        }
 
     async def place_of(self, entity_id: EntityId, sequence_number: Revision) -> Offset | None:
         """See `Places.place_of`."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 
 from cos_ray.domain.claims import Standing
-from cos_ray.domain.ids import Owner, ReadSideId, ReleaseId, Shard
+from cos_ray.domain.ids import Offset, Owner, ReadSideId, ReleaseId, Shard
 from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.statements import statement
 from cos_ray.system_process import is_surely_gone
@@ -33,6 +33,16 @@ class PostgresReadSides:
         """See `ReadSideControls.pause`."""
         parameters = {"read_side": read_side, "shards": _texts(shards), "paused": paused}
         await self._connections.run(statement("pause_shards"), parameters)
+
+    async def accept_losses(self, read_side: ReadSideId, up_to: Mapping[Shard, Offset]) -> None:
+        """See `ReadSideControls.accept_losses`."""
+        shards = sorted(up_to)
+        parameters = {
+            "read_side": read_side,
+            "shards": shards,
+            "up_tos": [up_to[shard] for shard in shards],
+        }
+        await self._connections.run(statement("accept_losses"), parameters)
 
     async def enlist(self, release: ReleaseId) -> Standing:
         """See `ReadSideControls.enlist`."""

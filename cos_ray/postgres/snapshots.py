@@ -17,7 +17,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from cos_ray.domain.errors import JournalUnavailable
-from cos_ray.domain.ids import EntityId, Revision
+from cos_ray.domain.ids import CommandId, EntityId, Revision
 from cos_ray.domain.messages import Append, EventEnvelope
 from cos_ray.domain.retention import Retention
 from cos_ray.postgres.connections import Connections
@@ -49,13 +49,21 @@ class _Deletion:
     due: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """A state to be saved, and which command led to it."""
+
+    envelope: EventEnvelope
+    command_id: CommandId
+
+
 class Snapshots:
     """Writes snapshots on connections that it shares."""
 
     def __init__(self, retention: Retention, connections: Connections) -> None:
         self._retention = retention
         self._connections = connections
-        self._waiting: deque[EventEnvelope] = deque()
+        self._waiting: deque[_Snapshot] = deque()
         self._octets = 0
         self._deletions: deque[_Deletion] = deque()
         self._news = asyncio.Event()
@@ -80,11 +88,11 @@ class Snapshots:
         newest = append.envelopes[-1]
         if not self._retention.wants_snapshot(append.expected, newest.sequence_number):
             return
-        self._waiting.append(newest)
+        self._waiting.append(_Snapshot(newest, append.command_id))
         self._octets += len(newest.resulting_state)
         while len(self._waiting) > MOST_WAITING or self._octets > MOST_WAITING_OCTETS:
             given_up = self._take_first()
-            logger.warning("snapshot given up: too many wait", extra=_facts(given_up))
+            logger.warning("snapshot given up: too many wait", extra=_facts(given_up.envelope))
         self._news.set()
 
     async def _run(self) -> None:
@@ -107,29 +115,31 @@ class Snapshots:
         """Seconds until a deletion falls due; None while there is none."""
         return max(0.0, self._deletions[0].due - time.monotonic()) if self._deletions else None
 
-    def _next_batch(self) -> list[EventEnvelope]:
+    def _next_batch(self) -> list[_Snapshot]:
         """The next few, of each entity one: a later one has to find the earlier one saved."""
-        batch: dict[EntityId, EventEnvelope] = {}
+        batch: dict[EntityId, _Snapshot] = {}
         room: float = math.inf  # the first one goes, whatever its size
         while self._waiting and len(batch) < _MOST_TOGETHER:
-            first = self._waiting[0]
+            first = self._waiting[0].envelope
             if _entity_of(first) in batch or len(first.resulting_state) > room:
                 break
             batch[_entity_of(first)] = self._take_first()
             room = min(room, _MOST_OCTETS_TOGETHER) - len(first.resulting_state)
         return list(batch.values())
 
-    def _take_first(self) -> EventEnvelope:
+    def _take_first(self) -> _Snapshot:
         first = self._waiting.popleft()
-        self._octets -= len(first.resulting_state)
+        self._octets -= len(first.envelope.resulting_state)
         return first
 
-    async def _save(self, batch: list[EventEnvelope]) -> None:
+    async def _save(self, snapshots: list[_Snapshot]) -> None:
         """Save these, in one round trip."""
+        batch = [snapshot.envelope for snapshot in snapshots]
         parameters = {
             "entity_ids": [_entity_of(envelope) for envelope in batch],
             "sequence_numbers": [envelope.sequence_number for envelope in batch],
             "payloads": [state_to_bytes(envelope) for envelope in batch],
+            "writers": [snapshot.command_id for snapshot in snapshots],
             "keep": self._retention.keep,
         }
         try:

@@ -12,8 +12,9 @@ import logging
 import math
 from collections.abc import Callable, Collection, Mapping
 
-from cos_ray.domain.errors import JournalUnavailable
+from cos_ray.domain.errors import HistoryWentBack, JournalUnavailable
 from cos_ray.domain.ids import Offset, Owner, Shard
+from cos_ray.domain.messages import RowIdentity
 from cos_ray.ports import Clock, OffsetStore
 from cos_ray.readside.settings import ReadSideSettings
 
@@ -37,8 +38,12 @@ class OffsetKeeper:
         self._clock = clock
         self._refused = refused
         """Called with shards whose offsets are somebody else's to save by now."""
+        self.went_back: Callable[[Collection[Shard]], None] = lambda shards: None
+        """Called with shards of which the journal does not have any more what was read."""
         self._writing = asyncio.Lock()
         self._delivered: dict[Shard, Offset] = {}
+        self._events: dict[Shard, RowIdentity] = {}
+        """Of each shard the event that was read last, when its offset last moved; as far as it is known."""
         self._saved: dict[Shard, Offset] = {}
         self._moves = 0
         """How many moves of offsets were noted since the last save began."""
@@ -64,8 +69,9 @@ class OffsetKeeper:
     async def reset(self, shard: Shard, offset: Offset) -> bool:
         """Save this offset at once, forwards or back; False if the shard is not ours. Raises."""
         async with self._writing:
-            if await self._store.save(self._settings.read_side, {shard: offset}, self._owner):
+            if await self._save({shard: offset}):
                 return False
+            self._events.pop(shard, None)
             self._saved[shard] = self._delivered[shard] = offset
             return True
 
@@ -75,7 +81,7 @@ class OffsetKeeper:
             offset = self._delivered.get(shard)
             if offset is None or self._saved.get(shard) == offset:
                 return True
-            if await self._store.save(self._settings.read_side, {shard: offset}, self._owner):
+            if await self._save({shard: offset}):
                 return False
             self._saved[shard] = offset
             return True
@@ -84,13 +90,16 @@ class OffsetKeeper:
         """These shards are not ours any more: nothing of them is saved."""
         for shard in shards:
             self._delivered.pop(shard, None)
+            self._events.pop(shard, None)
             self._saved.pop(shard, None)
 
-    def note(self, shard: Shard, offset: Offset) -> None:
-        """Everything in the shard up to this offset is delivered."""
+    def note(self, shard: Shard, offset: Offset, event: RowIdentity | None) -> None:
+        """Everything in the shard up to this offset is delivered; `event`: the one that was read last."""
         if self._delivered.get(shard, 0) == offset:
             return
         self._delivered[shard] = offset
+        if event is not None:
+            self._events[shard] = event
         if not self._moves:
             self._first_at = self._clock.monotonic()
         self._moves += 1
@@ -114,6 +123,7 @@ class OffsetKeeper:
     async def save(self, unsaved: Mapping[Shard, Offset]) -> None:
         """Save these offsets. A failure is logged, and makes up for itself later."""
         refused: Collection[Shard] = ()
+        went_back: Collection[Shard] = ()
         try:
             async with self._writing:
                 # Waiting for the lock, a shard may have been lost or begun anew.
@@ -121,8 +131,12 @@ class OffsetKeeper:
                     shard: offset for shard, offset in unsaved.items() if self._may_be_saved(shard, offset)
                 }
                 if current:
-                    refused = await self._store.save(self._settings.read_side, current, self._owner)
-                self._saved.update({s: o for s, o in current.items() if s not in refused})
+                    try:
+                        refused = await self._save(current)
+                    except HistoryWentBack as error:
+                        went_back = error.shards
+                kept = {s: o for s, o in current.items() if s not in (*refused, *went_back)}
+                self._saved.update(kept)
         except Exception as error:  # noqa: BLE001 - a lost save costs repeated deliveries, no more
             self._put_off(error)
         else:
@@ -132,6 +146,13 @@ class OffsetKeeper:
             self._is_saving = False
         if refused:
             self._refused(refused)
+        if went_back:
+            self.went_back(went_back)
+
+    async def _save(self, offsets: Mapping[Shard, Offset]) -> Collection[Shard]:
+        """Those that are not ours. Raises JournalUnavailable and HistoryWentBack."""
+        known = {shard: self._events[shard] for shard in offsets if shard in self._events}
+        return await self._store.save(self._settings.read_side, offsets, self._owner, known)
 
     def _may_be_saved(self, shard: Shard, offset: Offset) -> bool:
         return shard in self._delivered and offset <= self._delivered[shard]

@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 
 from typing_extensions import assert_never
 
-from cos_ray.domain.errors import ClaimLost, JournalUnavailable
+from cos_ray.domain.errors import ClaimLost, HistoryWentBack, JournalUnavailable
 from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.domain.read_sides import (
@@ -31,6 +31,7 @@ from cos_ray.domain.read_sides import (
     Skip,
 )
 from cos_ray.ports import Clock, ReadHandler
+from cos_ray.readside.beginnings import Beginnings
 from cos_ray.readside.claims import Claims, Term
 from cos_ray.readside.delivery import Delivery
 from cos_ray.readside.letters import LetterDelivery
@@ -39,10 +40,14 @@ from cos_ray.readside.parking import Parking
 from cos_ray.readside.projection import Projection
 from cos_ray.readside.settings import ReadSideSettings
 from cos_ray.readside.stores import Stores
+from cos_ray.readside.window import Window
 
 logger = logging.getLogger(__name__)
 
 _PAGE = 1_000
+
+END = Offset(2**63 - 1)
+"""After which nothing comes."""
 
 
 class Operations:
@@ -66,8 +71,10 @@ class Operations:
         self._projections = projections
         self._delivery = delivery
         self._offsets = offsets
+        offsets.went_back = self.go_back
         self._parking = parking
         self._stores = stores
+        self._beginnings = Beginnings(settings, stores)
         self._letters = LetterDelivery(settings, stores.letters, parking, handler, clock, claims)
         self._locks: dict[Shard, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -81,6 +88,9 @@ class Operations:
     async def _open(self, terms: Mapping[Shard, Term]) -> None:
         shards = terms.keys()
         offsets = await self._offsets.load(shards)
+        numbers = {shard: offset for shard, offset in offsets.items() if offset is not None}
+        starts = await self._beginnings.find(numbers)
+        await self._beginnings.accept({shard: start for shard, start in starts.items() if not numbers[shard]})
         await self._parking.load(shards)
         paused = await self._stores.controls.paused(self._settings.read_side)
         for shard, offset in offsets.items():
@@ -93,7 +103,7 @@ class Operations:
                 reason = "the stored offset is no number: restart the shard, or replay it from an offset"
                 projection.close(ShardState.STOPPED, reason)
             else:
-                projection.open(offset)
+                self._beginnings.begin(projection, offset, starts[shard])
 
     async def begin(self) -> bool:
         """Begin in the shards that are new to us. Never raises; False if it has to be tried again."""
@@ -125,6 +135,44 @@ class Operations:
             facts = {"read_side": self._settings.read_side, "reason": str(error)}
             logger.warning("read side does not know its orders", extra=facts)
 
+    def read_failed(self, projection: Projection, window: Window, error: Exception) -> None:
+        """A read brought nothing but an error: this shard is not given up, whatever it is."""
+        projection.read_failed(window, error)
+        if isinstance(error, HistoryWentBack) and window is projection.window:
+            self.go_back([projection.shard])
+
+    def go_back(self, shards: Collection[Shard]) -> None:
+        """
+        The journal no longer has what was read of these shards: begin anew where the stored offsets are.
+
+        They are of the same history as the journal. Others have taken the places of events that are lost.
+        """
+        for projection in self._ours(shards):
+            projection.close(ShardState.STARTING, str(HistoryWentBack()))
+            self._delivery.drop(projection)
+            if (term := self._claims.term(projection.shard)) is not None:
+                # It is opened with the next renewal, as if it were new to us.
+                term.is_begun = False
+        self._offsets.forget(shards)
+        facts = {
+            "read_side": self._settings.read_side,
+            "offsets": {shard: self._projections[shard].offset for shard in sorted(shards)},
+        }
+        logger.error("the journal went back: read side begins anew at its stored offsets", extra=facts)
+        self._claims.renew_soon()
+
+    async def is_borne_out(self, projection: Projection) -> bool:
+        """
+        Whether the journal, as it is now, has what was read of the shard. Raises JournalUnavailable.
+
+        Else what is known of an event may be known of another one, whose place it has been given.
+        """
+        shard, known = projection.shard, projection.newest_read
+        if known is None or shard not in await self._stores.source.stirring({shard: END}, {shard: known}):
+            return True
+        self.go_back([shard])
+        return False
+
     def interrupt(self, shards: Collection[Shard]) -> None:
         """Our claims are about to run out: cut short what is under way."""
         for shard in shards:
@@ -155,6 +203,9 @@ class Operations:
             try:
                 if not await self._offsets.catch_up(shard):
                     raise ClaimLost(self._settings.read_side, shard)
+            except HistoryWentBack as error:
+                self.go_back([shard])
+                raise JournalUnavailable(str(error)) from error
             except Exception:
                 # Whoever asks may be gone by the next renewal. Not from the stored offset: it may be behind.
                 self._open_again(projection, term, reached, was_unusable)
@@ -177,7 +228,8 @@ class Operations:
                 await self._refresh(resumed)
                 return self._report()
             case Skip(shards):
-                return self._skip(shards)
+                begun = await self._go_on_with_what_is_left(shards)
+                return self._skip(shards, begun)
             case Replay(offsets):
                 return await self._replay(offsets)
             case ReplayEntities(entities):
@@ -205,8 +257,22 @@ class Operations:
             if projection.may_deliver:
                 self._delivery.release(projection, anew=shard in resumed)
 
-    def _skip(self, shards: Collection[Shard]) -> Obeyed:
-        skipped = 0
+    async def _go_on_with_what_is_left(self, shards: Collection[Shard]) -> int:
+        """Begin in the shards that stopped before deleted events; how many those are."""
+        count = 0
+        for projection in self._ours(shards):
+            shard, term = projection.shard, self._claims.term(projection.shard)
+            if not projection.is_unusable or term is None:
+                continue
+            async with self._locks[shard]:
+                start = (await self._beginnings.find({shard: projection.offset}))[shard]
+                if start.unseen_to(projection.offset) is not None:
+                    await self._beginnings.accept({shard: start})
+                    await self._open({shard: term})
+                    count += 1
+        return count
+
+    def _skip(self, shards: Collection[Shard], skipped: int) -> Obeyed:
         for projection in self._ours(shards):
             if self._delivery.skip_failing(projection) or projection.skip_barrier():
                 skipped += 1
@@ -239,10 +305,15 @@ class Operations:
             # After the offset: dying in between, an event is rather set aside once more than lost.
             await self._stores.letters.drop_after(self._settings.read_side, shard, offset, self._claims.owner)
             await self._parking.load([shard])
+            start = (await self._beginnings.find({shard: offset}))[shard]
+            await self._beginnings.accept({shard: start})
+        except HistoryWentBack as error:
+            self.go_back([shard])
+            raise JournalUnavailable(str(error)) from error
         except Exception:
             self._open_again(projection, term, reached, was_unusable)
             raise
-        projection.open(offset)
+        projection.open(offset, start.row, start.remark(offset))
         return True
 
     def _open_again(
@@ -254,7 +325,7 @@ class Operations:
         elif was_unusable:
             projection.close(ShardState.STOPPED)
         else:
-            projection.open(reached)
+            projection.open(reached, projection.newest_read)
 
     async def _replay_entities(self, entities: Mapping[Shard, tuple[EntityId, ...]]) -> Obeyed:
         count = 0

@@ -18,7 +18,7 @@ from cos_ray.domain.causes import trace_id_of
 from cos_ray.domain.errors import HistoryGap, JournalUnavailable, UnreadableEvent
 from cos_ray.domain.failure_policy import Backoff
 from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
-from cos_ray.domain.messages import JournaledEvent
+from cos_ray.domain.messages import JournaledEvent, RowIdentity
 from cos_ray.domain.read_sides import LastError, ShardState, ShardStatus
 from cos_ray.ports import Clock
 from cos_ray.readside.continuity import Continuity
@@ -67,6 +67,11 @@ class Projection:
         self._failing: set[EntityId] = set()
         """Entities whose next event was not confirmed yet, though tried."""
         self._waiters: dict[asyncio.Future[bool], Offset] = {}
+        self.newest_read: RowIdentity | None = None
+        """
+        The event that was read last, as far as it is known. A shard's events are stored in their order, so
+        while the journal has this one, it has all that were read before.
+        """
         self._begin(Offset(0))
 
     @property
@@ -99,8 +104,15 @@ class Projection:
             and self._has_room
         )
 
-    def open(self, offset: Offset) -> None:
-        """Begin after this offset, at once."""
+    def open(self, offset: Offset, known: RowIdentity | None = None, remark: str | None = None) -> None:
+        """
+        Begin after this offset, at once.
+
+        `known`: the event there, as far as it is known; `remark`: what an operator should know of it.
+        """
+        if remark is not None:
+            self._last_error = LastError(remark, self._clock.now())
+        self.newest_read = known
         self._begin(offset)
         self._is_unusable = False
         self._state = ShardState.RUNNING
@@ -168,6 +180,7 @@ class Projection:
         try:
             for event in events:
                 self._continuity.check(event)
+                self.newest_read = event.row or self.newest_read
                 if self.window.admit(event):
                     deliverable.append(event)
         except HistoryGap as gap:

@@ -182,7 +182,7 @@ class ReadSide:
         if not self._is_open or projection is None or not projection.is_ours:
             return None
         if projection.has_seen_off(entity_id, revision):
-            return True
+            return await self._operations.is_borne_out(projection)
         offset = await self._stores.places.place_of(entity_id, revision)
         if offset is None:
             return False
@@ -192,7 +192,7 @@ class ReadSide:
         alarm = asyncio.ensure_future(self._clock.sleep(timeout))
         try:
             await asyncio.wait((waiting, alarm), return_when=asyncio.FIRST_COMPLETED)
-            return waiting.done() and waiting.result()
+            return waiting.done() and waiting.result() and await self._operations.is_borne_out(projection)
         finally:
             waiting.cancel()
             alarm.cancel()
@@ -245,10 +245,11 @@ class ReadSide:
             self._reads.start(self._read(projection, projection.begin_read()))
 
     async def _read(self, projection: Projection, window: Window) -> None:
+        known, after = projection.newest_read, window.read_to
         try:
-            events = await self._stores.source.after(projection.shard, window.read_to, self._settings.batch)
+            events = await self._stores.source.after(projection.shard, after, self._settings.batch, known)
         except Exception as error:  # noqa: BLE001 - whatever it is, this shard is not given up
-            projection.read_failed(window, error)
+            self._operations.read_failed(projection, window, error)
             return
         if events:
             self._scout.has_news()
@@ -322,7 +323,7 @@ class ReadSide:
     def _moved(self, projection: Projection) -> None:
         """A delivery is over: its shard may have room again, its event may be due again."""
         if projection.is_ours:
-            self._offsets.note(projection.shard, projection.offset)
+            self._offsets.note(projection.shard, projection.offset, projection.newest_read)
         due = (projection.reads_at(), self._offsets.saves_at(), self._delivery.retries_at())
         self._look_again(min(due))
 

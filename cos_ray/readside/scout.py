@@ -45,8 +45,10 @@ class Scout:
     async def look(self, resting: Sequence[Projection]) -> list[Projection]:
         """Those of the shards at rest that are to be read now."""
         offsets = {projection.shard: projection.window.read_to for projection in resting}
+        newest = {projection.shard: projection.newest_read for projection in resting}
+        known = {shard: row for shard, row in newest.items() if row is not None}
         try:
-            stirring = await self._source.stirring(offsets)
+            stirring = await self._source.stirring(offsets, known)
         except Exception:
             # Each shard finds out for itself, and says so.
             logger.debug("the journal cannot be asked for news", exc_info=True)

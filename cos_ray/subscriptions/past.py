@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from cos_ray.domain.errors import Code, Status
+from cos_ray.domain.errors import Code, EventsDeleted, Status
 from cos_ray.domain.ids import EntityId, Offset, Revision
-from cos_ray.domain.messages import JournaledEvent
+from cos_ray.domain.messages import JournaledEvent, RowIdentity
 from cos_ray.domain.watermark import UnreadableRow
 from cos_ray.ports import JournalTail
 from cos_ray.subscriptions.feed import unreadable
@@ -24,7 +24,8 @@ class Past(Protocol):
         """
         The next events, none beyond the offset; empty when that is all.
 
-        Raises JournalUnavailable, and SubscriptionEnded when what is wanted is not there.
+        Raises JournalUnavailable, HistoryWentBack when the last of those before is not there any more, and
+        SubscriptionEnded when what is wanted is not there.
         """
         ...
 
@@ -58,13 +59,25 @@ class PastOfAll:
     def __init__(self, journal: JournalTail, after: Offset) -> None:
         self._journal = journal
         self._after = self._read = after
+        self._known: RowIdentity | None = None
 
     async def page(self, up_to: Offset) -> Sequence[JournaledEvent]:
         """See `Past.page`."""
         if self._read >= up_to:
             return ()
-        events = _readable(await self._journal.between(self._read, up_to, PAGE))
+        # From the very beginning on, what is left is what is wanted.
+        whole = self._after > 0
+        try:
+            page = await self._journal.between(self._read, up_to, PAGE, self._known, whole=whole)
+        except EventsDeleted as error:
+            message = (
+                f"of the events after offset {self._read}, some up to {error.up_to} are deleted; "
+                "ask for 0 to get all that are left"
+            )
+            raise SubscriptionEnded(Status(Code.OUT_OF_RANGE, message)) from None
+        events = _readable(page)
         self._read = events[-1].offset if events else up_to
+        self._known = events[-1].row if events else self._known
         return events
 
     def go_back_to(self, event: JournaledEvent) -> None:
@@ -86,14 +99,16 @@ class PastOfEntity:
         # In some journals of Chief of State the sequence number has run ahead of the revision.
         self._next = first
         self._has_begun = False
+        self._known: RowIdentity | None = None
 
     async def page(self, up_to: Offset) -> Sequence[JournaledEvent]:
         """See `Past.page`."""
         while True:
-            found = await self._journal.of_entity(self._entity_id, self._next, up_to, PAGE)
+            found = await self._journal.of_entity(self._entity_id, self._next, up_to, PAGE, self._known)
             events = _readable(found)
             if not events:
                 return ()
+            self._known = events[-1].row
             self._next = Revision(events[-1].envelope.sequence_number + 1)
             wanted = [event for event in events if self.wants(event)]
             if wanted:

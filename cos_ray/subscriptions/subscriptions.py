@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from enum import Enum
 
 from cos_ray.domain.erasure import KNOWN_WITHIN
-from cos_ray.domain.errors import Code, JournalUnavailable, Status
+from cos_ray.domain.errors import Code, HistoryWentBack, JournalUnavailable, Status
 from cos_ray.domain.ids import EntityId, Offset, Revision
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.ports import Clock, JournalTail, SubscriptionMeter, Unmeasured
 from cos_ray.subscriptions.feed import Feed
 from cos_ray.subscriptions.listener import TOO_SLOW, Bounds, Listener, SubscriptionEnded
+from cos_ray.subscriptions.lost import WENT_BACK, Lost, status_of
 from cos_ray.subscriptions.past import NoPast, Past, PastOfAll, PastOfEntity
 from cos_ray.subscriptions.tail import Tail, TailPolicy
 
@@ -85,7 +86,7 @@ class Subscriptions:
         self._journal, self._clock = journal, clock
         self._policy = policy or SubscriptionPolicy()
         self._feed = Feed()
-        self._tail = Tail(journal, self._feed, clock, self._policy.tail)
+        self._tail = Tail(journal, self._feed, clock, self._policy.tail, self._go_back)
         self._open: dict[tuple[Kind, str], set[_Stream]] = {}
         self._count = 0
         self._of_client: Counter[Hashable] = Counter()
@@ -109,7 +110,7 @@ class Subscriptions:
         SubscriptionEnded with what the client is to be told.
         """
         self._admit(wanted)
-        stream = _Stream()
+        stream = _Stream(wanted.entity_id)
         self._add(wanted, stream)
         try:
             await self._tail.start()
@@ -125,6 +126,8 @@ class Subscriptions:
             if ended.status is TOO_SLOW:
                 self._meter.cut()
             raise
+        except HistoryWentBack:
+            raise SubscriptionEnded(WENT_BACK) from None
         except JournalUnavailable:
             raise SubscriptionEnded(_NO_JOURNAL) from None
         finally:
@@ -149,6 +152,12 @@ class Subscriptions:
         self.drain()
         self._tail.stop()
 
+    def _go_back(self, lost: Lost) -> None:
+        """End all: whoever comes back with the place it had come to would leave out what is there now."""
+        for streams in self._open.values():
+            for stream in streams:
+                stream.end(status_of(lost, stream.entity_id))
+
     async def _stream(self, wanted: Wanted, stream: _Stream) -> AsyncGenerator[JournaledEvent, None]:
         past = self._past(wanted)
         # Long histories are read before anything has to wait for it.
@@ -172,6 +181,7 @@ class Subscriptions:
 
     async def _read(self, past: Past, stream: _Stream, *, once: bool) -> AsyncGenerator[JournaledEvent, None]:
         """What there is up to where the tail is: where it is now, or where it has come to by then."""
+        stream.raise_end()
         up_to = self._tail.position
         while True:
             stream.raise_end()
@@ -184,6 +194,7 @@ class Subscriptions:
                     break
                 yield event
             if not page:
+                stream.raise_end()
                 if once or up_to == self._tail.position:
                     return
                 once, up_to = True, self._tail.position
@@ -226,7 +237,9 @@ class Subscriptions:
 class _Stream:
     """One open subscription: the listener it has at the moment, or the word that it is over."""
 
-    def __init__(self) -> None:
+    def __init__(self, entity_id: EntityId | None) -> None:
+        self.entity_id = entity_id
+        """Whose events it is of; None: of all."""
         self._listener = Listener(Bounds())
 
     def listen(self, bounds: Bounds) -> Listener:
@@ -238,6 +251,9 @@ class _Stream:
 
     def end(self, status: Status | None) -> None:
         """End it with this status; None: in good order."""
+        if self._listener.has_overflowed:
+            # That only means that it reads on in the journal.
+            self._listener = Listener(Bounds())
         self._listener.end(status)
 
     def raise_end(self) -> None:

@@ -15,6 +15,8 @@ from cos_ray.domain.causes import cause_of
 from cos_ray.domain.erasure import redacted
 from cos_ray.domain.errors import (
     EventRefused,
+    EventsDeleted,
+    HistoryWentBack,
     JournalUnavailable,
     KeyKnown,
     OutcomeUnknown,
@@ -29,10 +31,11 @@ from cos_ray.domain.ids import (
     Shard,
     fault_of_entity_id,
 )
-from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remembered
+from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remembered, RowIdentity
 from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.domain.types import change_between
 from cos_ray.domain.watermark import JournalHead
+from cos_ray.ports import NOTHING_KNOWN
 
 _LOOKS_BACK = 5_000
 
@@ -59,6 +62,13 @@ class _Row:
     command_id: CommandId
     envelope: EventEnvelope
     deleted: bool = False
+    history: int = 0
+
+    @property
+    def identity(self) -> RowIdentity:
+        """What tells it from others at its offset."""
+        meta = self.envelope.meta
+        return RowIdentity(self.offset, meta.entity_id, self.envelope.sequence_number, self.history)
 
 
 class MemoryJournal:
@@ -69,6 +79,9 @@ class MemoryJournal:
         self._of_entity: dict[EntityId, list[_Row]] = {}
         self._keys: dict[EntityId, dict[IdempotencyKey, Revision]] = {}
         self._last_offset = 0
+        self._deleted: list[_Row] = []
+        self._history = 0
+        """How often it went back."""
         self._shards: dict[Shard, asyncio.Lock] = {}
         self._writing: dict[Shard, int] = {}
         self._writes = 0
@@ -100,6 +113,22 @@ class MemoryJournal:
         self.erased.add(entity_id)
         for row in self._of_entity.get(entity_id, ()):
             row.envelope = redacted(row.envelope)
+
+    def delete(self, entity_id: EntityId, up_to: Revision) -> None:
+        """Delete an entity's events for good, as retention does: never its newest one."""
+        rows = self._of_entity.get(entity_id, [])
+        gone = [row for row in rows[:-1] if row.envelope.sequence_number <= up_to]
+        self._deleted = sorted([*self._deleted, *gone], key=_offset_of)
+        self._of_entity[entity_id] = rows[len(gone) :]
+        self._rows = [row for row in self._rows if row not in gone]
+
+    def go_back(self, offset: Offset) -> None:
+        """Be an older journal, without what comes after the offset; the same offsets are given anew."""
+        self._history += 1
+        self._last_offset = offset
+        self._rows = [row for row in self._rows if row.offset <= offset]
+        of_entity = {id_: [r for r in rows if r.offset <= offset] for id_, rows in self._of_entity.items()}
+        self._of_entity = {id_: rows for id_, rows in of_entity.items() if rows}
 
     def expire_keys(self) -> None:
         """Let the time of every key be over."""
@@ -179,16 +208,22 @@ class MemoryJournal:
         is_held = any(change_between(*pair) == change for history in states for pair in pairwise(history))
         return Precedent(is_held, self.is_taken_over)
 
-    async def after(self, shard: Shard, offset: Offset, limit: int) -> Sequence[JournaledEvent]:
+    async def after(
+        self, shard: Shard, offset: Offset, limit: int, known: RowIdentity | None = None
+    ) -> Sequence[JournaledEvent]:
         """See `EventSource.after`."""
         await self._be_asked()
+        self._require(known)
         first = bisect_right(self._rows, offset, key=_offset_of)
         found = (row for row in self._rows[first:] if row.shard == shard and not row.deleted)
-        return [JournaledEvent(row.offset, _with_cause(row)) for row in islice(found, limit)]
+        return [JournaledEvent(row.offset, _with_cause(row), row.identity) for row in islice(found, limit)]
 
-    async def stirring(self, offsets: Mapping[Shard, Offset]) -> Collection[Shard]:
+    async def stirring(
+        self, offsets: Mapping[Shard, Offset], known: Mapping[Shard, RowIdentity] = NOTHING_KNOWN
+    ) -> Collection[Shard]:
         """See `EventSource.stirring`."""
-        return {shard for shard, offset in offsets.items() if await self.after(shard, offset, 1)}
+        found = {shard for shard, offset in offsets.items() if await self.after(shard, offset, 1)}
+        return found | {shard for shard in offsets if shard in known and not self._has(known[shard])}
 
     async def erased_of(self, entity_ids: Collection[EntityId]) -> Collection[EntityId]:
         """See `EventSource.erased_of`."""
@@ -208,27 +243,59 @@ class MemoryJournal:
             None,
         )
 
-    async def head(self) -> JournalHead:
+    async def head(self, known: RowIdentity | None = None) -> JournalHead:
         """See `JournalTail.head`."""
         await self._be_asked()
+        self._require(known)
         newest = self._rows[-1].offset if self._rows else Offset(0)
-        return JournalHead(newest, {shard: str(write) for shard, write in self._writing.items()})
+        row = self._rows[-1].identity if self._rows else None
+        return JournalHead(newest, {shard: str(write) for shard, write in self._writing.items()}, row)
 
-    async def between(self, after: Offset, up_to: Offset, limit: int) -> Sequence[JournaledEvent]:
+    async def between(
+        self,
+        after: Offset,
+        up_to: Offset,
+        limit: int,
+        known: RowIdentity | None = None,
+        *,
+        whole: bool = False,
+    ) -> Sequence[JournaledEvent]:
         """See `JournalTail.between`."""
         await self._be_asked()
+        self._require(known)
         rows = self._rows[bisect_right(self._rows, after, key=_offset_of) :]
+        if whole and rows and self._deleted and self._deleted[-1].offset > after:
+            raise EventsDeleted(self._deleted[-1].offset)
         found = (row for row in rows if row.offset <= up_to and not row.deleted)
-        return [JournaledEvent(row.offset, row.envelope) for row in islice(found, limit)]
+        return [JournaledEvent(row.offset, row.envelope, row.identity) for row in islice(found, limit)]
 
     async def of_entity(
-        self, entity_id: EntityId, first: Revision, up_to: Offset, limit: int
+        self,
+        entity_id: EntityId,
+        first: Revision,
+        up_to: Offset,
+        limit: int,
+        known: RowIdentity | None = None,
     ) -> Sequence[JournaledEvent]:
         """See `JournalTail.of_entity`."""
         await self._be_asked()
+        self._require(known)
         rows = (row for row in self._of_entity.get(entity_id, ()) if row.envelope.sequence_number >= first)
         found = (row for row in rows if row.offset <= up_to and not row.deleted)
-        return [JournaledEvent(row.offset, row.envelope) for row in islice(found, limit)]
+        return [JournaledEvent(row.offset, row.envelope, row.identity) for row in islice(found, limit)]
+
+    async def still_there(self, rows: Collection[RowIdentity]) -> Collection[Offset]:
+        """See `JournalTail.still_there`."""
+        await self._be_asked()
+        return {row.offset for row in rows if self._has(row)}
+
+    def _has(self, known: RowIdentity) -> bool:
+        there = (row.identity for row in self._of_entity.get(known.entity_id, ()))
+        return known in there or any(row.identity == known for row in self._deleted)
+
+    def _require(self, known: RowIdentity | None) -> None:
+        if known is not None and not self._has(known):
+            raise HistoryWentBack
 
     async def _be_asked(self) -> None:
         # A real journal lets others run meanwhile.
@@ -272,7 +339,7 @@ class MemoryJournal:
         first = self._last_offset + 1
         self._last_offset += len(append.envelopes)
         return [
-            _Row(Offset(offset), append.shard, append.command_id, envelope)
+            _Row(Offset(offset), append.shard, append.command_id, envelope, history=self._history)
             for offset, envelope in enumerate(append.envelopes, start=first)
         ]
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from cos_ray.domain.claims import Standing
-from cos_ray.domain.errors import JournalUnavailable
+from cos_ray.domain.errors import HistoryWentBack, JournalUnavailable
 from cos_ray.domain.ids import Offset, Owner, ReadSideId, ReleaseId, Shard
-from cos_ray.ports import Clock
+from cos_ray.domain.messages import RowIdentity
+from cos_ray.ports import NOTHING_KNOWN, Clock
 from cos_ray.system_process import is_surely_gone
 from cos_ray.testing.clock import ManualClock
 
@@ -51,12 +52,16 @@ class MemoryReadSides:
         self.offsets: dict[ReadSideId, dict[Shard, Offset | None]] = defaultdict(dict)
         self.paused_shards: dict[ReadSideId, dict[Shard, bool]] = defaultdict(dict)
         self.claims: dict[tuple[ReadSideId, Shard], Claim] = {}
+        self.accepted: dict[tuple[ReadSideId, Shard], Offset] = {}
+        """Up to where it is accepted that a read side has not seen what is deleted."""
         self._generations: dict[ReleaseId, int] = {}
         self._runs = 0
         self.saves: list[dict[Shard, Offset]] = []
         """Every save that was asked for."""
         self.went_back: Callable[[], None] = lambda: None
         """Called when an offset does not rise: what was delivered may come again."""
+        self.holds: Callable[[RowIdentity], bool] = lambda row: True
+        """Whether the journal has this event."""
         self.reachable = True
         """While False, every call raises JournalUnavailable."""
         self.is_down = False
@@ -68,16 +73,24 @@ class MemoryReadSides:
         return dict(self.offsets[read_side])
 
     async def save(
-        self, read_side: ReadSideId, offsets: Mapping[Shard, Offset], owner: Owner
+        self,
+        read_side: ReadSideId,
+        offsets: Mapping[Shard, Offset],
+        owner: Owner,
+        known: Mapping[Shard, RowIdentity] = NOTHING_KNOWN,
     ) -> Collection[Shard]:
         """See `OffsetStore.save`."""
         await self._be_asked(self.is_down)
+        lost = [s for s in offsets if s in known and not self.holds(known[s])]
+        offsets = {shard: offset for shard, offset in offsets.items() if shard not in lost}
         self.saves.append(dict(offsets))
         before = self.offsets[read_side]
         if any(offset <= (before.get(shard) or 0) for shard, offset in offsets.items()):
             self.went_back()
         refused = [shard for shard in offsets if self.owner(read_side, shard) != owner]
         self.offsets[read_side].update({s: o for s, o in offsets.items() if s not in refused})
+        if lost:
+            raise HistoryWentBack(lost)
         return refused
 
     async def introduce(self, read_side: ReadSideId, shards: Collection[Shard], auto_start: bool) -> None:
@@ -96,6 +109,13 @@ class MemoryReadSides:
         """See `ReadSideControls.pause`."""
         await self._be_asked()
         self.paused_shards[read_side].update(dict.fromkeys(shards, paused))
+
+    async def accept_losses(self, read_side: ReadSideId, up_to: Mapping[Shard, Offset]) -> None:
+        """See `ReadSideControls.accept_losses`."""
+        await self._be_asked()
+        for shard, offset in up_to.items():
+            key = read_side, shard
+            self.accepted[key] = max(offset, self.accepted.get(key, Offset(0)))
 
     async def enlist(self, release: ReleaseId) -> Standing:
         """See `ReadSideControls.enlist`."""

@@ -14,10 +14,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 
 from cos_ray.domain.erasure import redacted_event
-from cos_ray.domain.errors import JournalUnavailable, UnreadableEvent
-from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
-from cos_ray.domain.messages import EventEnvelope, JournaledEvent, Meta, Packed
-from cos_ray.domain.read_sides import Lag
+from cos_ray.domain.errors import HistoryWentBack, JournalUnavailable, UnreadableEvent
+from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard
+from cos_ray.domain.messages import EventEnvelope, JournaledEvent, Meta, Packed, RowIdentity
+from cos_ray.domain.read_sides import Lag, Start
+from cos_ray.ports import NOTHING_KNOWN
 
 
 class MemoryEventSource:
@@ -39,6 +40,12 @@ class MemoryEventSource:
         """The entities that are on record as erased."""
         self._hidden: set[Offset] = set()
         self._newest = Offset(0)
+        self._deleted_to: dict[Shard, Offset] = {}
+        self._deleted: set[RowIdentity | None] = set()
+        self.accepted: Mapping[tuple[ReadSideId, Shard], Offset] = {}
+        """Up to where it is accepted that a read side has not seen what is deleted."""
+        self._history = 0
+        """How often it went back."""
 
     def add(self, shard: int, entity_id: str, count: int = 1) -> Offset:
         """Give the entity its next events; answer with the last one's offset."""
@@ -52,7 +59,8 @@ class MemoryEventSource:
             # An Any with nothing but a value.
             payload = Packed(bytes([0x12, len(text)]) + text)
             envelope = EventEnvelope(payload, payload, Meta(id_, revision), revision)
-            self._events[Shard(shard)].append(JournaledEvent(self._newest, envelope))
+            row = RowIdentity(self._newest, id_, revision, self._history)
+            self._events[Shard(shard)].append(JournaledEvent(self._newest, envelope, row))
         return self._newest
 
     def bring_to_its_end(self, shard: int, entity_id: str) -> Offset:
@@ -70,6 +78,29 @@ class MemoryEventSource:
             for event in self._events[Shard(shard)]
         ]
 
+    def go_back(self, offset: Offset) -> None:
+        """Be an older journal, without what comes after the offset; the same offsets are given anew."""
+        self._history += 1
+        self._newest = offset
+        for shard, events in self._events.items():
+            self._events[shard] = [event for event in events if event.offset <= offset]
+        self.histories = {}
+        for event in itertools.chain.from_iterable(self._events.values()):
+            id_ = event.envelope.meta.entity_id
+            self.histories[id_] = max(self.histories.get(id_, 0), event.envelope.sequence_number)
+
+    def delete(self, shard: int, offset: Offset) -> None:
+        """Delete the shard's events up to the offset, for good."""
+        self._deleted_to[Shard(shard)] = offset
+        self._deleted |= {event.row for event in self._events[Shard(shard)] if event.offset <= offset}
+        self._events[Shard(shard)] = [e for e in self._events[Shard(shard)] if e.offset > offset]
+
+    def holds(self, row: RowIdentity) -> bool:
+        """Whether the event is there as it was, or was deleted."""
+        return row in self._deleted or any(
+            event.row == row for event in itertools.chain.from_iterable(self._events.values())
+        )
+
     def hide(self, offset: Offset) -> None:
         """Act as if this event were not there."""
         self._hidden.add(offset)
@@ -82,7 +113,9 @@ class MemoryEventSource:
         """All events of the shard."""
         return list(self._events[Shard(shard)])
 
-    async def after(self, shard: Shard, offset: Offset, limit: int) -> Sequence[JournaledEvent]:
+    async def after(
+        self, shard: Shard, offset: Offset, limit: int, known: RowIdentity | None = None
+    ) -> Sequence[JournaledEvent]:
         """The shard's next events after the offset."""
         self.reads.append((shard, offset))
         if self.is_down:
@@ -90,12 +123,16 @@ class MemoryEventSource:
         later = (event for event in self._events[shard] if event.offset > offset)
         found = [event for event in later if event.offset not in self._hidden][:limit]
         readable = list(itertools.takewhile(lambda event: event.offset not in self.unreadable, found))
+        if known is not None and not self.holds(known):
+            raise HistoryWentBack([shard])
         if found and not readable:
             raise UnreadableEvent("planted: cannot be read", found[0].offset)
         return readable
 
-    async def stirring(self, offsets: Mapping[Shard, Offset]) -> Collection[Shard]:
-        """Those of the shards that have events after their offset."""
+    async def stirring(
+        self, offsets: Mapping[Shard, Offset], known: Mapping[Shard, RowIdentity] = NOTHING_KNOWN
+    ) -> Collection[Shard]:
+        """Those of the shards that have events after their offset, or have lost the known one."""
         self.questions += 1
         if self.is_down:
             raise self.error
@@ -103,6 +140,7 @@ class MemoryEventSource:
             shard
             for shard, offset in offsets.items()
             if any(e.offset > offset and e.offset not in self._hidden for e in self._events[shard])
+            or (shard in known and not self.holds(known[shard]))
         }
 
     async def erased_of(self, entity_ids: Collection[EntityId]) -> Collection[EntityId]:
@@ -138,6 +176,23 @@ class MemoryEventSource:
             for event in events
             if event.envelope.meta.entity_id == entity_id and event.envelope.sequence_number >= first
         ][:limit]
+
+    async def starts(self, read_side: ReadSideId, offsets: Mapping[Shard, Offset]) -> Mapping[Shard, Start]:
+        """What there is at these offsets."""
+        if self.is_down:
+            raise self.error
+        rows = {e.offset: e.row for events in self._events.values() for e in events}
+        end = max([self._newest, *rows])
+        none = Offset(0)
+        return {
+            shard: Start(
+                end,
+                rows.get(offset),
+                self._deleted_to.get(shard, none),
+                self.accepted.get((read_side, shard), none),
+            )
+            for shard, offset in offsets.items()
+        }
 
     async def place_of(self, entity_id: EntityId, sequence_number: Revision) -> Offset | None:
         """Where this event lies."""

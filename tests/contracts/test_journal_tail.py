@@ -6,9 +6,11 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 
+from cos_ray.domain.errors import HistoryWentBack
 from cos_ray.domain.ids import EntityId, Offset, Revision
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.domain.watermark import UnreadableRow, Watermark
@@ -18,9 +20,10 @@ from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.subscriptions.subscriptions import Subscriptions, Wanted
 from cos_ray.system_clock import SystemClock
 from tests.contracts.conftest import AnyJournal, MarkDeleted
-from tests.contracts.rigs import MemoryRig, Rig, postgres_rig
+from tests.contracts.rigs import MemoryRig, PostgresRig, Rig, postgres_rig
 from tests.fixtures_postgres import connected
 from tests.journal_kit import append_of, until
+from tests.tcp_proxy import TcpProxy
 
 A = EntityId("a")
 ALL = Offset(2**62)
@@ -131,6 +134,58 @@ async def test_an_event_that_nobody_can_read_is_named(
     assert await tail.of_entity(A, Revision(1), ALL, 1) == [UnreadableRow(offset, A)]
 
 
+async def test_a_journal_that_lacks_what_was_read_says_so_and_one_that_deleted_it_does_not(
+    journal: AnyJournal, request: pytest.FixtureRequest
+) -> None:
+    tail = tail_of(journal)
+    await journal.append(append_of("a", 0, events=3))
+    first, second, third = await tail.between(Offset(0), ALL, 10)
+    assert first.row is not None
+    assert second.row is not None
+    assert third.row is not None
+    foreign = replace(third.row, written_at=(third.row.written_at or 0) + 1)
+    other = [
+        replace(third.row, entity_id=EntityId("b")),
+        replace(third.row, sequence_number=Revision(4)),
+        foreign,
+    ]
+    await journal.append(append_of("a", 3))
+    for row in (None, first.row, third.row):
+        assert (await tail.head(row)).newest_row is not None
+        assert len(await tail.between(Offset(0), ALL, 10, row)) == 4
+        assert len(await tail.of_entity(A, Revision(1), ALL, 10, row)) == 4
+    for row in other:
+        with pytest.raises(HistoryWentBack):
+            await tail.head(row)
+        with pytest.raises(HistoryWentBack):
+            await tail.between(Offset(0), ALL, 10, row)
+        with pytest.raises(HistoryWentBack):
+            await tail.of_entity(A, Revision(1), ALL, 10, row)
+        shard = append_of("a", 9).shard
+        with pytest.raises(HistoryWentBack):
+            await journal.after(shard, ALL, 1, row)
+        assert set(await journal.stirring({shard: ALL}, {shard: row})) == {shard}
+    there = await tail.still_there([first.row, *other])
+    assert set(there) == {first.offset}
+    shard = append_of("a", 9).shard
+    assert await journal.after(shard, ALL, 1, third.row) == []
+    assert set(await journal.stirring({shard: ALL}, {shard: third.row})) == set()
+
+
+async def test_an_event_that_was_deleted_is_no_sign_that_the_journal_went_back(
+    postgres_journal: PostgresJournal, database: Database
+) -> None:
+    tail = postgres_journal.tail
+    await postgres_journal.append(append_of("a", 0, events=3))
+    rows = [event.row for event in await tail.between(Offset(0), ALL, 10) if event.row is not None]
+    with connected(database) as connection:
+        connection.execute("delete from event_journal where sequence_number < 3")
+        assert set(await tail.still_there(rows)) == {row.offset for row in rows}
+        # The newest event of an entity is never deleted.
+        connection.execute("delete from event_journal")
+        assert set(await tail.still_there(rows)) == set()
+
+
 async def listen(
     subscriptions: Subscriptions, wanted: Wanted, into: list[JournaledEvent], most: int = 10**9
 ) -> None:
@@ -145,6 +200,57 @@ async def leave_and_resume(subscriptions: Subscriptions, into: list[JournaledEve
     while True:
         after = into[-1].offset if into else Offset(0)
         await listen(subscriptions, Wanted("resumed", after=after), into, len(into) + 17)
+
+
+async def test_the_first_subscriber_is_let_in_under_load_and_misses_nothing_from_then_on(
+    postgres_journal: PostgresJournal, database: Database
+) -> None:
+    """At every moment somebody holds a lock: each transaction begins before the one before it ends."""
+    names = [[n for n in map(str, range(200)) if append_of(n, 0).shard == shard] for shard in (0, 1)]
+    is_over = asyncio.Event()
+    stored: list[Offset] = []
+
+    async def write_without_a_pause() -> None:
+        rig = PostgresRig(postgres_journal, database, TcpProxy(database.port))
+        writing, number = AsyncExitStack(), 0
+        offset = await writing.enter_async_context(rig.committing_late(append_of(names[0][0], 0)))
+        while not is_over.is_set():
+            number += 1
+            following = AsyncExitStack()
+            append = append_of(names[number % 2][number // 2], 0)
+            coming = await following.enter_async_context(rig.committing_late(append))
+            await asyncio.sleep(0.01)
+            await writing.aclose()
+            stored.append(offset)
+            writing, offset = following, coming
+        await writing.aclose()
+        stored.append(offset)
+
+    writer = asyncio.ensure_future(write_without_a_pause())
+    await until(lambda: is_true(len(stored) > 2))
+    subscriptions = Subscriptions(postgres_journal.tail, SystemClock())
+    heard: list[JournaledEvent] = []
+    before: list[Offset] = []
+
+    async def listen_from_now() -> None:
+        async for event in subscriptions.events(Wanted("all"), lambda: before.extend(stored)):
+            heard.append(event)
+
+    listener = asyncio.ensure_future(listen_from_now())
+    await until(lambda: is_true(len(heard) > 5))
+    is_over.set()
+    await writer
+    after = set(stored) - set(before)
+    await until(lambda: is_true(after <= {event.offset for event in heard}))
+    listener.cancel()
+    await asyncio.gather(listener, return_exceptions=True)
+    subscriptions.close()
+    offsets = [event.offset for event in heard]
+    assert offsets == sorted(set(offsets))
+
+
+async def is_true(condition: bool) -> bool:
+    return condition
 
 
 async def test_under_many_writers_every_subscriber_hears_everything_once_and_in_order(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
@@ -13,6 +14,7 @@ from cos_ray.domain.dates import date_of
 from cos_ray.domain.ids import Revision
 from cos_ray.domain.messages import Append
 from cos_ray.ingress.history_methods import HistoryMethods
+from cos_ray.postgres import past
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.past import PostgresPast
@@ -27,8 +29,10 @@ from cos_ray.protocol.pb.cos_ray.v1.history_pb2 import (
 from cos_ray.system_clock import SystemClock
 from cos_ray.testing.journal import MemoryJournal
 from cos_ray.writeside.router import Router
+from tests.contracts.rigs import PostgresRig
 from tests.fixtures_postgres import connected
-from tests.journal_kit import append_of
+from tests.journal_kit import append_of, until
+from tests.tcp_proxy import TcpProxy
 from tests.unit.test_ingress import Context
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
@@ -239,6 +243,81 @@ async def test_entities_with_something_new_come_in_the_order_of_it(
     now = Timestamp()
     now.FromDatetime(datetime.now(timezone.utc) + timedelta(hours=1))
     assert await listed(service, updated_since=now) == []
+
+
+async def test_something_new_is_found_though_the_clock_was_set_back(
+    service: HistoryMethods, postgres_journal: PostgresJournal, database: Database
+) -> None:
+    for name in ("before", "early", "late"):
+        await postgres_journal.append(append_of(name, 0))
+    await postgres_journal.append(append_of("early", 1))
+    dates = {"before": 1_000, "early": 9_000, "late": 5_000}
+    with connected(database) as connection:
+        for name, date in dates.items():
+            query = "update event_journal set write_timestamp = %s where persistence_id = %s"
+            connection.execute(query, [date, name])
+        # Its newest event is dated before all others.
+        connection.execute("update event_journal set write_timestamp = 10 where sequence_number = 2")
+    since = Timestamp(seconds=6)
+    assert await listed(service, updated_since=since) == ["early"]
+    assert await listed(service, updated_since=Timestamp(seconds=2)) == ["late", "early"]
+
+
+async def test_something_new_that_is_committed_late_is_not_missed(
+    service: HistoryMethods, postgres_journal: PostgresJournal, database: Database
+) -> None:
+    """It is given an offset before those of the first page, and committed when that has been answered."""
+    rig = PostgresRig(postgres_journal, database, TcpProxy(database.port))
+    shards = {append_of(name, 0).shard: name for name in map(str, range(50))}
+    late, first, second, later = (append_of(shards[shard], 0) for shard in sorted(shards))
+    request = ListEntitiesRequest(updated_since=Timestamp(seconds=1), page_size=1)
+
+    async def page(token: str) -> tuple[list[str], str]:
+        request.page_token = token
+        reply = await service.ListEntities(request, Context())
+        return [entity.entity_id for entity in reply.entities], reply.next_page_token
+
+    async with rig.committing_late(late):
+        await postgres_journal.append(first)
+        await postgres_journal.append(second)
+        asking = asyncio.ensure_future(page(""))
+        await until(lambda: _waits(postgres_journal))
+        assert not asking.done()
+    found, token = await asking
+    assert found == [late.entity_id]
+    # So it is with every page.
+    async with rig.committing_late(later):
+        await postgres_journal.append(append_of(first.entity_id, 1))
+        asking = asyncio.ensure_future(page(token))
+        await until(lambda: _waits(postgres_journal))
+        assert not asking.done()
+    more, token = await asking
+    found += more
+    while token:
+        more, token = await page(token)
+        found += more
+    assert found == [late.entity_id, second.entity_id, later.entity_id, first.entity_id]
+
+
+async def test_what_takes_too_long_to_be_committed_makes_the_list_unavailable(
+    service: HistoryMethods,
+    postgres_journal: PostgresJournal,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(past, "SETTLED_WITHIN", 0.05)
+    await postgres_journal.append(append_of("a", 0))
+    rig, context = PostgresRig(postgres_journal, database, TcpProxy(database.port)), Context()
+    async with rig.committing_late(append_of("b", 0)):
+        await service.ListEntities(ListEntitiesRequest(updated_since=Timestamp(seconds=1)), context)
+    assert context.code is grpc.StatusCode.UNAVAILABLE
+
+
+async def _waits(journal: PostgresJournal) -> bool:
+    """Whether somebody has had the time to look at the end of the journal."""
+    for _ in range(3):
+        await journal.tail.head()
+    return True
 
 
 async def test_the_first_event_of_a_moment_is_found_whatever_holes_there_are(

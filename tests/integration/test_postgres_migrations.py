@@ -66,7 +66,10 @@ state_snapshot snapshot_ser_manifest character varying(255) NO -
 """
 
 INDEXES = {
+    "cos_deletions_pkey": "btree (tag)",
     "cos_entities_pkey": "btree (entity_id)",
+    "cos_event_journal_by_date": "btree (write_timestamp, ordering)",
+    "cos_read_side_losses_pkey": "btree (read_side, shard)",
     "cos_erased_entities_pkey": "btree (entity_id)",
     "cos_event_tag_by_tag": "btree (tag, event_id)",
     "cos_journal_writers_pkey": "btree (writer)",

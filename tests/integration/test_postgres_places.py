@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
+from cos_ray.postgres import dates
 from cos_ray.postgres import places as places_module
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
@@ -97,6 +98,43 @@ async def test_everything_since_a_time_lies_behind_the_place_before_it(
         expected = [ordering for ordering, written in rows if written >= since.timestamp() * 1000]
         assert [ordering for ordering, _ in rows if ordering > place] == expected
     assert (await places.before([Shard(9999)], NOON))[Shard(9999)] == 0
+
+
+@pytest.mark.parametrize("page", [3, 7, 200_000])
+async def test_everything_since_a_time_lies_behind_the_place_though_clocks_were_set_back(
+    journal: PostgresJournal,
+    places: PostgresPlaces,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    page: int,
+) -> None:
+    monkeypatch.setattr(dates, "PAGE", page)
+    monkeypatch.setattr(places_module, "MOST_PASSED_OVER", 5)
+    shard, offsets = await stored(journal, "a", 20)
+    newest = offsets[-1] + 1
+    # An hour ago for the first ten, then two hours ago for twenty, then a minute ago.
+    ago = [3600] * 10 + [7200] * 20 + [60] * 10
+    now = int(NOON.timestamp() * 1000)
+    with connected(database) as connection:
+        rows = connection.execute("select ordering from event_journal order by ordering").fetchall()
+        for (ordering,), seconds in zip(rows, ago, strict=True):
+            query = "update event_journal set write_timestamp = %s where ordering = %s"
+            connection.execute(query, [now - 1000 * seconds, ordering])
+        of_shard = connection.execute(
+            "select ordering, write_timestamp from event_journal join event_tag on event_id = ordering "
+            "where tag = %s order by ordering",
+            [str(shard)],
+        ).fetchall()
+    for seconds in (8000, 7200, 7199, 4000, 3600, 3000, 60, 59):
+        since = NOON - timedelta(seconds=seconds)
+        place = (await places.before([shard], since))[shard]
+        wanted = [int(str(o)) for o, written in of_shard if int(str(written)) >= now - 1000 * seconds]
+        behind = [int(str(o)) for o, _ in of_shard if int(str(o)) > place]
+        assert set(wanted) <= set(behind), seconds
+        # No more than is behind the first of them, or than may be passed over.
+        assert len(behind) <= len([o for o, _ in of_shard if wanted and int(str(o)) >= wanted[0]]) + 10
+        if not wanted:
+            assert place in (newest, newest - 1)
 
 
 async def test_an_entitys_events_come_with_their_places(

@@ -282,6 +282,25 @@ class TestDeletion:
         return int(deleted)
 
 
+async def test_of_an_event_that_the_journal_has_lost_no_state_is_saved(
+    database: Database, postgres_journal: PostgresJournal
+) -> None:
+    """After a failover another event may have its number; Chief of State would begin with that state."""
+    lost, kept, other = (append_of(name, 0, events=10) for name in ("a", "a", "b"))
+    await postgres_journal.append(kept)
+    await postgres_journal.append(other)
+    connections = Connections(database, at_least=0, at_most=1, session={})
+    await connections.open()
+    snapshots = Snapshots(TENTH, connections)
+    snapshots.start()
+    for append in (lost, other):
+        snapshots.note(append)
+    await snapshots.close()
+    await connections.close()
+    assert snapshots_of(database, "b") == [10]
+    assert snapshots_of(database, "a") == []
+
+
 async def test_a_journal_out_of_reach_costs_snapshots_and_nothing_else(
     database: Database, unused_tcp_port: int, caplog: pytest.LogCaptureFixture
 ) -> None:

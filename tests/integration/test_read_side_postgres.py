@@ -15,8 +15,9 @@ import pytest
 
 from cos_ray.domain.errors import JournalUnavailable
 from cos_ray.domain.failure_policy import Backoff, DeliveryPolicy
-from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, ReleaseId, Shard
-from cos_ray.domain.read_sides import Replay, ShardState
+from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, ReleaseId, Revision, Shard
+from cos_ray.domain.read_sides import Replay, ShardState, Skip
+from cos_ray.domain.retention import Retention
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
@@ -35,7 +36,9 @@ _lives = count(1)
 
 
 @asynccontextmanager
-async def running(database: Database, handler: RecordingReadHandler) -> AsyncIterator[ReadSide]:
+async def running(
+    database: Database, handler: RecordingReadHandler, name: ReadSideId = READ_SIDE
+) -> AsyncIterator[ReadSide]:
     """A process of the read side."""
     journal, opened = PostgresJournal(database), PostgresReadSideStores(database)
     await journal.open()
@@ -43,7 +46,7 @@ async def running(database: Database, handler: RecordingReadHandler) -> AsyncIte
     shards = [Shard(number) for number in range(SHARDS)]
     quick = Backoff(timedelta(milliseconds=50), timedelta(milliseconds=200))
     settings = ReadSideSettings(
-        READ_SIDE, policy=DeliveryPolicy(waits=quick), journal_retry=quick, poll=timedelta(milliseconds=50)
+        name, policy=DeliveryPolicy(waits=quick), journal_retry=quick, poll=timedelta(milliseconds=50)
     )
     stores = Stores(journal, opened.places, opened.offsets, opened.controls, opened.letters)
     read_side = ReadSide(
@@ -140,6 +143,48 @@ async def test_an_offset_made_nonsense_by_hand_stops_its_shard_until_it_is_repla
         assert "no number" in error.reason
         assert (await read_side.obey(Replay({stuck: Offset(0)}))).count == 1
         await all_confirmed(handler, postgres_journal)
+
+
+async def test_one_that_comes_back_to_a_journal_that_has_deleted_what_it_had_not_seen_says_so(
+    database: Database, postgres_journal: PostgresJournal
+) -> None:
+    """It was taken out of the configuration for a while, so nothing was kept for it."""
+    handler = RecordingReadHandler()
+    retention = Retention(frequency=10, keep=2, deletes_events=True, delete_after=timedelta(0))
+    await postgres_journal.append(append_of("a", 0, events=20))
+    await write(postgres_journal, range(2))
+    async with running(database, handler):
+        await all_confirmed(handler, postgres_journal)
+    deleting = PostgresJournal(database, retention=retention)
+    await deleting.open()
+    for number in range(20, 66):
+        await deleting.append(append_of("a", number))
+
+    async def is_deleted() -> bool:
+        return (await deleting.history(EntityId("a"), Revision(1), 1))[0].sequence_number == 41
+
+    await until(is_deleted)
+    handler.attempts.clear()
+    stuck = append_of("a", 0).shard
+    async with running(database, handler) as read_side:
+        await until(lambda: _true(read_side.status()[stuck].state is ShardState.STOPPED))
+
+        def other_states() -> set[ShardState]:
+            return {each.state for each in read_side.status() if each.shard != stuck}
+
+        await until(lambda: _true(other_states() == {ShardState.RUNNING}))
+        error = read_side.status()[stuck].last_error
+        assert error is not None
+        assert "were deleted before this read side had seen them" in error.reason
+        assert not handler.attempts
+        assert (await read_side.obey(Skip(frozenset(map(Shard, range(SHARDS)))))).count == 1
+        await until(lambda: _true(len(handler.attempts) == 26))
+    assert [attempt.revision for attempt in handler.attempts] == list(range(41, 67))
+    # A new one has no place to come back to: it begins with what is left.
+    new = RecordingReadHandler()
+    async with running(database, new, ReadSideId("new")):
+        await until(lambda: _true(len(new.attempts) == 26 + 2 * len(ENTITIES)))
+    await deleting.close()
 
 
 async def test_of_two_copies_the_older_one_hands_over_and_lets_go(

@@ -24,6 +24,8 @@ SAMPLES: list[CosError] = [
     KeyKnown(EntityId("e")),
     HandlerFailed(Status(Code.INVALID_ARGUMENT, "no", b"\x00")),
     HistoryGap(ReadSideId("r"), Shard(1), EntityId("e"), Offset(9)),
+    errors.HistoryWentBack([Shard(1), Shard(2)]),
+    errors.EventsDeleted(Offset(9)),
     errors.Rejected(Code.NOT_FOUND, "no", b"\x00"),
     errors.CallFailed(Status(Code.NOT_FOUND, "no", b"\x00")),
     *(

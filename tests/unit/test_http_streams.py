@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cos_ray.domain.ids import Offset
 from cos_ray.subscriptions.subscriptions import Kind
 from tests.http_kit import World, http_world
 from tests.journal_kit import append_of, until
@@ -122,6 +123,28 @@ async def test_all_events_stream_with_their_offsets_and_end_when_told(world: Wor
     assert world.subscriptions.end(Kind.ALL, "s")
     await reader.task
     assert reader.events[-1] == {"event": "end", "data": "{}"}
+
+
+async def test_when_the_journal_went_back_a_browser_comes_back_from_before_what_is_lost(world: World) -> None:
+    await world.journal.append(append_of("a", 0, events=2))
+    readers = [
+        Reader(world, "/v1/entities/a/events/stream?from_revision=1"),
+        Reader(world, "/v1/events/stream?from_offset=0"),
+    ]
+
+    async def came(events: int) -> bool:
+        return all(len(reader.events) == events for reader in readers)
+
+    await until(lambda: came(2))
+    await world.journal.append(append_of("a", 2, events=2))
+    await until(lambda: came(4))
+    world.journal.go_back(Offset(3))
+    for reader in readers:
+        await reader.task
+        assert reader.events[-1]["event"] == "error"
+        assert json.loads(reader.events[-1]["data"])["error"].startswith("ABORTED: ")
+        # What a browser sends as Last-Event-ID when it comes back, which it does by itself.
+        assert reader.events[-1]["id"] == "3"
 
 
 async def test_a_silent_stream_is_open_at_once(world: World) -> None:

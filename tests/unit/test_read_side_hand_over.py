@@ -36,10 +36,10 @@ class CutOff(MemoryReadSides):
             raise JournalUnavailable("cut off")
         return await super().keep(read_side, owner, lasts)
 
-    async def save(self, read_side: ReadSideId, offsets, owner: Owner):  # type: ignore[no-untyped-def]
+    async def save(self, read_side: ReadSideId, offsets, owner: Owner, known):  # type: ignore[no-untyped-def]
         if owner in self.cut_off:
             raise JournalUnavailable("cut off")
-        return await super().save(read_side, offsets, owner)
+        return await super().save(read_side, offsets, owner, known)
 
     async def release(
         self, read_side: ReadSideId, shards: Collection[Shard], owner: Owner, run: int | None = None
@@ -231,10 +231,10 @@ class NothingSaved(CutOff):
 
     saves_nothing = True
 
-    async def save(self, read_side: ReadSideId, offsets, owner: Owner):  # type: ignore[no-untyped-def]
+    async def save(self, read_side: ReadSideId, offsets, owner: Owner, known):  # type: ignore[no-untyped-def]
         if self.saves_nothing:
             raise JournalUnavailable("planted")
-        return await super().save(read_side, offsets, owner)
+        return await super().save(read_side, offsets, owner, known)
 
 
 class TestOneThatIsCutOff:

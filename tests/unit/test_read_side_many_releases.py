@@ -19,7 +19,9 @@ from cos_ray.domain.claims import Standing
 from cos_ray.domain.errors import DeliveryFailed, JournalUnavailable
 from cos_ray.domain.failure_policy import Backoff, DeliveryPolicy
 from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Shard
+from cos_ray.domain.messages import RowIdentity
 from cos_ray.domain.read_sides import ShardState
+from cos_ray.ports import NOTHING_KNOWN
 from cos_ray.readside.read_side import ReadSide
 from cos_ray.testing.offsets import MemoryReadSides
 from cos_ray.testing.read_handlers import Attempt, RecordingReadHandler
@@ -74,10 +76,14 @@ class Shaky(MemoryReadSides):
         await self.strike(owner)
 
     async def save(
-        self, read_side: ReadSideId, offsets: Mapping[Shard, Offset], owner: Owner
+        self,
+        read_side: ReadSideId,
+        offsets: Mapping[Shard, Offset],
+        owner: Owner,
+        known: Mapping[Shard, RowIdentity] = NOTHING_KNOWN,
     ) -> Collection[Shard]:
         await self.strike(owner)
-        refused = await super().save(read_side, offsets, owner)
+        refused = await super().save(read_side, offsets, owner, known)
         await self.strike(owner)
         return refused
 

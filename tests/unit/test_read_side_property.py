@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from cos_ray.domain.errors import DeliveryFailed, JournalUnavailable, ReadSideUnavailable
 from cos_ray.domain.failure_policy import Backoff, DeliveryPolicy
 from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, ReleaseId, Revision, Shard
-from cos_ray.domain.messages import JournaledEvent
+from cos_ray.domain.messages import JournaledEvent, RowIdentity
 from cos_ray.domain.read_sides import Refresh, Replay, ReplayEntities
+from cos_ray.ports import NOTHING_KNOWN
 from cos_ray.readside.read_side import ReadSide
 from cos_ray.readside.settings import ReadSideSettings
 from cos_ray.readside.stores import Stores
@@ -140,8 +141,10 @@ class ShakySource(MemoryEventSource):
         super().__init__()
         self.world = world
 
-    async def after(self, shard: Shard, offset: Offset, limit: int) -> Sequence[JournaledEvent]:
-        events = await super().after(shard, offset, limit)
+    async def after(
+        self, shard: Shard, offset: Offset, limit: int, known: RowIdentity | None = None
+    ) -> Sequence[JournaledEvent]:
+        events = await super().after(shard, offset, limit, known)
         await self.world.strike(JournalUnavailable("by chance"))
         return events
 
@@ -169,9 +172,13 @@ class ShakyOffsets(MemoryReadSides):
         return await super().load(read_side)
 
     async def save(
-        self, read_side: ReadSideId, offsets: Mapping[Shard, Offset], owner: Owner
+        self,
+        read_side: ReadSideId,
+        offsets: Mapping[Shard, Offset],
+        owner: Owner,
+        known: Mapping[Shard, RowIdentity] = NOTHING_KNOWN,
     ) -> Collection[Shard]:
-        refused = await super().save(read_side, offsets, owner)
+        refused = await super().save(read_side, offsets, owner, known)
         self.world.check_offsets()
         # Failing after the fact is the harder case: saved, and nobody told.
         await self.world.strike(JournalUnavailable("by chance"))

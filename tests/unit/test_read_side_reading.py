@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from cos_ray.domain.ids import Offset, Shard
-from cos_ray.domain.messages import JournaledEvent
+from cos_ray.domain.messages import JournaledEvent, RowIdentity
 from cos_ray.domain.read_sides import ShardState
 from cos_ray.testing.read_sides import MemoryEventSource
 from tests.read_side_kit import World
@@ -22,8 +22,10 @@ class SlowSource(MemoryEventSource):
         super().__init__()
         self.gate = asyncio.Event()
 
-    async def after(self, shard: Shard, offset: Offset, limit: int) -> Sequence[JournaledEvent]:
-        events = await super().after(shard, offset, limit)
+    async def after(
+        self, shard: Shard, offset: Offset, limit: int, known: RowIdentity | None = None
+    ) -> Sequence[JournaledEvent]:
+        events = await super().after(shard, offset, limit, known)
         await self.gate.wait()
         return events
 
@@ -125,9 +127,10 @@ class TestReading:
             assert world.shard(0).state is ShardState.RUNNING
 
     async def test_an_unforeseen_error_of_the_journal_is_survived_too(self, world):
-        world.source.add(0, "a")
-        world.source.is_down, world.source.error = True, ValueError("a row that cannot be read")
         async with world.running():
+            await world.clock.until(lambda: world.shard(0).state is ShardState.RUNNING)
+            world.source.add(0, "a")
+            world.source.is_down, world.source.error = True, ValueError("a row that cannot be read")
             await world.clock.until(lambda: world.shard(0).state is ShardState.RETRYING)
             world.source.is_down = False
             await world.clock.until(world.all_confirmed)

@@ -12,8 +12,9 @@ import pytest
 
 from cos_ray.domain.errors import Code, DeliveryFailed
 from cos_ray.domain.ids import Offset, Owner, ReadSideId, Shard
-from cos_ray.domain.messages import JournaledEvent
+from cos_ray.domain.messages import JournaledEvent, RowIdentity
 from cos_ray.domain.read_sides import ShardState
+from cos_ray.ports import NOTHING_KNOWN
 from cos_ray.readside.settings import ReadSideSettings
 from cos_ray.testing.offsets import MemoryReadSides
 from cos_ray.testing.read_handlers import RecordingReadHandler
@@ -30,11 +31,15 @@ class SlowStore(MemoryReadSides):
         self.begun = 0
 
     async def save(
-        self, read_side: ReadSideId, offsets: Mapping[Shard, Offset], owner: Owner
+        self,
+        read_side: ReadSideId,
+        offsets: Mapping[Shard, Offset],
+        owner: Owner,
+        known: Mapping[Shard, RowIdentity] = NOTHING_KNOWN,
     ) -> Collection[Shard]:
         self.begun += 1
         await self.gate.wait()
-        return await super().save(read_side, offsets, owner)
+        return await super().save(read_side, offsets, owner, known)
 
 
 @pytest.fixture
@@ -340,7 +345,9 @@ class TestStopping:
 
     async def test_a_fault_of_its_own_ends_the_run_and_is_raised(self, world):
         class CancellingSource(MemoryEventSource):
-            async def after(self, shard: Shard, offset: Offset, limit: int) -> Sequence[JournaledEvent]:
+            async def after(
+                self, shard: Shard, offset: Offset, limit: int, known: RowIdentity | None = None
+            ) -> Sequence[JournaledEvent]:
                 raise asyncio.CancelledError
 
         world.source = CancellingSource()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from cos_ray.domain.erasure import KNOWN_WITHIN, redacted, says_nothing
-from cos_ray.domain.errors import Code
+from cos_ray.domain.errors import Code, JournalUnavailable
 from cos_ray.domain.ids import EntityId, Offset, Revision
-from cos_ray.domain.messages import Append, JournaledEvent
+from cos_ray.domain.messages import Append, JournaledEvent, RowIdentity
+from cos_ray.domain.watermark import JournalHead
 from cos_ray.subscriptions.listener import Bounds, SubscriptionEnded
+from cos_ray.subscriptions.past import PAGE
 from cos_ray.subscriptions.subscriptions import Kind, SubscriptionPolicy, Subscriptions, Wanted
 from cos_ray.testing.clock import ManualClock
 from cos_ray.testing.journal import MemoryJournal
@@ -31,6 +34,7 @@ class Client:
     end: SubscriptionEnded | None = None
     is_over: bool = False
     may_take: asyncio.Event = field(default_factory=asyncio.Event)
+    is_open: bool = False
 
     @property
     def heard(self) -> list[tuple[str, int]]:
@@ -49,9 +53,12 @@ class World:
         if not slow:
             client.may_take.set()
 
+        def opened() -> None:
+            client.is_open = True
+
         async def take() -> None:
             try:
-                async for event in self.subscriptions.events(wanted):
+                async for event in self.subscriptions.events(wanted, opened):
                     client.events.append(event)
                     await client.may_take.wait()
             except SubscriptionEnded as end:
@@ -251,6 +258,157 @@ async def test_deleted_events_asked_for_by_number_are_named_missing(world: World
     assert "revision 4" in client.end.status.message
     oldest = await world.listen(of_a(first_revision=Revision(0)))
     assert oldest.heard == [("a", 4), ("a", 5)]
+
+
+async def test_when_the_journal_went_back_who_listens_is_told_what_is_lost_and_from_where_to_go_on(
+    world: World,
+) -> None:
+    everything = await world.listen(Wanted("s", after=Offset(0)))
+    a, b = await world.listen(Wanted("a", A)), await world.listen(Wanted("b", B))
+    await world.store(append_of("a", 0, events=3), append_of("b", 0), append_of("a", 3, events=2))
+    world.journal.go_back(Offset(5))
+    # At the offset of the lost one.
+    await world.store(append_of("c", 0))
+    ends = [client.end for client in (everything, a, b)]
+    statuses = [end.status for end in ends if end is not None]
+    assert [status.code for status in statuses] == [Code.ABORTED] * 3
+    of_all, of_a, of_b = statuses
+    assert of_all.trailers == (("x-cos-from-offset", "5"),)
+    assert "subscribe again from offset 5" in of_all.message
+    assert of_a.trailers == (("x-cos-from-revision", "5"),)
+    assert "subscribe again from revision 5" in of_a.message
+    assert "nothing that was sent last is gone" in of_b.message
+    again = await world.listen(Wanted("s", after=Offset(5)))
+    await world.store(append_of("a", 4))
+    assert again.heard == [("c", 1), ("a", 5)]
+
+
+async def test_a_journal_that_went_back_and_is_silent_is_noticed_too(world: World) -> None:
+    await world.store(append_of("a", 0, events=3))
+    client = await world.listen(of_a())
+    world.journal.go_back(Offset(2))
+    await world.pass_time()
+    assert client.end is not None
+    assert client.end.status.code is Code.ABORTED
+
+
+async def test_one_that_went_back_while_a_client_reads_the_past_ends_its_stream_before_anything_is_left_out(
+    world: World,
+) -> None:
+    await world.store(append_of("a", 0, events=900))
+    slow = [
+        await world.listen(Wanted("s", after=Offset(0)), slow=True),
+        await world.listen(of_a(first_revision=Revision(1)), slow=True),
+    ]
+
+    async def nothing(*_: object) -> JournalHead:
+        raise JournalUnavailable("the tail cannot look yet")
+
+    world.journal.head = nothing  # type: ignore[method-assign]
+    world.journal.go_back(Offset(100))
+    await world.store(append_of("b", 0, events=900))
+    for client in slow:
+        client.may_take.set()
+        await world.pass_time()
+        assert client.end is not None
+        assert client.end.status.code is Code.ABORTED
+        assert {name for name, _ in client.heard} == {"a"}
+
+
+async def test_one_that_goes_back_between_two_questions_is_noticed_by_the_second(world: World) -> None:
+    await world.store(append_of("a", 0, events=3))
+    client, asked = await world.listen(Wanted("s")), world.journal.between
+
+    async def between(*question: object) -> Sequence[JournaledEvent]:
+        if not client.is_over and world.journal.appends[-1].entity_id == "a":
+            world.journal.go_back(Offset(2))
+            await world.journal.append(append_of("b", 0, events=3))
+        return await asked(*question)  # type: ignore[arg-type]
+
+    world.journal.between = between  # type: ignore[method-assign]
+    await world.store(append_of("a", 3))
+    assert client.events == []
+    assert client.end is not None
+    assert client.end.status.trailers == ()
+
+
+async def test_what_was_told_too_long_ago_to_be_known_is_said_to_be_unknown(world: World) -> None:
+    client = await world.listen(Wanted("s"))
+    await world.store(append_of("a", 0, events=3))
+    world.journal.go_back(Offset(0))
+    await world.pass_time()
+    assert client.end is not None
+    assert client.end.status.trailers == ()
+    assert "compare with what is there" in client.end.status.message
+
+
+async def test_events_that_are_stored_while_the_past_is_read_are_heard_once(world: World) -> None:
+    """Whenever a page of the past is on its way, the tail tells of one event that lies behind it."""
+    other = await world.listen(Wanted("other"))
+    await world.store(append_of("a", 0, events=3))
+    asked, stored = world.journal.between, 0
+
+    async def between(
+        after: Offset, up_to: Offset, limit: int, *more: RowIdentity | None, whole: bool = False
+    ) -> Sequence[JournaledEvent]:
+        nonlocal stored
+        page = await asked(after, up_to, limit, *more, whole=whole)
+        if limit == PAGE and stored < 5:
+            stored += 1
+            await world.journal.append(append_of("b", stored - 1))
+            while ("b", stored) not in other.heard:
+                await asyncio.sleep(0)
+        return page
+
+    world.journal.between = between  # type: ignore[method-assign, assignment]
+    client = await world.listen(Wanted("s", after=Offset(0)))
+    await world.pass_time(2)
+    assert stored > 2
+    assert client.heard == other.heard
+
+
+async def test_the_first_one_is_let_in_while_others_never_stop_writing(world: World) -> None:
+    await world.store(append_of("a", 0))
+    names = [f"w{number}" for number in range(100)]
+    of_shard = [[name for name in names if append_of(name, 0).shard == shard] for shard in (0, 1)]
+    writing = AsyncExitStack()
+    await writing.enter_async_context(world.journal.committing_late(append_of(of_shard[0][0], 0)))
+    client = await world.listen(Wanted("s"))
+    for number in range(1, 7):
+        # The next one has begun before the one before it ends: there is always somebody writing.
+        following = AsyncExitStack()
+        late = append_of(of_shard[number % 2][number], 0)
+        await following.enter_async_context(world.journal.committing_late(late))
+        await writing.aclose()
+        writing = following
+        await world.pass_time(0.02)
+    assert client.is_open
+    await writing.aclose()
+    await world.pass_time()
+    assert [event.offset for event in client.events] == [2, 3, 4, 5, 6, 7, 8]
+
+
+async def test_who_begins_to_listen_waits_until_what_is_being_written_is_settled(world: World) -> None:
+    async with world.journal.committing_late(append_of("a", 0)):
+        await world.store(append_of("b", 0))
+        client = await world.listen(Wanted("s"))
+        assert not client.is_open
+    await world.pass_time()
+    assert client.is_open
+    await world.store(append_of("a", 1))
+    assert client.heard == [("a", 2)]
+
+
+async def test_deleted_events_after_the_offset_asked_for_are_named_missing(world: World) -> None:
+    await world.store(append_of("a", 0, events=5), append_of("b", 0))
+    world.journal.delete(A, Revision(3))
+    client = await world.listen(Wanted("s", after=Offset(2)))
+    assert client.end is not None
+    assert client.end.status.code is Code.OUT_OF_RANGE
+    assert "some up to 3 are deleted" in client.end.status.message
+    for after, heard in ((0, [4, 5, 6]), (3, [4, 5, 6]), (4, [5, 6])):
+        client = await world.listen(Wanted("s", after=Offset(after)))
+        assert [event.offset for event in client.events] == heard
 
 
 async def test_streams_are_bounded_in_all_and_for_each_client() -> None:

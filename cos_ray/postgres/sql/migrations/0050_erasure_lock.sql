@@ -89,10 +89,11 @@ begin
 end
 $$;
 
--- Save states, of each entity one, and let go of its older snapshots but the newest ones.
+-- Save states, of each entity one, and let go of its older snapshots but the newest ones. The state of an
+-- event that the journal does not have (any more, after a failover that lost it) is not saved.
 -- A snapshot that is there already can only be that of a history which a restored backup has lost.
 create function cos_save_snapshots(
-    entity_ids text[], sequence_numbers bigint[], payloads bytea[], keep integer
+    entity_ids text[], sequence_numbers bigint[], payloads bytea[], writers text[], keep integer
 ) returns void
 language plpgsql as $$
 #variable_conflict use_column
@@ -101,8 +102,15 @@ begin
 
     with asked as materialized (
         select entity_id, sequence_number, payload
-        from unnest(entity_ids, sequence_numbers, payloads) as a (entity_id, sequence_number, payload)
+        from unnest(entity_ids, sequence_numbers, payloads, writers)
+            as a (entity_id, sequence_number, payload, writer)
         where not exists (select from cos_erased_entities e where e.entity_id = a.entity_id)
+            and exists (
+                select from event_journal j
+                where j.persistence_id = a.entity_id
+                    and j.sequence_number = a.sequence_number
+                    and j.writer = a.writer
+            )
     ),
     saved as (
         insert into state_snapshot
