@@ -26,6 +26,7 @@ SAMPLES: list[CosError] = [
     HistoryGap(ReadSideId("r"), Shard(1), EntityId("e"), Offset(9)),
     errors.HistoryWentBack([Shard(1), Shard(2)]),
     errors.EventsDeleted(Offset(9)),
+    errors.EntityIsErased(EntityId("a")),
     errors.Rejected(Code.NOT_FOUND, "no", b"\x00"),
     errors.CallFailed(Status(Code.NOT_FOUND, "no", b"\x00")),
     *(

@@ -486,8 +486,8 @@ class TestErasure:
         await world.store(append_of("a", 0, events=5))
         read = world.journal.between
 
-        async def long(*arguments: Any) -> Any:
-            found = await read(*arguments)
+        async def long(*arguments: Any, **named: Any) -> Any:
+            found = await read(*arguments, **named)
             await world.clock.sleep(5)
             return found
 

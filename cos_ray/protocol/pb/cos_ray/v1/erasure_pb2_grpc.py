@@ -48,7 +48,7 @@ class ErasureServiceServicer(object):
 
     def EraseEntity(self, request, context):
         """Remove everything an entity's events and states say, for good. What stays is that they were there: how
-        many, and when. Asking again succeeds, and changes nothing.
+        many, and when. Asking again succeeds, and removes again whatever has come back. Takes two seconds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
