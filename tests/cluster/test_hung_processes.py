@@ -56,7 +56,7 @@ async def test_an_entity_whose_process_hangs_goes_on_in_another_one(
 
 async def test_a_command_that_outlasts_the_hanging_process_is_run_once(cluster: Cluster) -> None:
     clients = cluster.clients()
-    await clients.process(new_command(A))
+    await clients.process(new_command(A, budget=PATIENT))
     with stopped(await cluster.one("entity:a")):
         assert (await clients.process(new_command(A, budget=PATIENT))).revision == 2
     await cluster.judge(clients)
@@ -64,7 +64,7 @@ async def test_a_command_that_outlasts_the_hanging_process_is_run_once(cluster: 
 
 async def test_an_entity_whose_handler_is_slow_keeps_its_process(cluster: Cluster) -> None:
     clients = cluster.clients()
-    await clients.process(new_command(A))
+    await clients.process(new_command(A, budget=PATIENT))
     before = await cluster.one("entity:a")
     in_hand = asyncio.Event()
 
@@ -100,7 +100,7 @@ async def test_at_the_bound_hanging_entities_hold_up_no_others(cluster: Cluster)
 
 async def test_a_keeper_that_hangs_is_replaced(cluster: Cluster) -> None:
     clients = cluster.clients()
-    await clients.process(new_command(A))
+    await clients.process(new_command(A, budget=PATIENT))
     with stopped(await cluster.one("entity-keeper")):
         # Those that are awake do not need it.
         assert (await clients.process(new_command(A))).revision == 2

@@ -38,6 +38,7 @@ async def test_one_that_answers_is_left_alone_however_long_its_commands_take() -
 
 async def test_one_that_is_asked_for_again_while_it_hangs_is_replaced() -> None:
     async with Rig(FakeHomes({N1: 2})).running() as rig:
+        rig.homes.patience = 60.0
         assert await rig.admitted(A)
         rig.homes.hang(A)
         assert await rig.admitted(A)
@@ -113,3 +114,11 @@ async def test_a_keeper_that_was_held_up_itself_mistakes_nobody_for_silent() -> 
         rig.homes.hung.pop(A).set()
         await rig.clock.pass_time(SOME_SECONDS)
         assert rig.homes.killed == []
+
+
+async def test_the_way_to_one_that_hangs_takes_no_start_from_others() -> None:
+    async with Rig(FakeHomes({N1: 10}, starts_at_once=1)).running() as rig:
+        assert await rig.admitted(A)
+        rig.homes.hang(A)
+        assert await rig.admitted(A, within=0.0)
+        assert await rig.admitted(B, within=0.5)
