@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -144,6 +145,14 @@ class House:
         else:
             assert over_http.json()["error"].startswith(f"{code.name}:"), (code, message, over_http.text)
         return code, message, details
+
+
+@pytest.fixture(scope="module", autouse=True)
+def silence() -> Iterator[None]:
+    # What is logged quotes what the handlers say, and pytest's workers cannot pass such texts on either.
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="module")
