@@ -38,6 +38,7 @@ from cos_ray.readside.offset_keeper import OffsetKeeper
 from cos_ray.readside.parking import Parking
 from cos_ray.readside.projection import Projection
 from cos_ray.readside.settings import ReadSideSettings
+from cos_ray.readside.skips import Skips
 from cos_ray.readside.stores import Stores
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Operations:
         delivery: Delivery,
         offsets: OffsetKeeper,
         parking: Parking,
+        skips: Skips,
         stores: Stores,
         handler: ReadHandler,
         clock: Clock,
@@ -67,6 +69,7 @@ class Operations:
         self._delivery = delivery
         self._offsets = offsets
         self._parking = parking
+        self._skips = skips
         self._stores = stores
         self._letters = LetterDelivery(settings, stores.letters, parking, handler, clock, claims)
         self._locks: dict[Shard, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -81,6 +84,8 @@ class Operations:
     async def _open(self, terms: Mapping[Shard, Term]) -> None:
         shards = terms.keys()
         offsets = await self._offsets.load(shards)
+        numbers = {shard: offset for shard, offset in offsets.items() if offset is not None}
+        await self._skips.begin(numbers)
         await self._parking.load(shards)
         paused = await self._stores.controls.paused(self._settings.read_side)
         for shard, offset in offsets.items():
@@ -177,7 +182,7 @@ class Operations:
                 await self._refresh(resumed)
                 return self._report()
             case Skip(shards):
-                return self._skip(shards)
+                return await self._skip(shards)
             case Replay(offsets):
                 return await self._replay(offsets)
             case ReplayEntities(entities):
@@ -205,15 +210,33 @@ class Operations:
             if projection.may_deliver:
                 self._delivery.release(projection, anew=shard in resumed)
 
-    def _skip(self, shards: Collection[Shard]) -> Obeyed:
+    async def _skip(self, shards: Collection[Shard]) -> Obeyed:
         skipped = 0
         for projection in self._ours(shards):
-            if self._delivery.skip_failing(projection) or projection.skip_barrier():
+            if await self._skip_stuck(projection) or projection.skip_barrier():
                 skipped += 1
                 # What stopped for that event goes on with the next.
                 projection.resume()
                 self._delivery.release(projection, anew=True)
         return self._report(skipped)
+
+    async def _skip_stuck(self, projection: Projection) -> bool:
+        parcel = self._delivery.take_stuck(projection)
+        if parcel is None:
+            return False
+        try:
+            await self._skips.add(parcel.shard, parcel.event)
+        except BaseException:
+            self._delivery.put_back(parcel)
+            raise
+        if self._delivery.skip(parcel):
+            facts: dict[str, object] = {"read_side": self._settings.read_side, "shard": parcel.shard}
+            facts |= {"entity_id": parcel.entity_id, "revision": parcel.event.envelope.meta.revision}
+            logger.warning("event skipped by an operator", extra=facts)
+            return True
+        # It was lost, or replayed, meanwhile.
+        await self._skips.take_back(parcel.shard, parcel.event)
+        return False
 
     async def _replay(self, offsets: Mapping[Shard, Offset]) -> Obeyed:
         count = 0
@@ -276,6 +299,7 @@ class Operations:
         try:
             events: list[JournaledEvent] = []
             began = self._clock.monotonic()
+            await self._skips.repeat(projection.shard, entity_id)
             first = Revision(1)
             while page := await self._stores.places.events_of(entity_id, first, _PAGE):
                 events += page
@@ -307,7 +331,7 @@ class Operations:
         for _ in self._ours([shard]):
             async with self._locks[shard]:
                 count += await self._stores.letters.drop(
-                    self._settings.read_side, shard, entity_id, revision, self._claims.owner
+                    self._settings.read_side, shard, entity_id, revision, self._claims.owner, confirmed=False
                 )
                 await self._parking.first(shard, entity_id)
         return self._report(count)
