@@ -147,7 +147,9 @@ class ReadSideControls(Protocol):
 
 class DeadLetters(Protocol):
     """
-    Events that were set aside, by read side and entity. May raise JournalUnavailable.
+    Events that lie behind a read side's offset and were not handled. May raise JournalUnavailable.
+
+    They are set aside (dead letters), or were stepped over for good.
 
     Whatever changes them raises ClaimLost, and changes nothing, unless the owner has the shard.
     """
@@ -190,8 +192,14 @@ class DeadLetters(Protocol):
         entity_id: EntityId,
         revision: Revision | None,
         owner: Owner,
+        *,
+        confirmed: bool,
     ) -> int:
-        """Forget one event of the entity, or all; answer with how many that were."""
+        """
+        Forget one dead letter of the entity, or all; answer with how many that were.
+
+        `confirmed`: they were handled; else they are stepped over by this.
+        """
         ...
 
     async def make_way(self, read_side: ReadSideId, shard: Shard, entity_id: EntityId, owner: Owner) -> bool:
@@ -203,7 +211,40 @@ class DeadLetters(Protocol):
         ...
 
     async def drop_after(self, read_side: ReadSideId, shard: Shard, offset: Offset, owner: Owner) -> None:
-        """Forget those in the shard that lie after the offset: they are going to be delivered again."""
+        """
+        Forget the dead letters in the shard that lie after the offset, and what was stepped over there.
+
+        They are going to be delivered again.
+        """
+        ...
+
+    async def skip(self, read_side: ReadSideId, shard: Shard, event: JournaledEvent, owner: Owner) -> None:
+        """Put down that this event is stepped over; once is enough."""
+        ...
+
+    async def skipped_of(self, read_side: ReadSideId, entity_id: EntityId) -> Collection[Revision]:
+        """Which of the entity's events were stepped over, by their sequence numbers."""
+        ...
+
+    async def forget_skipped(
+        self,
+        read_side: ReadSideId,
+        shard: Shard,
+        entity_id: EntityId,
+        revisions: Collection[Revision],
+        owner: Owner,
+    ) -> None:
+        """These events of the entity are handled after all."""
+        ...
+
+    async def forget_skipped_after(
+        self, read_side: ReadSideId, offsets: Mapping[Shard, Offset], owner: Owner
+    ) -> None:
+        """Forget what was stepped over after these offsets; nothing in shards that are others'."""
+        ...
+
+    async def is_left_out(self, read_side: ReadSideId, entity_id: EntityId, revision: Revision) -> bool:
+        """Whether this event is set aside or was stepped over."""
         ...
 
 

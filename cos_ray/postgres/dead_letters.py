@@ -96,6 +96,8 @@ class PostgresDeadLetters:
         entity_id: EntityId,
         revision: Revision | None,
         owner: Owner,
+        *,
+        confirmed: bool,
     ) -> int:
         """See `DeadLetters.drop`."""
         parameters = {
@@ -104,6 +106,7 @@ class PostgresDeadLetters:
             "entity_id": entity_id,
             "sequence_number": revision,
             "owner": owner,
+            "confirmed": confirmed,
         }
         ((is_ours, count),) = await self._connections.run(statement("drop_dead_letters"), parameters)
         _require(is_ours, read_side, shard)
@@ -121,6 +124,62 @@ class PostgresDeadLetters:
         parameters = {"read_side": read_side, "shard": shard, "ordering": offset, "owner": owner}
         ((is_ours,),) = await self._connections.run(statement("drop_dead_letters_after"), parameters)
         _require(is_ours, read_side, shard)
+
+    async def skip(self, read_side: ReadSideId, shard: Shard, event: JournaledEvent, owner: Owner) -> None:
+        """See `DeadLetters.skip`."""
+        parameters = {
+            "read_side": read_side,
+            "shard": shard,
+            "entity_id": event.envelope.meta.entity_id,
+            "sequence_number": event.envelope.sequence_number,
+            "ordering": event.offset,
+            "owner": owner,
+        }
+        ((is_ours,),) = await self._connections.run(statement("skip_event"), parameters)
+        _require(is_ours, read_side, shard)
+
+    async def skipped_of(self, read_side: ReadSideId, entity_id: EntityId) -> Collection[Revision]:
+        """See `DeadLetters.skipped_of`."""
+        parameters = {"read_side": read_side, "entity_id": entity_id}
+        rows = await self._connections.run(statement("skipped_of"), parameters)
+        return {Revision(number) for (number,) in rows}
+
+    async def forget_skipped(
+        self,
+        read_side: ReadSideId,
+        shard: Shard,
+        entity_id: EntityId,
+        revisions: Collection[Revision],
+        owner: Owner,
+    ) -> None:
+        """See `DeadLetters.forget_skipped`."""
+        parameters = {
+            "read_side": read_side,
+            "shard": shard,
+            "entity_id": entity_id,
+            "sequence_numbers": list(revisions),
+            "owner": owner,
+        }
+        ((is_ours,),) = await self._connections.run(statement("forget_skipped"), parameters)
+        _require(is_ours, read_side, shard)
+
+    async def forget_skipped_after(
+        self, read_side: ReadSideId, offsets: Mapping[Shard, Offset], owner: Owner
+    ) -> None:
+        """See `DeadLetters.forget_skipped_after`."""
+        parameters = {
+            "read_side": read_side,
+            "shards": list(offsets),
+            "offsets": list(offsets.values()),
+            "owner": owner,
+        }
+        await self._connections.run(statement("forget_skipped_after"), parameters)
+
+    async def is_left_out(self, read_side: ReadSideId, entity_id: EntityId, revision: Revision) -> bool:
+        """See `DeadLetters.is_left_out`."""
+        parameters = {"read_side": read_side, "entity_id": entity_id, "sequence_number": revision}
+        ((is_left_out,),) = await self._connections.run(statement("is_left_out"), parameters)
+        return bool(is_left_out)
 
 
 def _require(is_ours: bool, read_side: ReadSideId, shard: Shard) -> None:

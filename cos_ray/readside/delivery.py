@@ -10,12 +10,9 @@ confirm them all, they are delivered one by one.
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import logging
-import math
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 
 from cos_ray.domain.erasure import redacted_event
@@ -30,7 +27,9 @@ from cos_ray.readside.pace import Pace
 from cos_ray.readside.parcel import Parcel
 from cos_ray.readside.parking import Parking
 from cos_ray.readside.projection import Projection, Settled
+from cos_ray.readside.retries import Retries
 from cos_ray.readside.settings import ReadSideSettings
+from cos_ray.readside.skips import Skips
 from cos_ray.readside.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -46,6 +45,7 @@ class Delivery:
         settings: ReadSideSettings,
         handler: ReadHandler,
         parking: Parking,
+        skips: Skips,
         clock: Clock,
         moved: Callable[[Projection], None],
         may_begin: Callable[[Projection], bool],
@@ -56,6 +56,7 @@ class Delivery:
         self._handler = handler
         self._many = handler if isinstance(handler, BatchReadHandler) else None
         self._parking = parking
+        self._skips = skips
         self._clock = clock
         self._moved = moved
         """Called after each delivery, confirmed or not."""
@@ -69,10 +70,9 @@ class Delivery:
         self._ready: deque[Parcel] = deque()
         self._waiting: dict[Shard, list[Parcel]] = defaultdict(list)
         """Those that are due in shards that do not deliver, or not now."""
-        self._held_back: list[tuple[float, int, Parcel]] = []
+        self._retries = Retries()
         self._held: set[tuple[Shard, EntityId]] = set()
         """Entities whose events wait until their earlier ones have been put before them."""
-        self._tie_break = itertools.count()
         self._running = Tasks(self.start)
         self._pace = Pace(settings.concurrency)
         self._is_closed = False
@@ -85,13 +85,12 @@ class Delivery:
 
     def retries_at(self) -> float:
         """When the next event that was not confirmed is due again."""
-        return self._held_back[0][0] if self._held_back else math.inf
+        return self._retries.due_at()
 
     def retry_due(self) -> None:
         """Deliver again what has waited long enough."""
         while self.retries_at() <= self._clock.monotonic():
-            _, _, parcel = heapq.heappop(self._held_back)
-            self._ready.append(parcel)
+            self._ready.append(self._retries.take())
         self.start()
 
     def release(self, projection: Projection, *, anew: bool) -> None:
@@ -102,18 +101,30 @@ class Delivery:
             self._ready.append(parcel)
         self.start()
 
-    def skip_failing(self, projection: Projection) -> bool:
-        """Step over the shard's first event that is not confirmed though tried, if there is one."""
+    def take_stuck(self, projection: Projection) -> Parcel | None:
+        """
+        The shard's first event that is not confirmed though tried, if there is one.
+
+        A try under way is cut short, and none begins: `skip` or `put_back` is to follow.
+        """
         stuck = [parcel for parcel in self._current[projection.shard].values() if parcel.is_stuck]
         if not stuck:
-            return False
+            return None
         parcel = min(stuck, key=lambda parcel: parcel.event.offset)
         if parcel.task is not None:
             self._running.give_up(parcel.task)
-        meta = parcel.event.envelope.meta
-        facts = {"read_side": self._settings.read_side, "shard": projection.shard}
-        facts |= {"entity_id": meta.entity_id, "revision": meta.revision}
-        logger.warning("event skipped by an operator", extra=facts)
+        again = self._current[projection.shard][parcel.entity_id] = parcel.again()
+        return again
+
+    def put_back(self, parcel: Parcel) -> None:
+        """Try it again."""
+        self._ready.append(parcel)
+        self.start()
+
+    def skip(self, parcel: Parcel) -> bool:
+        """Step over it; False if it is not its turn any more."""
+        if self._is_stale(parcel):
+            return False
         self._settle(parcel, [parcel.event], Settled.SKIPPED)
         self.start()
         return True
@@ -264,7 +275,8 @@ class Delivery:
             if self._is_stale(parcel):
                 continue
             if confirmed:
-                self._settle(parcel, delivered, Settled.DELIVERED)
+                await self._skips.confirmed(parcel.shard, delivered)
+                self._settle_if_current(parcel, Settled.DELIVERED, delivered)
             else:
                 parcel.is_single = True
                 self._ready.append(parcel)
@@ -307,7 +319,8 @@ class Delivery:
         except Exception as error:  # noqa: BLE001 - no fault of a handler may end its deliveries
             return f"{type(error).__name__}: {said_by(error)}"
         self._pace.confirmed()
-        self._settle_if_current(parcel, Settled.DELIVERED)
+        await self._skips.confirmed(shard, [event])
+        self._settle_if_current(parcel, Settled.DELIVERED, [event])
         return None
 
     async def _set_aside(self, parcel: Parcel) -> bool:
@@ -322,7 +335,7 @@ class Delivery:
         except Exception as error:  # noqa: BLE001 - the journal's, mostly: this is no failed delivery
             self._hold_back(parcel, 1.0, f"cannot be set aside: {error}")
         else:
-            self._settle_if_current(parcel, Settled.PARKED)
+            self._settle_if_current(parcel, Settled.PARKED, [parcel.event])
         return True
 
     async def _fail(self, parcel: Parcel, reason: str) -> None:
@@ -336,26 +349,31 @@ class Delivery:
                 parcel.projection.stop()
                 self._waiting[parcel.shard].append(parcel)
             case LastResort.SKIP:
-                parcel.projection.delivery_failed(parcel.event, reason, "the event is skipped")
-                self._settle(parcel, [parcel.event], Settled.SKIPPED)
+                stored = self._skips.add(parcel.shard, parcel.event)
+                await self._leave_out(parcel, Settled.SKIPPED, stored, reason, "the event is skipped")
             case LastResort.PARK:
-                await self._park(parcel, reason)
+                stored = self._parking.park(parcel.shard, parcel.event, reason, parcel.failures)
+                then = "the entity's events are set aside"
+                await self._leave_out(parcel, Settled.PARKED, stored, reason, then)
         if not self._is_stale(parcel):
             self._moved(parcel.projection)
 
-    async def _park(self, parcel: Parcel, reason: str) -> None:
+    async def _leave_out(
+        self, parcel: Parcel, how: Settled, stored: Awaitable[None], reason: str, then: str
+    ) -> None:
+        """Be done with an event that is not confirmed, once that is stored."""
         try:
-            await self._parking.park(parcel.shard, parcel.event, reason, parcel.failures)
+            await stored
         except ClaimLost as error:
             self._lost([error.shard])
         except EntityIsErased:
             self._try_redacted(parcel)
         except Exception as error:  # noqa: BLE001 - the journal's: the event stays where it is
-            self._hold_back(parcel, 1.0, f"cannot be set aside: {error}")
+            self._hold_back(parcel, 1.0, f"cannot be {how.value}: {error}")
         else:
             if not self._is_stale(parcel):
-                parcel.projection.delivery_failed(parcel.event, reason, "the entity's events are set aside")
-                self._settle(parcel, [parcel.event], Settled.PARKED)
+                parcel.projection.delivery_failed(parcel.event, reason, then)
+                self._settle(parcel, [parcel.event], how)
 
     def _try_redacted(self, parcel: Parcel) -> None:
         """Its entity is erased: nobody keeps what the event said, so it is delivered without that."""
@@ -367,13 +385,13 @@ class Delivery:
         if self._is_stale(parcel):
             return
         due = self._clock.monotonic() + wait
-        heapq.heappush(self._held_back, (due, next(self._tie_break), parcel))
+        self._retries.add(due, parcel)
         parcel.projection.delivery_failed(parcel.event, reason, f"again in {wait:g} s")
         self._moved(parcel.projection)
 
-    def _settle_if_current(self, parcel: Parcel, how: Settled) -> None:
+    def _settle_if_current(self, parcel: Parcel, how: Settled, events: list[JournaledEvent]) -> None:
         if not self._is_stale(parcel):
-            self._settle(parcel, [parcel.event], how)
+            self._settle(parcel, events, how)
 
     def _settle(self, parcel: Parcel, events: list[JournaledEvent], how: Settled) -> None:
         """Be done with these events, the first of which is the parcel's."""

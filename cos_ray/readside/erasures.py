@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
 from cos_ray.domain.erasure import KNOWN_WITHIN
 from cos_ray.domain.errors import JournalUnavailable
-from cos_ray.domain.ids import EntityId, Shard
+from cos_ray.domain.ids import Shard
 from cos_ray.ports import Clock, EventSource
+from cos_ray.readside.delivery import Delivery
 from cos_ray.readside.projection import Projection
 from cos_ray.readside.settings import ReadSideSettings
 
@@ -31,12 +32,14 @@ class Erasures:
         projections: Mapping[Shard, Projection],
         source: EventSource,
         clock: Clock,
+        delivery: Delivery,
         wanted: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._projections = projections
         self._source = source
         self._clock = clock
+        self._delivery = delivery
         self._wanted = wanted
         """Called when a question falls due."""
         self._is_due = False
@@ -61,11 +64,11 @@ class Erasures:
         """A question begins; `ask` is to follow."""
         self._is_asking = True
 
-    async def ask(self) -> list[tuple[Projection, Collection[EntityId]]]:
+    async def ask(self) -> None:
         """
-        The shards of which it is known now, each with those of its entities that are erased.
+        Learn which of the entities that wait are erased, and let what may be delivered begin.
 
-        None of them when the journal does not answer: it is asked again after a while.
+        When the journal does not answer, it is asked again after a while.
         """
         waiting = [p for p in self._projections.values() if p.window.entities()]
         entities = {entity_id for projection in waiting for entity_id in projection.window.entities()}
@@ -77,15 +80,16 @@ class Erasures:
             erased = await self._source.erased_of(entities)
         except Exception as error:  # noqa: BLE001 - whatever it is, what waits is not given up
             self._put_off(error)
-            return []
+            return
         finally:
             self._is_asking = False
         self._is_due, self._failures, self._retry_at = False, 0, -math.inf
         for _, known in questions:
             known.answered(now)
-        return [
-            (projection, [e for e in projection.window.entities() if e in erased]) for projection in waiting
-        ]
+        for projection in waiting:
+            for entity_id in [each for each in projection.window.entities() if each in erased]:
+                self._delivery.redact(projection, entity_id)
+            self._delivery.release(projection, anew=False)
 
     def _put_off(self, error: Exception) -> None:
         self._failures += 1

@@ -70,7 +70,9 @@ class LetterDelivery:
                 if (fault := await self._try(shard, letter)) is not None:
                     return count, fault
                 revision = letter.envelope.sequence_number
-                await self._letters.drop(self._read_side, shard, entity_id, revision, self._claims.owner)
+                await self._letters.drop(
+                    self._read_side, shard, entity_id, revision, self._claims.owner, confirmed=True
+                )
                 count += 1
 
     def interrupt(self, shard: Shard) -> None:

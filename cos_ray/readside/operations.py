@@ -39,6 +39,7 @@ from cos_ray.readside.offset_keeper import OffsetKeeper
 from cos_ray.readside.parking import Parking
 from cos_ray.readside.projection import Projection
 from cos_ray.readside.settings import ReadSideSettings
+from cos_ray.readside.skips import Skips
 from cos_ray.readside.stores import Stores
 from cos_ray.readside.window import Window
 
@@ -60,6 +61,7 @@ class Operations:
         delivery: Delivery,
         offsets: OffsetKeeper,
         parking: Parking,
+        skips: Skips,
         stores: Stores,
         handler: ReadHandler,
         clock: Clock,
@@ -73,6 +75,7 @@ class Operations:
         self._offsets = offsets
         offsets.went_back = self.go_back
         self._parking = parking
+        self._skips = skips
         self._stores = stores
         self._beginnings = Beginnings(settings, stores)
         self._letters = LetterDelivery(settings, stores.letters, parking, handler, clock, claims)
@@ -91,6 +94,7 @@ class Operations:
         numbers = {shard: offset for shard, offset in offsets.items() if offset is not None}
         starts = await self._beginnings.find(numbers)
         await self._beginnings.accept({shard: start for shard, start in starts.items() if not numbers[shard]})
+        await self._skips.begin(numbers)
         await self._parking.load(shards)
         paused = await self._stores.controls.paused(self._settings.read_side)
         for shard, offset in offsets.items():
@@ -229,7 +233,7 @@ class Operations:
                 return self._report()
             case Skip(shards):
                 begun = await self._go_on_with_what_is_left(shards)
-                return self._skip(shards, begun)
+                return await self._skip(shards, begun)
             case Replay(offsets):
                 return await self._replay(offsets)
             case ReplayEntities(entities):
@@ -272,14 +276,32 @@ class Operations:
                     count += 1
         return count
 
-    def _skip(self, shards: Collection[Shard], skipped: int) -> Obeyed:
+    async def _skip(self, shards: Collection[Shard], skipped: int) -> Obeyed:
         for projection in self._ours(shards):
-            if self._delivery.skip_failing(projection) or projection.skip_barrier():
+            if await self._skip_stuck(projection) or projection.skip_barrier():
                 skipped += 1
                 # What stopped for that event goes on with the next.
                 projection.resume()
                 self._delivery.release(projection, anew=True)
         return self._report(skipped)
+
+    async def _skip_stuck(self, projection: Projection) -> bool:
+        parcel = self._delivery.take_stuck(projection)
+        if parcel is None:
+            return False
+        try:
+            await self._skips.add(parcel.shard, parcel.event)
+        except BaseException:
+            self._delivery.put_back(parcel)
+            raise
+        if self._delivery.skip(parcel):
+            facts: dict[str, object] = {"read_side": self._settings.read_side, "shard": parcel.shard}
+            facts |= {"entity_id": parcel.entity_id, "revision": parcel.event.envelope.meta.revision}
+            logger.warning("event skipped by an operator", extra=facts)
+            return True
+        # It was lost, or replayed, meanwhile.
+        await self._skips.take_back(parcel.shard, parcel.event)
+        return False
 
     async def _replay(self, offsets: Mapping[Shard, Offset]) -> Obeyed:
         count = 0
@@ -347,6 +369,7 @@ class Operations:
         try:
             events: list[JournaledEvent] = []
             began = self._clock.monotonic()
+            await self._skips.repeat(projection.shard, entity_id)
             first = Revision(1)
             while page := await self._stores.places.events_of(entity_id, first, _PAGE):
                 events += page
@@ -378,7 +401,7 @@ class Operations:
         for _ in self._ours([shard]):
             async with self._locks[shard]:
                 count += await self._stores.letters.drop(
-                    self._settings.read_side, shard, entity_id, revision, self._claims.owner
+                    self._settings.read_side, shard, entity_id, revision, self._claims.owner, confirmed=False
                 )
                 await self._parking.first(shard, entity_id)
         return self._report(count)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Sequence
-from enum import Enum, auto
+from enum import Enum
 
 from typing_extensions import assert_never
 
@@ -37,9 +37,9 @@ _AT_WORK = (ShardState.RUNNING, ShardState.RETRYING, ShardState.STALLED)
 class Settled(Enum):
     """How a read side is done with an event."""
 
-    DELIVERED = auto()
-    SKIPPED = auto()
-    PARKED = auto()
+    DELIVERED = "delivered"
+    SKIPPED = "skipped"
+    PARKED = "set aside"
 
 
 class Projection:
@@ -64,6 +64,8 @@ class Projection:
         self._failures = 0
         self._last_error: LastError | None = None
         self._log_again_at = -math.inf
+        self._left_out: set[EntityId] = set()
+        """Entities of which an event was skipped or set aside since it was opened."""
         self._failing: set[EntityId] = set()
         """Entities whose next event was not confirmed yet, though tried."""
         self._waiters: dict[asyncio.Future[bool], Offset] = {}
@@ -207,6 +209,8 @@ class Projection:
         """Be done with an entity's event; answer with its next one, if there is one."""
         self._counts[how] += 1
         self._failing.discard(event.envelope.meta.entity_id)
+        if how is not Settled.DELIVERED and len(self._left_out) <= self._settings.entities_remembered:
+            self._left_out.add(event.envelope.meta.entity_id)
         following = self.window.settle(event)
         self._tell(event.offset, how is Settled.DELIVERED)
         return following
@@ -253,20 +257,22 @@ class Projection:
         self._read_at = self._clock.monotonic()
         return True
 
-    def wait_for(self, offset: Offset) -> asyncio.Future[bool]:
-        """Whether the event there was confirmed, as soon as that is known."""
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    def wait_for(self, offset: Offset) -> asyncio.Future[bool] | None:
+        """Whether the event there is confirmed, as soon as that is known; None: it is behind us."""
         if self.window.is_settled(offset):
-            future.set_result(True)
-        else:
-            self._waiters[future] = offset
-            future.add_done_callback(lambda done: self._waiters.pop(done, None))
+            return None
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiters[future] = offset
+        future.add_done_callback(lambda done: self._waiters.pop(done, None))
         return future
 
-    def has_seen_off(self, entity_id: EntityId, revision: Revision) -> bool:
-        """Whether this process knows, without asking the journal, that the event is behind it."""
+    def has_confirmed(self, entity_id: EntityId, revision: Revision) -> bool:
+        """Whether this process knows, without asking the journal, that the event was confirmed."""
         newest = self._continuity.newest_of(entity_id)
         if newest is None or newest < revision:
+            return False
+        # Of too many that left something out, it is not known which.
+        if entity_id in self._left_out or len(self._left_out) > self._settings.entities_remembered:
             return False
         head = self.window.head(entity_id)
         return head is None or head.envelope.sequence_number > revision
@@ -302,6 +308,7 @@ class Projection:
         self.known = KnownErasures()
         self._continuity = Continuity(settings.read_side, self.shard, offset, settings.entities_remembered)
         self._failing.clear()
+        self._left_out.clear()
         self._barrier = None
         self._read_failures = 0
 

@@ -22,12 +22,14 @@ from cos_ray.ports import Clock, ReadHandler, ReadSideMeter, UnmeasuredReadSide
 from cos_ray.readside.claims import Claims, Who
 from cos_ray.readside.delivery import Delivery
 from cos_ray.readside.erasures import Erasures
+from cos_ray.readside.handled import Handled
 from cos_ray.readside.offset_keeper import OffsetKeeper
 from cos_ray.readside.operations import Operations
 from cos_ray.readside.parking import Parking
 from cos_ray.readside.projection import Projection
 from cos_ray.readside.scout import Scout
 from cos_ray.readside.settings import ReadSideSettings
+from cos_ray.readside.skips import Skips
 from cos_ray.readside.stores import Stores
 from cos_ray.readside.tasks import Tasks, within
 from cos_ray.readside.window import Window
@@ -65,10 +67,13 @@ class ReadSide:
         who = Who(owner, release, frozenset(home), frozenset(self._projections) - frozenset(home))
         self._claims = Claims(settings, who, stores.controls, clock, self._lose)
         parking = Parking(settings.read_side, owner, stores.letters)
+        skips = Skips(settings.read_side, owner, stores.letters)
         self._delivery = Delivery(
-            settings, handler, parking, clock, self._moved, self._may_begin, self._lose, meter
+            settings, handler, parking, skips, clock, self._moved, self._may_begin, self._lose, meter
         )
-        self._erasures = Erasures(settings, self._projections, stores.source, clock, self._wake)
+        self._erasures = Erasures(
+            settings, self._projections, stores.source, clock, self._delivery, self._wake
+        )
         self._offsets = OffsetKeeper(settings, stores.offsets, owner, clock, self._lose)
         self._operations = Operations(
             settings,
@@ -76,10 +81,19 @@ class ReadSide:
             self._delivery,
             self._offsets,
             parking,
+            skips,
             stores,
             handler,
             clock,
             self._claims,
+        )
+        self._handled = Handled(
+            settings.read_side,
+            self._projections,
+            stores,
+            clock,
+            lambda shard: self.poke([shard]),
+            self._operations.is_borne_out,
         )
         self._scout = Scout(settings, stores.source, clock)
         self._opening = Tasks(self._wake)
@@ -178,24 +192,9 @@ class ReadSide:
 
         Raises JournalUnavailable.
         """
-        projection = self._projections.get(shard)
-        if not self._is_open or projection is None or not projection.is_ours:
+        if not self._is_open:
             return None
-        if projection.has_seen_off(entity_id, revision):
-            return await self._operations.is_borne_out(projection)
-        offset = await self._stores.places.place_of(entity_id, revision)
-        if offset is None:
-            return False
-        waiting = projection.wait_for(offset)
-        if not waiting.done():
-            self.poke([shard])
-        alarm = asyncio.ensure_future(self._clock.sleep(timeout))
-        try:
-            await asyncio.wait((waiting, alarm), return_when=asyncio.FIRST_COMPLETED)
-            return waiting.done() and waiting.result() and await self._operations.is_borne_out(projection)
-        finally:
-            waiting.cancel()
-            alarm.cancel()
+        return await self._handled.ask(shard, entity_id, revision, timeout)
 
     def status(self) -> tuple[ShardStatus, ...]:
         """How it fares in each shard."""
@@ -231,7 +230,7 @@ class ReadSide:
             self._scouts.start(self._look_around())
         if self._erasures.due_at() <= now:
             self._erasures.begin()
-            self._questions.start(self._ask_for_erasures())
+            self._questions.start(self._erasures.ask())
         if self._claims.renews_at() <= now:
             self._claims.begin_renewal()
             self._renewals.start(self._renew())
@@ -262,12 +261,6 @@ class ReadSide:
 
     def _may_begin(self, projection: Projection) -> bool:
         return self._claims.may_begin(projection.shard) and self._erasures.let_begin(projection)
-
-    async def _ask_for_erasures(self) -> None:
-        for projection, erased in await self._erasures.ask():
-            for entity_id in erased:
-                self._delivery.redact(projection, entity_id)
-            self._delivery.release(projection, anew=False)
 
     def _resting(self) -> list[Projection]:
         return [projection for projection in self._projections.values() if projection.is_at_rest]

@@ -24,6 +24,10 @@ class MemoryDeadLetters:
     def __init__(self, owner_of: OwnerOf) -> None:
         self._owner_of = owner_of
         self.kept: dict[ReadSideId, dict[tuple[EntityId, Revision], DeadLetter]] = defaultdict(dict)
+        self.skipped: dict[ReadSideId, dict[tuple[EntityId, Revision], tuple[Shard, Offset]]] = defaultdict(
+            dict
+        )
+        """Where the events lie that were stepped over."""
         self.is_down = False
         """While True, every call raises JournalUnavailable."""
         self.erased: set[EntityId] = set()
@@ -78,6 +82,8 @@ class MemoryDeadLetters:
         entity_id: EntityId,
         revision: Revision | None,
         owner: Owner,
+        *,
+        confirmed: bool,
     ) -> int:
         """See `DeadLetters.drop`."""
         await self._be_asked()
@@ -85,7 +91,9 @@ class MemoryDeadLetters:
         kept = self.kept[read_side]
         dropped = [key for key in kept if key[0] == entity_id and revision in (None, key[1])]
         for key in dropped:
-            del kept[key]
+            letter = kept.pop(key)
+            if not confirmed:
+                self.skipped[read_side].setdefault(key, (letter.shard, letter.offset))
         return len(dropped)
 
     async def make_way(self, read_side: ReadSideId, shard: Shard, entity_id: EntityId, owner: Owner) -> bool:
@@ -113,6 +121,53 @@ class MemoryDeadLetters:
         for key, letter in list(kept.items()):
             if letter.shard == shard and letter.offset > offset:
                 del kept[key]
+        self._forget_skipped_after(read_side, {shard: offset})
+
+    async def skip(self, read_side: ReadSideId, shard: Shard, event: JournaledEvent, owner: Owner) -> None:
+        """See `DeadLetters.skip`."""
+        await self._be_asked()
+        self._require(read_side, shard, owner)
+        key = event.envelope.meta.entity_id, event.envelope.sequence_number
+        self.skipped[read_side].setdefault(key, (shard, event.offset))
+
+    async def skipped_of(self, read_side: ReadSideId, entity_id: EntityId) -> Collection[Revision]:
+        """See `DeadLetters.skipped_of`."""
+        await self._be_asked()
+        return {revision for whose, revision in self.skipped[read_side] if whose == entity_id}
+
+    async def forget_skipped(
+        self,
+        read_side: ReadSideId,
+        shard: Shard,
+        entity_id: EntityId,
+        revisions: Collection[Revision],
+        owner: Owner,
+    ) -> None:
+        """See `DeadLetters.forget_skipped`."""
+        await self._be_asked()
+        self._require(read_side, shard, owner)
+        for revision in revisions:
+            self.skipped[read_side].pop((entity_id, revision), None)
+
+    async def forget_skipped_after(
+        self, read_side: ReadSideId, offsets: Mapping[Shard, Offset], owner: Owner
+    ) -> None:
+        """See `DeadLetters.forget_skipped_after`."""
+        await self._be_asked()
+        ours = {s: o for s, o in offsets.items() if self._owner_of(read_side, s) == owner}
+        self._forget_skipped_after(read_side, ours)
+
+    async def is_left_out(self, read_side: ReadSideId, entity_id: EntityId, revision: Revision) -> bool:
+        """See `DeadLetters.is_left_out`."""
+        await self._be_asked()
+        key = entity_id, revision
+        return key in self.kept[read_side] or key in self.skipped[read_side]
+
+    def _forget_skipped_after(self, read_side: ReadSideId, offsets: Mapping[Shard, Offset]) -> None:
+        skipped = self.skipped[read_side]
+        for key, (shard, offset) in list(skipped.items()):
+            if shard in offsets and offset > offsets[shard]:
+                del skipped[key]
 
     def _require(self, read_side: ReadSideId, shard: Shard, owner: Owner) -> None:
         if self._owner_of(read_side, shard) != owner:

@@ -219,7 +219,9 @@ class TestLetters:
         for change in (
             stores.letters.park(A, S1, event("a", 2, 20), "", 6, OTHER),
             stores.letters.park(A, Shard(7), event("b", 1, 30), "", 6, ME),
-            stores.letters.drop(A, S1, EntityId("a"), None, OTHER),
+            stores.letters.drop(A, S1, EntityId("a"), None, OTHER, confirmed=True),
+            stores.letters.skip(A, S1, event("a", 2, 20), OTHER),
+            stores.letters.forget_skipped(A, S1, EntityId("a"), [Revision(1)], OTHER),
             stores.letters.drop_after(A, S1, Offset(0), OTHER),
         ):
             with pytest.raises(ClaimLost):
@@ -259,9 +261,9 @@ class TestLetters:
     async def test_one_is_dropped_or_all_of_an_entity(self, stores: AnyReadSides) -> None:
         for revision in (1, 2, 3):
             await stores.letters.park(A, S0, event("a", revision, revision), "", 0, ME)
-        assert await stores.letters.drop(A, S0, EntityId("a"), Revision(2), ME) == 1
-        assert await stores.letters.drop(A, S0, EntityId("a"), Revision(2), ME) == 0
-        assert await stores.letters.drop(A, S0, EntityId("a"), None, ME) == 2
+        assert await stores.letters.drop(A, S0, EntityId("a"), Revision(2), ME, confirmed=True) == 1
+        assert await stores.letters.drop(A, S0, EntityId("a"), Revision(2), ME, confirmed=True) == 0
+        assert await stores.letters.drop(A, S0, EntityId("a"), None, ME, confirmed=True) == 2
         assert list(await stores.letters.letters(A, None, 10)) == []
 
     async def test_those_after_an_offset_are_dropped_in_one_shard(self, stores: AnyReadSides) -> None:
@@ -307,3 +309,55 @@ class TestLetters:
         await stores.letters.park(A, S0, redacted_event(event("a", 5, 5)), "", 6, ME)
         assert await stores.letters.make_way(A, S0, EntityId("a"), ME) is False
         assert [letter.offset for letter in await stores.letters.letters(A, EntityId("a"), 10)] == [5]
+
+
+class TestLeftOut:
+    """What lies behind a read side's offset and was not handled."""
+
+    @pytest.fixture(autouse=True)
+    async def _claimed(self, stores: AnyReadSides) -> None:
+        for read_side in (A, B):
+            await have(stores, read_side, [S0, S1], ME)
+
+    async def left_out(self, stores: AnyReadSides, read_side: ReadSideId = A) -> list[int]:
+        """Which of the first five events of the entity."""
+        numbers = [Revision(number) for number in range(1, 6)]
+        return [n for n in numbers if await stores.letters.is_left_out(read_side, EntityId("a"), n)]
+
+    async def test_is_what_is_set_aside_and_what_was_stepped_over(self, stores: AnyReadSides) -> None:
+        await stores.letters.park(A, S0, event("a", 1, 10), "", 0, ME)
+        await stores.letters.skip(A, S0, event("a", 3, 30), ME)
+        await stores.letters.skip(A, S0, event("a", 3, 30), ME)
+        await stores.letters.skip(A, S0, event("b", 4, 40), ME)
+        await stores.letters.skip(B, S0, event("a", 5, 50), ME)
+        assert await self.left_out(stores) == [1, 3]
+        assert await self.left_out(stores, B) == [5]
+        assert set(await stores.letters.skipped_of(A, EntityId("a"))) == {3}
+
+    async def test_a_dead_letter_that_is_dropped_unconfirmed_is_stepped_over(
+        self, stores: AnyReadSides
+    ) -> None:
+        for number in (1, 2, 3):
+            await stores.letters.park(A, S0, event("a", number, 10 * number), "", 0, ME)
+        await stores.letters.drop(A, S0, EntityId("a"), Revision(1), ME, confirmed=True)
+        assert await self.left_out(stores) == [2, 3]
+        assert await stores.letters.drop(A, S0, EntityId("a"), None, ME, confirmed=False) == 2
+        assert await self.left_out(stores) == [2, 3]
+        assert list(await stores.letters.letters(A, None, 10)) == []
+
+    async def test_is_no_more_what_is_handled_after_all(self, stores: AnyReadSides) -> None:
+        for number in (1, 2, 3):
+            await stores.letters.skip(A, S0, event("a", number, 10 * number), ME)
+        await stores.letters.forget_skipped(A, S0, EntityId("a"), [Revision(1), Revision(3)], ME)
+        assert await self.left_out(stores) == [2]
+
+    async def test_is_nothing_that_is_going_to_be_delivered_again(self, stores: AnyReadSides) -> None:
+        for number in (1, 2, 3, 4):
+            shard = S1 if number == 4 else S0
+            await stores.letters.skip(A, shard, event("a", number, 10 * number), ME)
+        await stores.letters.forget_skipped_after(A, {S0: Offset(0), S1: Offset(0)}, OTHER)
+        assert await self.left_out(stores) == [1, 2, 3, 4]
+        await stores.letters.forget_skipped_after(A, {S0: Offset(20), S1: Offset(40)}, ME)
+        assert await self.left_out(stores) == [1, 2, 4]
+        await stores.letters.drop_after(A, S0, Offset(10), ME)
+        assert await self.left_out(stores) == [1, 4]

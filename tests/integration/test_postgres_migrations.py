@@ -80,6 +80,8 @@ INDEXES = {
     "cos_read_side_releases_pkey": "btree (release)",
     "cos_idempotency_keys_by_expiry": "btree (expires_at)",
     "cos_idempotency_keys_pkey": "btree (entity_id, key)",
+    "cos_skipped_events_by_place": "btree (read_side, shard, ordering)",
+    "cos_skipped_events_pkey": "btree (read_side, entity_id, sequence_number)",
     "cos_ray_migrations_pkey": "btree (number)",
     "cos_type_changes_pkey": "btree (old_type, new_type)",
     "event_journal_ordering_idx": "btree (ordering)",

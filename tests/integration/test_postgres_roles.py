@@ -103,7 +103,7 @@ async def test_it_appends_reads_keeps_offsets_and_saves_snapshots(runtime: Datab
     await stores.letters.park(
         read_side, append.shard, JournaledEvent(offset, append.envelopes[-1]), "", 1, owner
     )
-    assert await stores.letters.drop(read_side, append.shard, EntityId("a"), None, owner) == 1
+    assert await stores.letters.drop(read_side, append.shard, EntityId("a"), None, owner, confirmed=True) == 1
     assert (await stores.places.before([append.shard], datetime.now(timezone.utc)))[append.shard] > 0
     assert await offsets.load(read_side) == {append.shard: offset}
     for expected in range(30, 40):

@@ -1,0 +1,29 @@
+"""Events that were not confirmed, and when each is due again."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+
+from cos_ray.readside.parcel import Parcel
+
+
+class Retries:
+    """Times are seconds of the clock."""
+
+    def __init__(self) -> None:
+        self._held_back: list[tuple[float, int, Parcel]] = []
+        self._tie_break = itertools.count()
+
+    def add(self, due: float, parcel: Parcel) -> None:
+        """Due again then."""
+        heapq.heappush(self._held_back, (due, next(self._tie_break), parcel))
+
+    def due_at(self) -> float:
+        """When the next is due."""
+        return self._held_back[0][0] if self._held_back else math.inf
+
+    def take(self) -> Parcel:
+        """The next one."""
+        return heapq.heappop(self._held_back)[2]
