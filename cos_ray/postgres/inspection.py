@@ -16,8 +16,9 @@ from cos_ray.domain.ids import ReadSideId
 from cos_ray.domain.sharding import explaining_counts, likeliest_count, nearest_count, shards_of_journal
 from cos_ray.postgres.database import Database, PlainConnection, one_line, plain_session
 from cos_ray.postgres.foreign_writers import described, writers
-from cos_ray.postgres.migrations import Schema, pending_steps, require_dense_sequence, schema_in
+from cos_ray.postgres.migrations import Schema, pending_steps, schema_in
 from cos_ray.postgres.oddities import JournalRow, SnapshotRow, oddities_of, oddities_of_snapshot
+from cos_ray.postgres.premises import faults_of_journal, require_utf8
 from cos_ray.postgres.report import Journal, ReadSideReport, ReadSideShard, Report, Tally
 from cos_ray.postgres.shard_count import newest_tags
 from cos_ray.postgres.statements import statement
@@ -67,10 +68,11 @@ class _Inspection:
 
     def run(self, configured_shards: int | None, read_sides: Sequence[ReadSideId]) -> Report:
         report = self._report
+        require_utf8(self._connection, self._database)
         schema = schema_in(self._connection, self._database)
         report.chief_of_state_version, report.cos_ray_steps = schema.chief_of_state, sorted(schema.ours)
         if self._is_ours_to_open(schema) and "event_journal" in schema.tables:
-            self._reason_of(lambda: require_dense_sequence(self._connection))
+            self._report.reasons += faults_of_journal(self._connection, self._database)
             self._look_at_shards(configured_shards)
             self._look_at_rows()
             self._look_at_read_sides(read_sides)

@@ -18,6 +18,7 @@ from psycopg import sql
 from cos_ray.domain.errors import StartFailed
 from cos_ray.postgres.database import Database, PlainConnection, one_line, plain_session
 from cos_ray.postgres.foreign_writers import wait_for_foreign_writers
+from cos_ray.postgres.premises import require_sound_journal, require_usage, require_utf8, warn_of_dangers
 from cos_ray.postgres.statements import Migration, migrations, statement
 
 CHIEF_OF_STATE_VERSION = 6
@@ -57,6 +58,7 @@ def migrate(database: Database) -> Sequence[str]:
     """
     try:
         with plain_session(database) as connection:
+            require_utf8(connection, database)
             # The lock goes with the connection.
             connection.execute("select pg_advisory_lock(%s)", [_lock_key(database.schema)])
             schema = schema_in(connection, database)
@@ -65,8 +67,9 @@ def migrate(database: Database) -> Sequence[str]:
                 # Our steps lock tables: they would hang behind a transaction that never ends.
                 wait_for_foreign_writers(connection)
             _take(connection, database, schema)
-            require_dense_sequence(connection)
+            require_sound_journal(connection, database)
             wait_for_foreign_writers(connection)
+            warn_of_dangers(connection, database)
             return steps
     except psycopg.errors.InsufficientPrivilege as error:
         raise StartFailed(
@@ -84,10 +87,11 @@ def planned(database: Database) -> Sequence[str]:
     """The steps that `migrate` would take now. Changes nothing and waits for no one. Raises StartFailed."""
     try:
         with plain_session(database, reads_only=True) as connection:
+            require_utf8(connection, database)
             schema = schema_in(connection, database)
             steps = pending_steps(schema, database)
             if "event_journal" in schema.tables:
-                require_dense_sequence(connection)
+                require_sound_journal(connection, database)
             return steps
     except psycopg.Error as error:
         raise StartFailed(
@@ -96,7 +100,8 @@ def planned(database: Database) -> Sequence[str]:
 
 
 def schema_in(connection: PlainConnection, database: Database) -> Schema:
-    """Look at what there is."""
+    """Look at what there is. Raises StartFailed when the role may not."""
+    require_usage(connection, database)
     exists = _is_true(
         connection, "select to_regnamespace(%s) is not null", sql.Identifier(database.schema).as_string()
     )
@@ -120,15 +125,6 @@ def pending_steps(schema: Schema, database: Database) -> list[str]:
     if schema.is_bare:
         steps.append("chief_of_state")
     return steps + [migration.name for migration in _pending(schema)]
-
-
-def require_dense_sequence(connection: PlainConnection) -> None:
-    """Raises StartFailed when the journal's sequence hands out numbers in blocks."""
-    # With a cache, each session takes offsets in blocks, and readers would skip the late blocks.
-    if not _is_true(connection, statement("hands_out_single_offsets")):
-        raise StartFailed(
-            "the sequence of event_journal.ordering hands out numbers in blocks: alter sequence ... cache 1"
-        )
 
 
 def _refuse_other_chief_of_state(schema: Schema, where: str) -> None:
