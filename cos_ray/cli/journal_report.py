@@ -25,6 +25,10 @@ def print_report(report: Report) -> None:
         _print_odd(console, "odd snapshots", report.odd_snapshots)
     if report.read_sides:
         console.print(_read_sides(report.read_sides))
+    if report.rights_lacking is not None:
+        console.print(
+            f"[yellow]this role could not serve:[/] {escape(report.rights_lacking)}", soft_wrap=True
+        )
     for reason in report.reasons:
         console.print(f"[red]serve would not start:[/] {escape(reason)}", soft_wrap=True)
     if report.would_start:

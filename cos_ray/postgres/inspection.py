@@ -20,6 +20,7 @@ from cos_ray.postgres.migrations import Schema, pending_steps, schema_in
 from cos_ray.postgres.oddities import JournalRow, SnapshotRow, oddities_of, oddities_of_snapshot
 from cos_ray.postgres.premises import faults_of_journal, require_utf8
 from cos_ray.postgres.report import Journal, ReadSideReport, ReadSideShard, Report, Tally
+from cos_ray.postgres.rights import Use, fault_of_rights, lacking_rights
 from cos_ray.postgres.shard_count import newest_tags
 from cos_ray.postgres.statements import statement
 
@@ -76,9 +77,16 @@ class _Inspection:
             self._look_at_shards(configured_shards)
             self._look_at_rows()
             self._look_at_read_sides(read_sides)
+            report.rights_lacking = self._rights_lacking(bool(read_sides))
             report.waits_for = [described(frozenset({writer})) for writer in writers(self._connection)]
         report.would_start = not report.reasons
         return report
+
+    def _rights_lacking(self, has_read_sides: bool) -> str | None:
+        if self._report.pending_steps:
+            return None  # what is yet to be made has no rights yet
+        uses = {Use.SERVING, Use.READ_SIDES} if has_read_sides else {Use.SERVING}
+        return fault_of_rights(lacking_rights(self._connection, self._database, uses), self._database)
 
     def _is_ours_to_open(self, schema: Schema) -> bool:
         self._reason_of(lambda: self._report.pending_steps.extend(pending_steps(schema, self._database)))

@@ -19,6 +19,7 @@ from cos_ray.domain.errors import StartFailed
 from cos_ray.postgres.database import Database, PlainConnection, one_line, plain_session
 from cos_ray.postgres.foreign_writers import wait_for_foreign_writers
 from cos_ray.postgres.premises import require_sound_journal, require_usage, require_utf8, warn_of_dangers
+from cos_ray.postgres.rights import Use, fault_of_rights, lacking_rights
 from cos_ray.postgres.statements import Migration, migrations, statement
 
 CHIEF_OF_STATE_VERSION = 6
@@ -67,6 +68,8 @@ def migrate(database: Database) -> Sequence[str]:
                 # Our steps lock tables: they would hang behind a transaction that never ends.
                 wait_for_foreign_writers(connection)
             _take(connection, database, schema)
+            if fault := fault_of_rights(lacking_rights(connection, database, {Use.SERVING}), database):
+                raise StartFailed(fault)
             require_sound_journal(connection, database)
             wait_for_foreign_writers(connection)
             warn_of_dangers(connection, database)

@@ -85,6 +85,8 @@ class Report:
     read_sides: list[ReadSideReport] = field(default_factory=list)
     waits_for: list[str] = field(default_factory=list)
     """Transactions that write to the journal now; `serve` would wait for them."""
+    rights_lacking: str | None = None
+    """What the role that looks would lack to serve; another one may be meant to."""
     would_start: bool = False
     reasons: list[str] = field(default_factory=list)
     """Why `serve` would not start."""
