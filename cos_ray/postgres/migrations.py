@@ -25,6 +25,9 @@ from cos_ray.postgres.statements import Migration, migrations, statement
 CHIEF_OF_STATE_VERSION = 6
 """The version of Chief of State's tables that this service works on."""
 
+LOCKS_WITHIN = "10s"
+"""How long a step waits for a table: whoever wants to write to that table waits behind it."""
+
 _CHIEF_OF_STATE_TABLES = frozenset(
     {"event_journal", "event_tag", "state_snapshot", "read_side_offsets", "read_sides", "cos_migrations"}
 )
@@ -67,6 +70,7 @@ def migrate(database: Database) -> Sequence[str]:
             if steps and "event_journal" in schema.tables:
                 # Our steps lock tables: they would hang behind a transaction that never ends.
                 wait_for_foreign_writers(connection)
+            connection.execute("select set_config('lock_timeout', %s, false)", [LOCKS_WITHIN])
             _take(connection, database, schema)
             if fault := fault_of_rights(lacking_rights(connection, database, {Use.SERVING}), database):
                 raise StartFailed(fault)
@@ -79,6 +83,11 @@ def migrate(database: Database) -> Sequence[str]:
             f"the role {database.user} lacks a right in the schema {database.schema} of {database} "
             f"({one_line(error)}): run `cos-ray journal migrate` as the owner of its tables, "
             f"then deploy/roles.sql"
+        ) from error
+    except psycopg.errors.LockNotAvailable as error:
+        raise StartFailed(
+            f"a table of the schema {database.schema} of {database} is in use by others for more than "
+            f"{LOCKS_WITHIN}, by a backup perhaps, so that no step can be taken: try again later"
         ) from error
     except psycopg.Error as error:
         raise StartFailed(
@@ -188,8 +197,8 @@ def _take(connection: PlainConnection, database: Database, schema: Schema) -> No
 
 
 def _record_chief_of_state_version(connection: PlainConnection, *, dated: bool) -> None:
-    # A table that Chief of State made keeps its date in a type of its own choosing, and needs none.
-    date = sql.SQL("now()" if dated else "null")
+    # A table that is there already may have another type for it, and needs no date.
+    date = sql.SQL("(extract(epoch from clock_timestamp()) * 1000)::bigint" if dated else "null")
     query = sql.SQL(
         "insert into cos_migrations (version_number, upgraded_at, is_snapshot) values (%s, {}, true)"
     )
