@@ -68,6 +68,8 @@ def _shards(report: Report) -> str:
         explained += " and perhaps more"
     if report.shards is None:
         return f"undecided, tags judged by {report.tags_are_judged_by}; {explained}"
+    if report.tags_unexplained:
+        explained = f"explains the newest tags but for {report.tags_unexplained} of an entity"
     origin = " by COS_NUM_SHARDS" if report.shards_are_configured else ""
     return f"{report.shards}{origin}; {explained}"
 

@@ -105,7 +105,8 @@ class _Inspection:
         self._report.shards_are_configured = configured is not None
 
         def decide() -> None:
-            self._report.shards = shards_of_journal(tagged, configured)
+            found = shards_of_journal(tagged, configured)
+            self._report.shards, self._report.tags_unexplained = found.shards, len(found.strays)
 
         self._reason_of(decide)
         judge = self._report.shards or likeliest_count(explaining_counts(tagged)) or nearest_count(tagged)

@@ -71,6 +71,8 @@ class Report:
     """What `serve`, or `cos-ray journal migrate`, would do to the schema first."""
     shards: int | None = None
     """With how many shards `serve` would go on; None if it cannot tell."""
+    tags_unexplained: int = 0
+    """How many entities among the newest rows have a tag that this number does not explain."""
     shards_are_configured: bool = False
     tags_are_judged_by: int | None = None
     """The number of shards by which tags and offsets count as odd: `shards`, or else the nearest one."""
