@@ -50,9 +50,6 @@ class ChiefOfState:
         with connected(self.database) as connection:
             connection.execute(f"create schema {self.database.search_path.split(',')[0]}".encode())
             connection.execute(statement("chief_of_state"))
-            if self.shards == 9:
-                # The older line keeps the date as milliseconds.
-                connection.execute("alter table cos_migrations drop upgraded_at, add upgraded_at bigint")
             query = "insert into cos_migrations (version_number, is_snapshot) values (%s, false)"
             for version in versions or (6,):
                 connection.execute(query, [version])

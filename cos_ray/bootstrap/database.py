@@ -1,4 +1,4 @@
-"""Settings in the journal's own terms: which database, and how much of a history is kept."""
+"""Settings in the journal's own terms: which database, what is done there, how much history is kept."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from cos_ray.config.settings import Settings
 from cos_ray.domain.errors import ConfigurationError
 from cos_ray.domain.retention import Retention
 from cos_ray.postgres.database import Database
+from cos_ray.postgres.migrations import migrate
+from cos_ray.postgres.rights import Use, require_rights
+from cos_ray.postgres.shard_count import shards_of_database
 
 _SETTLED_WITHIN = timedelta(seconds=25)
 """How long after its time is up a lost command may still be asked for."""
@@ -50,6 +53,30 @@ def as_configured(database: Database, wanted: DatabaseSettings) -> Database:
         idle_timeout=wanted.pool_idle_timeout,
         max_lifetime=wanted.pool_max_lifetime,
     )
+
+
+def prepared(database: Database, settings: Settings, read_sides: Sequence[ReadSideConfig]) -> int:
+    """
+    Bring the tables up to date, and see that all that is configured can be done; the number of shards.
+
+    Raises StartFailed with one line that says what is in the way.
+    """
+    migrate(database)
+    require_rights(database, uses_of(settings, read_sides))
+    return shards_of_database(database, settings.entities.num_shards)
+
+
+def uses_of(settings: Settings, read_sides: Sequence[ReadSideConfig]) -> frozenset[Use]:
+    """What a service with these settings does with its database."""
+    retention = retention_of(settings, read_sides)
+    holds = {
+        Use.SERVING: True,
+        Use.SNAPSHOTS: retention is not None,
+        Use.DELETION: retention is not None and retention.deletes_events,
+        Use.READ_SIDES: bool(read_sides),
+        Use.ERASURE: settings.admission.erasure_enabled,
+    }
+    return frozenset(use for use, is_made in holds.items() if is_made)
 
 
 def retention_of(settings: Settings, read_sides: Sequence[ReadSideConfig]) -> Retention | None:

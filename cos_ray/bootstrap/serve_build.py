@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from cos_ray.bootstrap.configuration import Configuration, checked
-from cos_ray.bootstrap.database import external_database
+from cos_ray.bootstrap.database import external_database, prepared
 from cos_ray.bootstrap.ingress import build_deployed_ingress
 from cos_ray.bootstrap.parts import ServiceParts, ingress_options, parts_of
 from cos_ray.cluster.names import namespace_of, namespace_of_release
@@ -33,8 +33,6 @@ from cos_ray.config.settings import groups
 from cos_ray.domain.errors import ConfigurationError, StartFailed
 from cos_ray.ingress.service import Ingress
 from cos_ray.postgres.database import Database, wait_until_reachable
-from cos_ray.postgres.migrations import migrate
-from cos_ray.postgres.shard_count import shards_of_database
 from cos_ray.telemetry.logs import LogSettings
 
 logger = logging.getLogger(__name__)
@@ -129,8 +127,7 @@ def _prepared(configuration: Configuration) -> tuple[Database, int]:
     settings = configuration.settings
     database = external_database(settings.database)
     wait_until_reachable(database, DATABASE_PATIENCE, _told_once())
-    migrate(database)
-    return database, shards_of_database(database, settings.entities.num_shards)
+    return database, prepared(database, settings, configuration.read_sides)
 
 
 def _told_once() -> Callable[[str], None]:

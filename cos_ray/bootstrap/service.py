@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from cos_ray.bootstrap.database import as_configured, embedded_folder, external_database
+from cos_ray.bootstrap.database import as_configured, embedded_folder, external_database, prepared
 from cos_ray.bootstrap.handlers import module_of
 from cos_ray.bootstrap.listening import ensure_free, reachable, wait_until_healthy
 from cos_ray.bootstrap.metrics_page import metrics_page
@@ -30,8 +30,6 @@ from cos_ray.config.settings import ServerProtocol, Settings
 from cos_ray.domain.errors import StartFailed
 from cos_ray.postgres.database import Database, wait_until_reachable
 from cos_ray.postgres.embedded import EmbeddedPostgres
-from cos_ray.postgres.migrations import migrate
-from cos_ray.postgres.shard_count import shards_of_database
 from cos_ray.telemetry.logs import LogSettings
 from cos_ray.telemetry.traces import TraceSettings
 
@@ -136,8 +134,7 @@ class _Launch:
         _import_meanwhile("cos_ray.cluster.serve_app", "cos_ray.bootstrap.ingress")
         database = self._start_database()
         with self._progress.step("Preparing the journal's tables"):
-            migrate(database)
-            shards = shards_of_database(database, self._settings.entities.num_shards)
+            shards = prepared(database, self._settings, self._read_sides)
         self._running.callback(self.cluster_parts.close, CLUSTER_STOP)
         cluster = self._start_ray()
         self._start_parts(database, shards, cluster)

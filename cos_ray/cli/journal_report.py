@@ -34,6 +34,10 @@ def print_report(report: Report) -> None:
         _print_type_changes(console, report.type_changes)
     if report.read_sides:
         console.print(_read_sides(report.read_sides))
+    if report.rights_lacking is not None:
+        console.print(
+            f"[yellow]this role could not serve:[/] {escape(report.rights_lacking)}", soft_wrap=True
+        )
     for reason in report.reasons:
         console.print(f"[red]serve would not start:[/] {escape(reason)}", soft_wrap=True)
     if report.would_start:
@@ -74,6 +78,8 @@ def _shards(report: Report) -> str:
         explained += " and perhaps more"
     if report.shards is None:
         return f"undecided, tags judged by {report.tags_are_judged_by}; {explained}"
+    if report.tags_unexplained:
+        explained = f"explains the newest tags but for {report.tags_unexplained} of an entity"
     origin = " by COS_NUM_SHARDS" if report.shards_are_configured else ""
     return f"{report.shards}{origin}; {explained}"
 

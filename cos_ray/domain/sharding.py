@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from cos_ray.domain.errors import StartFailed
 from cos_ray.domain.ids import EntityId, Shard
@@ -26,6 +27,9 @@ _WITHOUT_COUNTERPART = -(2**31)
 _TAG = re.compile(r"0|-?[1-9][0-9]{0,8}")
 
 _MOST_NAMED = 5
+
+_FEW = 5
+"""So many entities with tags of their own are few in any journal."""
 
 
 @lru_cache(maxsize=16_384)  # of those who get commands now; a look costs a tenth of working it out
@@ -79,30 +83,100 @@ def likeliest_count(counts: Sequence[int]) -> int | None:
     return next(iter([*usual, *counts]), None)
 
 
-def shards_of_journal(newest: Sequence[Tagged], configured: int | None) -> int:
+@dataclass(frozen=True, slots=True)
+class ShardCount:
+    """With how many shards to go on, and what speaks against it."""
+
+    shards: int
+    strays: tuple[Tagged, ...] = ()
+    """Those of the newest rows whose tags this number does not explain; each entity and tag once."""
+
+
+def shards_of_journal(newest: Sequence[Tagged], configured: int | None) -> ShardCount:
     """
     The number of shards to go on with, given the tags of a journal's newest rows.
 
-    Raises StartFailed when no number explains them, or `configured` (COS_NUM_SHARDS) does not.
+    Where no number explains all of them, one that explains all but a few will do, if no other does as
+    well. Raises StartFailed when there is none, or `configured` (COS_NUM_SHARDS) is not it.
     """
     counts = explaining_counts(newest)
-    count = likeliest_count(counts) if configured is None else configured
-    if count is not None and count in counts:
-        return count
+    if counts:
+        count = likeliest_count(counts) if configured is None else configured
+        if count is not None and count in counts:
+            return ShardCount(count)
+        raise StartFailed(_not_explained(newest, configured, counts))
+    nearly = nearly_explaining_counts(newest)
+    if (configured is None and len(nearly) == 1) or configured in nearly:
+        count = nearly[0] if configured is None else configured
+        return ShardCount(count, _strays(newest, count))
+    if nearly:
+        raise StartFailed(_not_explained(newest, configured, nearly))
     rows = f"the tags of the journal's newest {len(newest)} rows"
-    if not counts:
-        found = ", ".join(f"{usual} explains {_explained(newest, usual)}" for usual in USUAL_COUNTS)
-        raise StartFailed(f"no number of shards explains {rows} ({found} of them)")
-    named = ", ".join(map(str, counts[:_MOST_NAMED])) + (" ..." if len(counts) > _MOST_NAMED else "")
-    raise StartFailed(f"COS_NUM_SHARDS is '{count}', which does not explain {rows}; allowed: {named}")
+    found = ", ".join(f"{usual} explains {_explained(newest, usual)}" for usual in USUAL_COUNTS)
+    judge = configured or nearest_count(newest)
+    examples = ", ".join(f"{id_!r} has {tag!r}" for id_, tag in _strays(newest, judge)[:_MOST_NAMED])
+    raise StartFailed(
+        f"no number of shards explains {rows} ({found} of them); not explained by {judge}: {examples}"
+    )
+
+
+def nearly_explaining_counts(newest: Sequence[Tagged]) -> Sequence[int]:
+    """
+    The numbers of shards that explain all but a few of these tags, and more than any other number does.
+
+    Few are up to 5 or 1 % of the different entities, and one among 8 at most: twice the right number, or
+    half of it, explains every other entity by chance. An entity counts once for each of its tags, for
+    the many rows of a busy one say no more than one of them.
+    """
+    different = set(newest)
+    pairs = [_Pair(java_hash(entity_id), tag) for entity_id, tag in different]
+    fewest = min(max(_FEW, len(different) // 100), len(different) // 8)
+    found: list[int] = []
+    for count in range(1, SHARD_LIMIT + 1):
+        strays = 0
+        for pair in pairs:
+            strays += not pair.is_explained_by(count)
+            if strays > fewest:
+                break
+        if strays < fewest:
+            found, fewest = [], strays
+        if strays == fewest:
+            found.append(count)
+    return found
+
+
+class _Pair(NamedTuple):
+    """An entity's hash and a tag of it."""
+
+    hash: int
+    tag: str
+
+    def is_explained_by(self, shards: int) -> bool:
+        """By our formula or by that of Chief of State."""
+        if self.hash == _WITHOUT_COUNTERPART:
+            return self.tag in ("0", str(-(2**31 % shards)))
+        return self.tag == str(abs(self.hash) % shards)
+
+
+def _not_explained(newest: Sequence[Tagged], configured: int | None, allowed: Sequence[int]) -> str:
+    named = ", ".join(map(str, allowed[:_MOST_NAMED])) + (" ..." if len(allowed) > _MOST_NAMED else "")
+    rows = f"the tags of the journal's newest {len(newest)} rows"
+    if configured is None:
+        return (
+            f"several numbers of shards explain all but a few of {rows}: set COS_NUM_SHARDS to one of {named}"
+        )
+    return f"COS_NUM_SHARDS is '{configured}', which does not explain {rows}; allowed: {named}"
+
+
+def _strays(newest: Sequence[Tagged], shards: int) -> tuple[Tagged, ...]:
+    """Those not explained, each once."""
+    return tuple(tagged for tagged in dict.fromkeys(newest) if not is_explained(tagged, shards))
 
 
 def is_explained(tagged: Tagged, shards: int) -> bool:
     """Whether an entity's event has this tag with that number of shards, by our formula or by CoS's."""
     entity_id, tag = tagged
-    hash_ = java_hash(entity_id)
-    of_chief_of_state = -(2**31 % shards) if hash_ == _WITHOUT_COUNTERPART else abs(hash_) % shards
-    return tag in (str(of_chief_of_state), str(shard_of(entity_id, shards)))
+    return _Pair(java_hash(entity_id), tag).is_explained_by(shards)
 
 
 def nearest_count(newest: Sequence[Tagged]) -> int:

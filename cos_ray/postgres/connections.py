@@ -19,6 +19,7 @@ from typing_extensions import LiteralString
 from cos_ray.domain.errors import JournalUnavailable
 from cos_ray.postgres.database import CALL_LIMIT, Connection, Database, one_line, set_up_session
 from cos_ray.postgres.line import is_stale
+from cos_ray.postgres.refusal_log import refusals
 from cos_ray.postgres.refusals import FAILURES, Meaning, meaning_of
 from cos_ray.postgres.watch import cut_after
 
@@ -90,6 +91,8 @@ class Connections:
                 meaning = meaning_of(error, connection)
                 if meaning in (Meaning.NOT_HERE, Meaning.REFUSED):
                     await connection.close()
+                if meaning is not Meaning.LOST:
+                    refusals.note("the database refuses a statement", error)
                 if meaning is not Meaning.LOST or time.monotonic() > deadline:
                     raise JournalUnavailable(one_line(error)) from error
             finally:

@@ -35,6 +35,19 @@ CALL_LIMIT = STATEMENT_TIMEOUT + timedelta(seconds=2)
 
 _SET_UP_WITHIN = timedelta(seconds=3)
 
+_ALWAYS = {
+    # A policy that hides rows from us is an error, and never an entity that seems to have no events.
+    "row_security": "off",
+    # The append function must see what was committed while it waited for its locks.
+    "default_transaction_isolation": "read committed",
+}
+"""Settings of every session, whatever it is for."""
+
+_STRICT_COMMITS = """set_config(
+    'synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), false
+)"""
+"""A commit is confirmed when it is on disk, and no earlier; a stricter setting is left alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Database:
@@ -86,6 +99,8 @@ class Database:
             "target_session_attrs": "read-write",
             "autocommit": True,
             "prepare_threshold": self.prepare_threshold,
+            # Ids are any text, whatever the role, the database or PGCLIENTENCODING would have instead.
+            "client_encoding": "UTF8",
         }
 
     @property
@@ -112,8 +127,6 @@ async def _set_up_session(connection: Connection, database: Database, more: Mapp
         "lock_timeout": _milliseconds(LOCK_TIMEOUT),
         "statement_timeout": _milliseconds(STATEMENT_TIMEOUT),
         "idle_in_transaction_session_timeout": _milliseconds(STATEMENT_TIMEOUT),
-        # The append function must see what was committed while it waited for its locks.
-        "default_transaction_isolation": "read committed",
         # Every statement finds its rows by an index. A plan made while a table was small must not
         # go on reading all of it when it has grown.
         "enable_seqscan": "off",
@@ -121,23 +134,22 @@ async def _set_up_session(connection: Connection, database: Database, more: Mapp
         "jit": "off",
         # With those, a plan does not depend on the values: none is made anew for every call.
         "plan_cache_mode": "force_generic_plan",
+        **_ALWAYS,
     }
     if connection.info.server_version >= 140_000:
         # A statement whose client is gone is given up, not carried through.
         settings["client_connection_check_interval"] = "1000"
-    if await _is_lax(connection):
-        settings["synchronous_commit"] = "on"
+    if connection.info.server_version >= 170_000:
+        # Shorter than the others, it would end the session instead of the statement.
+        settings["transaction_timeout"] = "0"
     settings.update(more)
-    calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
-    words = [word for setting in settings.items() for word in setting]
-    await connection.execute(f"select {calls}".encode(), words, prepare=False)
+    await connection.execute(*_setting(settings), prepare=False)
 
 
-async def _is_lax(connection: Connection) -> bool:
-    """Whether a commit would be confirmed before it is on disk; a stricter setting is left alone."""
-    cursor = await connection.execute("show synchronous_commit", prepare=False)
-    row = await cursor.fetchone()
-    return row is not None and row[0] == "off"
+def _setting(settings: Mapping[str, str]) -> tuple[bytes, list[str]]:
+    """The statement that gives a session these settings, and commits that are safe, with its parameters."""
+    calls = ", ".join([_STRICT_COMMITS, *["set_config(%s, %s, false)"] * len(settings)])
+    return f"select {calls}".encode(), [word for setting in settings.items() for word in setting]
 
 
 @contextmanager
@@ -155,8 +167,21 @@ def plain_session(database: Database, *, reads_only: bool = False) -> Iterator[P
         if reads_only:
             connection.read_only = True
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        connection.execute("select set_config('search_path', %s, false)", [database.search_path])
+        set_up_plain_session(connection, database)
         yield connection
+
+
+def set_up_plain_session(connection: PlainConnection, database: Database) -> None:
+    """Give a fresh connection what work at the start relies on, whatever its role and database are set to."""
+    limits = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"]
+    if connection.info.server_version >= 170_000:
+        limits.append("transaction_timeout")
+    settings = {
+        **dict.fromkeys(limits, "0"),
+        **_ALWAYS,
+        "search_path": database.search_path,
+    }
+    connection.execute(*_setting(settings))
 
 
 def wait_until_reachable(database: Database, within: timedelta, on_retry: Callable[[str], None]) -> None:
@@ -179,7 +204,7 @@ def wait_until_reachable(database: Database, within: timedelta, on_retry: Callab
             if time.monotonic() + pause >= deadline:
                 seconds = f"{within.total_seconds():g}"
                 raise StartFailed(
-                    f"the database {database} cannot be reached for {seconds} seconds: {reason}"
+                    f"the database {database} cannot be reached for {seconds} seconds: {_explained(reason)}"
                 ) from error
             on_retry(f"waiting for the database {database}: {reason}")
             time.sleep(pause * random.uniform(0.8, 1.2))
@@ -199,6 +224,15 @@ _HOPELESS = (
     "root certificate file",
 )
 """Known by their text, for a failed connection has no error code. In other languages they are waited out."""
+
+
+def _explained(reason: str) -> str:
+    if "read-only" in reason or "hot standby" in reason:
+        return (
+            f"{reason} (it takes no writes: it is a standby, or default_transaction_read_only is on "
+            f"for the role or the database)"
+        )
+    return reason
 
 
 def one_line(error: BaseException) -> str:

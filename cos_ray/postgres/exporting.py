@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from cos_ray.domain.ids import EntityId, Shard
 from cos_ray.postgres.archive import ArchiveFault, ArchiveWriter
-from cos_ray.postgres.database import Database, one_line
+from cos_ray.postgres.database import Database, one_line, set_up_plain_session
 from cos_ray.postgres.statements import statement
 from cos_ray.protocol.pb.chief_of_state.v1.persistence_pb2 import EventWrapper
 
@@ -81,7 +81,7 @@ def _groups(database: Database, selection: Selection) -> Iterator[tuple[list[Row
     # A standby will do, and is welcome.
     arguments = {**database.connect_arguments(), "target_session_attrs": "any"}
     with psycopg.connect(**arguments) as connection:
-        connection.execute("select set_config('search_path', %s, false)", [database.search_path])
+        set_up_plain_session(connection, database)
         # The journal's order comes from its index, and is not made by sorting it all; the events
         # of one entity are few, and better sorted.
         connection.execute(f"set enable_sort = {'off' if selection.entity_id is None else 'on'}".encode())

@@ -15,7 +15,7 @@ import psycopg
 
 from cos_ray.domain.ids import fault_of_entity_id
 from cos_ray.postgres.archive import ArchiveFault, Batch, batches_of, rows_of
-from cos_ray.postgres.database import Database, one_line
+from cos_ray.postgres.database import Database, one_line, set_up_plain_session
 from cos_ray.postgres.migrations import migrate
 from cos_ray.postgres.statements import statement
 
@@ -51,7 +51,7 @@ def import_files(database: Database, paths: Sequence[Path], on_progress: Told) -
     migrate(database)
     try:
         with psycopg.connect(**database.connect_arguments()) as connection:
-            connection.execute("select set_config('search_path', %s, false)", [database.search_path])
+            set_up_plain_session(connection, database)
             connection.execute("set lock_timeout = '10s'")
             with connection.transaction():
                 # Whoever wants to append meanwhile has to wait; whoever reads finds nothing.

@@ -16,9 +16,11 @@ from cos_ray.domain.ids import ReadSideId
 from cos_ray.domain.sharding import explaining_counts, likeliest_count, nearest_count, shards_of_journal
 from cos_ray.postgres.database import Database, PlainConnection, one_line, plain_session
 from cos_ray.postgres.foreign_writers import described, writers
-from cos_ray.postgres.migrations import Schema, pending_steps, require_dense_sequence, schema_in
+from cos_ray.postgres.migrations import Schema, pending_steps, schema_in
 from cos_ray.postgres.oddities import JournalRow, SnapshotRow, oddities_of, oddities_of_snapshot
+from cos_ray.postgres.premises import faults_of_journal, require_utf8
 from cos_ray.postgres.report import Journal, ReadSideReport, ReadSideShard, Report, Tally
+from cos_ray.postgres.rights import Use, fault_of_rights, lacking_rights
 from cos_ray.postgres.shard_count import newest_tags
 from cos_ray.postgres.statements import statement
 from cos_ray.postgres.type_tally import TypeTally
@@ -68,16 +70,24 @@ class _Inspection:
 
     def run(self, configured_shards: int | None, read_sides: Sequence[ReadSideId]) -> Report:
         report = self._report
+        require_utf8(self._connection, self._database)
         schema = schema_in(self._connection, self._database)
         report.chief_of_state_version, report.cos_ray_steps = schema.chief_of_state, sorted(schema.ours)
         if self._is_ours_to_open(schema) and "event_journal" in schema.tables:
-            self._reason_of(lambda: require_dense_sequence(self._connection))
+            self._report.reasons += faults_of_journal(self._connection, self._database)
             self._look_at_shards(configured_shards)
             self._look_at_rows(schema.tables)
             self._look_at_read_sides(read_sides)
+            report.rights_lacking = self._rights_lacking(bool(read_sides))
             report.waits_for = [described(frozenset({writer})) for writer in writers(self._connection)]
         report.would_start = not report.reasons
         return report
+
+    def _rights_lacking(self, has_read_sides: bool) -> str | None:
+        if self._report.pending_steps:
+            return None  # what is yet to be made has no rights yet
+        uses = {Use.SERVING, Use.READ_SIDES} if has_read_sides else {Use.SERVING}
+        return fault_of_rights(lacking_rights(self._connection, self._database, uses), self._database)
 
     def _is_ours_to_open(self, schema: Schema) -> bool:
         self._reason_of(lambda: self._report.pending_steps.extend(pending_steps(schema, self._database)))
@@ -96,7 +106,8 @@ class _Inspection:
         self._report.shards_are_configured = configured is not None
 
         def decide() -> None:
-            self._report.shards = shards_of_journal(tagged, configured)
+            found = shards_of_journal(tagged, configured)
+            self._report.shards, self._report.tags_unexplained = found.shards, len(found.strays)
 
         self._reason_of(decide)
         judge = self._report.shards or likeliest_count(explaining_counts(tagged)) or nearest_count(tagged)

@@ -37,6 +37,7 @@ from cos_ray.postgres.identities import identity, known_row, known_rows
 from cos_ray.postgres.key_expiry import KeyExpiry
 from cos_ray.postgres.lookups import NewestLookups
 from cos_ray.postgres.past import PostgresPast
+from cos_ray.postgres.rights import Use, fault_of_rights, question
 from cos_ray.postgres.rows import LARGEST_APPEND, encode
 from cos_ray.postgres.snapshots import Snapshots
 from cos_ray.postgres.statements import statement
@@ -85,6 +86,7 @@ class PostgresJournal:
         writers = max(1, min(_MOST_WRITERS, database.pool_max_size - 1))
         # Reading has connections of its own: a slow read never holds up an append.
         readers = max(1, database.pool_max_size - writers)
+        self._database = database
         self._largest_append = largest_append
         self._writers = [Writer(database, settle_within, key_ttl) for _ in range(writers)]
         self._group_commit = GroupCommit(
@@ -238,8 +240,11 @@ class PostgresJournal:
         return _envelope(entity_id, Revision(rows[0][0]), rows[0][1]) if rows else None
 
     async def check(self) -> None:
-        """Return if the database answers. Raises JournalUnavailable."""
-        await self._connections.run("select 1", ())
+        """Return if the database answers, and lets us do what commands need. Raises JournalUnavailable."""
+        asked = question(self._database.schema, {Use.SERVING})
+        rows = await self._connections.run(statement("lacking_rights"), asked)
+        if (fault := fault_of_rights(rows, self._database)) is not None:
+            raise JournalUnavailable(fault)
 
 
 def _insist(shard: Shard, rows: Rows) -> Rows:

@@ -21,6 +21,7 @@ from typing_extensions import LiteralString
 
 from cos_ray.domain.errors import JournalUnavailable
 from cos_ray.postgres.database import Connection, Database, one_line, set_up_session
+from cos_ray.postgres.refusal_log import refusals
 from cos_ray.postgres.watch import cut_after
 
 _FIRST_PAUSE = 0.05
@@ -53,6 +54,7 @@ class Line:
             except (psycopg.Error, OSError) as error:
                 self._outage = self._outage or _Outage()
                 self._outage.note(error)
+                refusals.note("no connection to the database for appends", error)
             else:
                 self._outage = None
                 return self._connection

@@ -18,10 +18,15 @@ from psycopg import sql
 from cos_ray.domain.errors import StartFailed
 from cos_ray.postgres.database import Database, PlainConnection, one_line, plain_session
 from cos_ray.postgres.foreign_writers import wait_for_foreign_writers
+from cos_ray.postgres.premises import require_sound_journal, require_usage, require_utf8, warn_of_dangers
+from cos_ray.postgres.rights import Use, fault_of_rights, lacking_rights
 from cos_ray.postgres.statements import Migration, migrations, statement
 
 CHIEF_OF_STATE_VERSION = 6
 """The version of Chief of State's tables that this service works on."""
+
+LOCKS_WITHIN = "10s"
+"""How long a step waits for a table: whoever wants to write to that table waits behind it."""
 
 _CHIEF_OF_STATE_TABLES = frozenset(
     {"event_journal", "event_tag", "state_snapshot", "read_side_offsets", "read_sides", "cos_migrations"}
@@ -57,6 +62,7 @@ def migrate(database: Database) -> Sequence[str]:
     """
     try:
         with plain_session(database) as connection:
+            require_utf8(connection, database)
             # The lock goes with the connection.
             connection.execute("select pg_advisory_lock(%s)", [_lock_key(database.schema)])
             schema = schema_in(connection, database)
@@ -64,17 +70,26 @@ def migrate(database: Database) -> Sequence[str]:
             if steps and "event_journal" in schema.tables:
                 # Our steps lock tables: they would hang behind a transaction that never ends.
                 wait_for_foreign_writers(connection)
+            connection.execute("select set_config('lock_timeout', %s, false)", [LOCKS_WITHIN])
             _take(connection, database, schema)
-            require_dense_sequence(connection)
+            if fault := fault_of_rights(lacking_rights(connection, database, {Use.SERVING}), database):
+                raise StartFailed(fault)
+            require_sound_journal(connection, database)
             wait_for_foreign_writers(connection)
             if _is_true(connection, statement("chief_of_state_wrote")):
                 connection.execute(statement("note_chief_of_state"))
+            warn_of_dangers(connection, database)
             return steps
     except psycopg.errors.InsufficientPrivilege as error:
         raise StartFailed(
             f"the role {database.user} lacks a right in the schema {database.schema} of {database} "
             f"({one_line(error)}): run `cos-ray journal migrate` as the owner of its tables, "
             f"then deploy/roles.sql"
+        ) from error
+    except psycopg.errors.LockNotAvailable as error:
+        raise StartFailed(
+            f"a table of the schema {database.schema} of {database} is in use by others for more than "
+            f"{LOCKS_WITHIN}, by a backup perhaps, so that no step can be taken: try again later"
         ) from error
     except psycopg.Error as error:
         raise StartFailed(
@@ -86,10 +101,11 @@ def planned(database: Database) -> Sequence[str]:
     """The steps that `migrate` would take now. Changes nothing and waits for no one. Raises StartFailed."""
     try:
         with plain_session(database, reads_only=True) as connection:
+            require_utf8(connection, database)
             schema = schema_in(connection, database)
             steps = pending_steps(schema, database)
             if "event_journal" in schema.tables:
-                require_dense_sequence(connection)
+                require_sound_journal(connection, database)
             return steps
     except psycopg.Error as error:
         raise StartFailed(
@@ -98,7 +114,8 @@ def planned(database: Database) -> Sequence[str]:
 
 
 def schema_in(connection: PlainConnection, database: Database) -> Schema:
-    """Look at what there is."""
+    """Look at what there is. Raises StartFailed when the role may not."""
+    require_usage(connection, database)
     exists = _is_true(
         connection, "select to_regnamespace(%s) is not null", sql.Identifier(database.schema).as_string()
     )
@@ -122,15 +139,6 @@ def pending_steps(schema: Schema, database: Database) -> list[str]:
     if schema.is_bare:
         steps.append("chief_of_state")
     return steps + [migration.name for migration in _pending(schema)]
-
-
-def require_dense_sequence(connection: PlainConnection) -> None:
-    """Raises StartFailed when the journal's sequence hands out numbers in blocks."""
-    # With a cache, each session takes offsets in blocks, and readers would skip the late blocks.
-    if not _is_true(connection, statement("hands_out_single_offsets")):
-        raise StartFailed(
-            "the sequence of event_journal.ordering hands out numbers in blocks: alter sequence ... cache 1"
-        )
 
 
 def _refuse_other_chief_of_state(schema: Schema, where: str) -> None:
@@ -191,8 +199,8 @@ def _take(connection: PlainConnection, database: Database, schema: Schema) -> No
 
 
 def _record_chief_of_state_version(connection: PlainConnection, *, dated: bool) -> None:
-    # A table that Chief of State made keeps its date in a type of its own choosing, and needs none.
-    date = sql.SQL("now()" if dated else "null")
+    # A table that is there already may have another type for it, and needs no date.
+    date = sql.SQL("(extract(epoch from clock_timestamp()) * 1000)::bigint" if dated else "null")
     query = sql.SQL(
         "insert into cos_migrations (version_number, upgraded_at, is_snapshot) values (%s, {}, true)"
     )

@@ -85,6 +85,8 @@ class Report:
     """What `serve`, or `cos-ray journal migrate`, would do to the schema first."""
     shards: int | None = None
     """With how many shards `serve` would go on; None if it cannot tell."""
+    tags_unexplained: int = 0
+    """How many entities among the newest rows have a tag that this number does not explain."""
     shards_are_configured: bool = False
     tags_are_judged_by: int | None = None
     """The number of shards by which tags and offsets count as odd: `shards`, or else the nearest one."""
@@ -102,6 +104,8 @@ class Report:
     read_sides: list[ReadSideReport] = field(default_factory=list)
     waits_for: list[str] = field(default_factory=list)
     """Transactions that write to the journal now; `serve` would wait for them."""
+    rights_lacking: str | None = None
+    """What the role that looks would lack to serve; another one may be meant to."""
     would_start: bool = False
     reasons: list[str] = field(default_factory=list)
     """Why `serve` would not start."""

@@ -32,6 +32,7 @@ from cos_ray.domain.ids import Offset, Shard
 from cos_ray.postgres.database import CALL_LIMIT, Database, one_line
 from cos_ray.postgres.group_commit import Answer
 from cos_ray.postgres.line import Line
+from cos_ray.postgres.refusal_log import refusals
 from cos_ray.postgres.refusals import FAILURES, Meaning, meaning_of
 from cos_ray.postgres.rows import EncodedAppend, columns, key_column
 from cos_ray.postgres.statements import statement
@@ -56,6 +57,9 @@ _MOST_BLOCKED = 3
 
 _WITH_THIS_CONNECTION = frozenset({Meaning.LOST, Meaning.NOT_HERE, Meaning.REFUSED})
 """Over another connection it may go better; the session, or its server, may be what is at fault."""
+
+_PASSING = frozenset({Meaning.LOST, Meaning.TORN})
+"""Tried again, or told as what became of the append."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,8 @@ class Writer:
             rows = await self._line.call(*self._call(appends), timedelta(seconds=limit))
         except FAILURES as error:
             meaning = meaning_of(error, connection)
+            if meaning not in _PASSING:
+                refusals.note("the database refuses an append", error)
             if meaning in _WITH_THIS_CONNECTION:
                 await self._line.drop()
             return _Failure(meaning, one_line(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -15,9 +16,10 @@ import pytest
 from cos_ray.domain.errors import StartFailed
 from cos_ray.domain.ids import EntityId
 from cos_ray.postgres import foreign_writers as module
+from cos_ray.postgres import migrations as migrations_module
 from cos_ray.postgres.database import Database, wait_until_reachable
 from cos_ray.postgres.journal import PostgresJournal
-from cos_ray.postgres.migrations import migrate
+from cos_ray.postgres.migrations import migrate, planned
 from cos_ray.postgres.statements import migrations, statement
 from tests.fixtures_postgres import connected
 from tests.journal_kit import append_of
@@ -27,7 +29,7 @@ STEPS = ["chief_of_state", *OURS]
 
 COLUMNS = """
 cos_migrations is_snapshot boolean YES -
-cos_migrations upgraded_at timestamp with time zone YES -
+cos_migrations upgraded_at bigint YES -
 cos_migrations version_number integer NO -
 event_journal adapter_manifest character varying(255) YES -
 event_journal deleted boolean NO false
@@ -119,12 +121,6 @@ def make_chief_of_state(database: Database, *versions: int) -> None:
     with connected(database) as connection:
         connection.execute(f"create schema {database.search_path.split(',')[0]}".encode())
         connection.execute(statement("chief_of_state"))
-        # One of its releases keeps the date as milliseconds.
-        connection.execute("drop table cos_migrations")
-        connection.execute(
-            "create table cos_migrations"
-            " (version_number int primary key not null, upgraded_at bigint, is_snapshot boolean)"
-        )
         for version in versions:
             connection.execute("insert into cos_migrations values (%s, 1600000000000, false)", [version])
         connection.execute(
@@ -138,10 +134,9 @@ def make_chief_of_state(database: Database, *versions: int) -> None:
 def test_a_new_database_gets_chief_of_states_tables_and_our_part(empty_database: Database) -> None:
     assert migrate(empty_database) == ["schema", *STEPS]
     assert columns(empty_database).split("\n") == COLUMNS.strip().split("\n")
-    rows = query(
-        empty_database, "select version_number, upgraded_at <= now(), is_snapshot from cos_migrations"
-    )
-    assert rows == [(6, True, True)]
+    [(version, date, is_snapshot)] = query(empty_database, "select * from cos_migrations")
+    assert (version, is_snapshot) == (6, True)
+    assert abs(date - time.time() * 1000) < 600_000  # milliseconds, and lately
     indexes = dict(
         query(
             empty_database, "select indexname, indexdef from pg_indexes where schemaname = current_schema()"
@@ -195,6 +190,50 @@ async def test_a_chief_of_state_database_is_opened_in_place(empty_database: Data
     assert newest is not None
     assert newest.sequence_number == 2
     await journal.close()
+
+
+@pytest.mark.parametrize("old_type", ["timestamptz", "timestamp", "bigint"])
+def test_dates_of_chief_of_states_migrations_become_milliseconds_as_its_next_one_writes_them(
+    database: Database, old_type: str
+) -> None:
+    """As our earlier releases made the table, with and without their record of having done so."""
+    moment = "timestamptz '2026-01-02 03:04:05.678+00'"
+    as_stored = {
+        "timestamptz": moment,
+        "timestamp": f"{moment} at time zone 'UTC'",
+        "bigint": "1767323045678",
+    }[old_type]
+    query(database, "delete from cos_ray_migrations where number >= 60")
+    query(database, "drop table cos_migrations")
+    query(
+        database,
+        "create table cos_migrations"
+        f" (version_number integer primary key, upgraded_at {old_type}, is_snapshot boolean)",
+    )
+    query(database, f"insert into cos_migrations values (5, {as_stored}, false), (6, null, true)")
+    steps = [migration.name for migration in migrations() if migration.number >= 60]
+    assert planned(database) == steps
+    assert migrate(database) == steps
+    # What Chief of State's next migration does.
+    query(database, "insert into cos_migrations values (7, 1893456000000, false)")
+    assert query(database, "select * from cos_migrations order by 1") == [
+        (5, 1767323045678, False),
+        (6, None, True),
+        (7, 1893456000000, False),
+    ]
+
+
+def test_a_step_does_not_queue_for_ever_behind_a_backup(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations_module, "LOCKS_WITHIN", "50ms")
+    query(database, "delete from cos_ray_migrations where number >= 60")
+    query(database, "alter table cos_migrations alter upgraded_at type timestamptz using null")
+    with connected(database) as backup, backup.transaction():
+        backup.execute("lock table cos_migrations in access share mode")
+        with pytest.raises(StartFailed, match="in use by others for more than 50ms"):
+            migrate(database)
+    assert migrate(database)
 
 
 def test_a_start_of_chief_of_state_that_broke_off_counts_as_new(empty_database: Database) -> None:

@@ -22,6 +22,7 @@ from cos_ray.postgres.inspection import inspect
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.migrations import migrate, planned
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
+from cos_ray.postgres.rights import Use, require_rights
 from cos_ray.postgres.shard_count import shards_of_database
 from tests.fixtures_postgres import connected
 from tests.journal_kit import append_of, read_all, until
@@ -67,6 +68,7 @@ def run_roles(database: Database) -> None:
 async def test_the_service_starts_with_it_on_a_schema_that_is_up_to_date(runtime: Database) -> None:
     assert planned(runtime) == []
     assert migrate(runtime) == []
+    require_rights(runtime, frozenset(Use))
     assert shards_of_database(runtime, None) == 16
 
 

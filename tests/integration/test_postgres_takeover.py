@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
@@ -21,6 +22,7 @@ from cos_ray.domain.sharding import shard_of
 from cos_ray.postgres import foreign_writers
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.embedded import EmbeddedPostgres
+from cos_ray.postgres.inspection import inspect
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.migrations import migrate
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
@@ -113,6 +115,63 @@ async def test_a_shard_count_that_changes_between_two_starts_is_refused(database
     assert shards_of_database(database, None) == 5
     with pytest.raises(StartFailed, match=r"COS_NUM_SHARDS is '16', .*allowed: 5$"):
         shards_of_database(database, 16)
+
+
+STRAY = "order\0-1x"
+"""Chief of State stores its events without the NUL, and with the tag of all of it."""
+
+
+def leave_a_stray(old: ChiefOfState) -> str:
+    """The id it is stored under, whose own shard is another one."""
+    stored = STRAY.replace("\0", "")
+    assert old.tag(STRAY) != old.tag(stored)
+    offset = old.command(stored)
+    old.run("update event_tag set tag = %s where event_id = %s", old.tag(STRAY), offset)
+    return stored
+
+
+@pytest.mark.parametrize("is_configured", [False, True])
+def test_a_stray_row_is_named_and_does_not_keep_us_from_starting(
+    old: ChiefOfState, is_configured: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    stray = leave_a_stray(old)
+    migrate(old.database)
+    with caplog.at_level(logging.WARNING):
+        assert shards_of_database(old.database, old.shards if is_configured else None) == old.shards
+    [record] = caplog.records
+    assert vars(record)["entities"] == [f"{stray} (tag {old.tag(STRAY)})"]
+    with pytest.raises(StartFailed, match=rf"COS_NUM_SHARDS is '25', .*allowed: {old.shards}$"):
+        shards_of_database(old.database, 25)
+    report = inspect(old.database, None, [])
+    assert (report.would_start, report.shards, report.tags_unexplained) == (True, old.shards, 1)
+
+
+async def test_the_new_events_of_a_stray_lie_in_its_own_shard_and_every_event_is_delivered_once(
+    old: ChiefOfState, journal: PostgresJournal
+) -> None:
+    stray = leave_a_stray(old)
+    state = await command(journal, old.shards, stray, events=2)
+    assert (state.sequence_number, state.meta.revision) == (3, 3)
+    tags = old.run(
+        "select tag from event_tag join event_journal on ordering = event_id"
+        " where persistence_id = %s order by ordering",
+        stray,
+    )
+    assert tags == [(old.tag(STRAY),), (old.tag(stray),), (old.tag(stray),)]
+    shards = [Shard(number) for number in range(old.shards)]
+    opened, book = PostgresReadSideStores(old.database), Book()
+    await opened.open()
+    stores = Stores(journal, opened.places, opened.offsets, opened.controls, opened.letters)
+    settings = ReadSideSettings(ReadSideId("fresh"))
+    read_side = ReadSide(settings, shards, shards, Owner("me"), ReleaseId("r"), stores, book, SystemClock())
+    running = asyncio.create_task(read_side.run())
+    await until(lambda: _is(len([number for id_, number in book.seen if id_ == stray]) == 3))
+    # Within its own shard in order; the older one's shard has its own pace.
+    later = [number for id_, number in book.seen if id_ == stray and number > 1]
+    assert later == [2, 3]
+    await read_side.stop()
+    await running
+    await opened.close()
 
 
 async def test_histories_go_on(old: ChiefOfState, journal: PostgresJournal) -> None:

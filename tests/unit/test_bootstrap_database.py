@@ -6,11 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from cos_ray.bootstrap.database import external_database, retention_of
+from cos_ray.bootstrap.database import external_database, retention_of, uses_of
 from cos_ray.config.read_sides import ReadSideConfig, read_sides_from
 from cos_ray.config.settings import Settings
 from cos_ray.domain.errors import ConfigurationError
 from cos_ray.domain.retention import Retention
+from cos_ray.postgres.rights import Use
 
 
 def read_sides(*ids: str, **more: str) -> tuple[ReadSideConfig, ...]:
@@ -54,3 +55,17 @@ def test_an_external_database_is_as_configured() -> None:
     told = {"COS_DB_HOST": "h", "COS_DB_SCHEMA": "s", "COS_DB_USER": "u", "COS_DB_POOL_MAX_SIZE": "3"}
     database = external_database(Settings.from_environment(told).database)
     assert (database.host, database.schema, database.user, database.pool_max_size) == ("h", "s", "u", 3)
+
+
+def test_only_rights_for_what_is_configured_are_asked_for() -> None:
+    assert uses_of(Settings(), ()) == {Use.SERVING, Use.SNAPSHOTS}
+    told = {
+        "COS_JOURNAL_LOGICAL_DELETION": "true",
+        "COS_ERASURE_ENABLED": "true",
+    }
+    everything = uses_of(Settings.from_environment(told), read_sides("a"))
+    assert everything == set(Use)
+    assert uses_of(Settings.from_environment(told | {"COS_DISABLE_SNAPSHOT": "true"}), ()) == {
+        Use.SERVING,
+        Use.ERASURE,
+    }

@@ -64,9 +64,9 @@ create table if not exists read_sides (
     primary key (projection_name, projection_key)
 );
 
--- Which of Chief of State's own migrations have been applied.
+-- Which of Chief of State's own migrations have been applied, and when (milliseconds since 1970).
 create table if not exists cos_migrations (
     version_number integer primary key,
-    upgraded_at timestamptz,
+    upgraded_at bigint,
     is_snapshot boolean
 );
