@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
 
-from cos_ray.domain.errors import EntityLost
+from cos_ray.domain.errors import EntityLost, EntityNotReached
 from cos_ray.domain.ids import EntityId, Offset, Shard
 from cos_ray.domain.live_limits import LiveLimits
 from cos_ray.domain.messages import Append
 from cos_ray.domain.placement import Assignment, HostId
 from cos_ray.domain.sharding import shard_of
 from cos_ray.ports import Clock, WriteHandler
+from cos_ray.testing.clock import ManualClock
 from cos_ray.testing.journal import MemoryJournal
+from cos_ray.writeside import shard_keeper
 from cos_ray.writeside.entity import Entity
 from cos_ray.writeside.exchange import Answer, Desk, Letter
 from cos_ray.writeside.live_entities import LiveEntities
@@ -37,19 +39,19 @@ class Process:
         self.host = ShardHost(host, assignment, self.live, cluster, cluster.clock)
         self.desk = Desk(self.host.process, self.live.withdraw)
         self.retiring: asyncio.Future[None] | None = None
-        self._lease = asyncio.ensure_future(self.host.keep_lease())
+        self.letters = 0
+        """How many are under way to it, or being answered."""
+        self.is_leaving = False
         self._cluster = cluster
         self._journal = _JournalOfProcess(self, cluster.journal)
 
     def _activate(self, entity_id: EntityId) -> Entity:
         handler, clock = self._cluster.handler, self._cluster.clock
-        shard, is_sole = shard_of(entity_id, SHARDS), self.host.is_sole
-        return Entity(entity_id, shard, handler, self._journal, clock, is_sole=is_sole)
+        return Entity(entity_id, shard_of(entity_id, SHARDS), handler, self._journal, clock)
 
     def end(self) -> None:
         """It is gone, and what it has begun is never heard of."""
         self.is_gone.set()
-        self._lease.cancel()
 
     async def until_able(self) -> None:
         """Return when the process runs, which a killed one never does again."""
@@ -117,6 +119,13 @@ class MemoryCluster:
         for process in list(self.processes.values()):
             process.is_awake.set()
 
+    async def notice_silence(self, clock: ManualClock) -> None:
+        """Have the keeper look until it has given up whoever does not answer."""
+        looks = shard_keeper.SILENT_AFTER / shard_keeper.LOOK_EVERY + 1
+        for _ in range(int(looks)):
+            clock.advance(shard_keeper.LOOK_EVERY)
+            await self.keeper.look_after()
+
     # ports.ShardHosts
 
     async def names(self) -> Sequence[HostId]:
@@ -145,6 +154,9 @@ class MemoryCluster:
         async def retire() -> None:
             await process.host.retire(process.host.assignment)
             await process.desk.emptied()
+            process.is_leaving = True
+            while process.letters:
+                await asyncio.sleep(0.001)
             await process.until_able()
             process.retiring = None
             if self.processes.get(host) is process and not process.host.has_seat:
@@ -162,10 +174,6 @@ class MemoryCluster:
         process = self.process(host)
         await process.ask(lambda: process.host.release(assignment, shards))
 
-    async def renew(self, host: HostId) -> Assignment:
-        await self.process(host).until_able()
-        return await self.keeper.renew(host)
-
     def process(self, host: HostId) -> Process:
         """The process. Raises EntityLost."""
         if host not in self.processes:
@@ -180,13 +188,19 @@ class _Replica:
         self._cluster = cluster
 
     async def exchange(self, host: HostId, assignment: Assignment, letter: Letter) -> Answer:
-        process = self._cluster.process(host)
+        process = self._cluster.processes.get(host)
+        if process is None or process.is_leaving:
+            raise EntityNotReached(f"there is no {host}")
 
         async def exchange() -> Answer:
             process.host.adopt(assignment)
             return await process.desk.exchange(str(id(self)), letter)
 
-        return await process.ask(exchange)
+        process.letters += 1
+        try:
+            return await process.ask(exchange)
+        finally:
+            process.letters -= 1
 
     async def assignment(self) -> Assignment:
         return await self._cluster.keeper.assignment()

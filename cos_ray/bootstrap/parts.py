@@ -103,10 +103,8 @@ def parts_of(
     database: Database,
     shards: int,
     namespace: str,
-    *,
-    is_alone: bool = True,
 ) -> ServiceParts:
-    """The parts that the settings ask for, in this namespace. `is_alone`: see `EntityWiring`."""
+    """The parts that the settings ask for, in this namespace."""
     active = [config for config in read_sides if config.enabled]
     actors = settings.read_sides.actors
     build_journal = seal(
@@ -128,7 +126,6 @@ def parts_of(
         limits=ProcessLimits(settings.entities.max_live_actors, settings.entities.idle_after.total_seconds()),
         traces=traces,
         is_sharded=settings.entities.placement is Placement.SHARDED,
-        is_alone=is_alone,
     )
     # A name of its own for each start: two may run under one namespace, on two clusters.
     release = ReleaseId(f"{namespace}/{secrets.token_hex(4)}")

@@ -155,7 +155,6 @@ def _application(configuration: Configuration, database: Database, shards: int) 
         database,
         shards,
         namespace,
-        is_alone=False,
     )
     release = Release(namespace_of(service), namespace, seal(start, parts), parts.way_in, logs)
     grace = _reachable_still() + settings.calls.command_timeout.total_seconds() + SPARE

@@ -29,7 +29,7 @@ from cos_ray.telemetry.logs import LogSettings
 from cos_ray.telemetry.meters import Meters
 from cos_ray.telemetry.recorders import EntityRecorder
 from cos_ray.telemetry.traces import tracing_of
-from cos_ray.writeside.entity import Entity, perhaps_not
+from cos_ray.writeside.entity import Entity
 from cos_ray.writeside.exchange import Desk, HostReply
 from cos_ray.writeside.live_entities import LiveEntities
 from cos_ray.writeside.publishing import PublishingJournal
@@ -64,7 +64,7 @@ class OwnedShardHost:
         self._live = live
         self._journal = journal
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(live.keep_tidy()), loop.create_task(host.keep_lease())]
+        self._tidying = loop.create_task(live.keep_tidy())
 
     def status(self) -> ShardHostStatus:
         """How it is."""
@@ -84,8 +84,7 @@ class OwnedShardHost:
 
     async def close(self) -> None:
         """Let go of connections."""
-        for task in self._tasks:
-            task.cancel()
+        self._tidying.cancel()
         await self._journal.close()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.flush)
@@ -112,9 +111,7 @@ async def build_shard_host(
 
     def activate(entity_id: EntityId) -> Entity:
         shard = shard_of(entity_id, wiring.shards)
-        # What the hosts agree on among themselves, those of another release know nothing of.
-        is_sole = shard_host.is_sole if wiring.is_alone else perhaps_not
-        return Entity(entity_id, shard, handler, journal, clock, wiring.policy, is_sole, meter)
+        return Entity(entity_id, shard, handler, journal, clock, wiring.policy, meter)
 
     collect_seldom()
     live = LiveEntities(activate, limits, clock)

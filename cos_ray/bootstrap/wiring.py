@@ -36,5 +36,3 @@ class EntityWiring:
     """None: traces are off."""
     is_sharded: bool = False
     """Whether entities live in shard hosts, or each in an actor of its own."""
-    is_alone: bool = True
-    """Whether no other cluster or release of the service works on the same journal, not even for a while."""

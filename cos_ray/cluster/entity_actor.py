@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 import ray
 from ray.actor import exit_actor
@@ -15,6 +16,9 @@ from cos_ray.domain.ids import CommandId, EntityId
 from cos_ray.domain.messages import Command, Reply, TryElsewhere
 from cos_ray.system_clock import SystemClock
 from cos_ray.writeside.resident import Resident, RunsCommands
+
+LEAVES_WITHIN = 1.0
+"""Seconds in which those who send commands hear that this process ends."""
 
 EntityBuilder = Callable[[EntityId], RunsCommands]
 
@@ -31,7 +35,7 @@ class EntityActor:
 
     def __init__(self, entity_id: EntityId, build: EntityBuilder) -> None:
         self._resident = Resident(build(entity_id), SystemClock())
-        self._door = Door({"process": self._resident.process, "withdraw": self.withdraw})
+        self._door = Door({"withdraw": self.withdraw}, timed={"process": self._process})
         self._quiet: asyncio.Task[None] | None = None
 
     async def door(self) -> Address:
@@ -47,6 +51,9 @@ class EntityActor:
         if isinstance(reply, TryElsewhere):
             await self.end()
         return reply
+
+    async def _process(self, late: float, command: Command) -> Reply:
+        return await self._resident.process(replace(command, budget=command.budget - late))
 
     async def withdraw(self, command_id: CommandId) -> None:
         """Drop the command if it has not begun."""
@@ -71,6 +78,8 @@ class EntityActor:
                 # Its last calls need not wait.
                 self._quiet.cancel()
             await self._resident.at_rest()
+            # Of a command that is under way when this process ends, nobody could say whether it was run.
+            await self._door.close(LEAVES_WITHIN)
             exit_actor()
 
     async def pid(self) -> int:

@@ -14,8 +14,8 @@ from typing import Any
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from cos_ray.cluster.wire import Address, Wire, WireCut
-from cos_ray.domain.errors import EntityLost
+from cos_ray.cluster.wire import Address, NotSent, Wire, WireCut
+from cos_ray.domain.errors import EntityLost, EntityNotReached
 from cos_ray.domain.messages import Command, Reply, TryElsewhere
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class EntityWay:
             self._wire.cut()
 
     def when_cut(self, tell: Callable[[], None]) -> None:
-        """Call this when the entity's process is known to be gone."""
+        """Call this when the entity's process is known to be gone, or to be going."""
         if self._wire is not None:
             self._wire.when_cut(tell)
 
@@ -69,6 +69,8 @@ class EntityWay:
                 reply = await self._wire.ask("process", command)
             else:
                 reply = await self._actor.process.remote(command)
+        except NotSent as error:
+            raise EntityNotReached(first_line(error)) from error
         except (WireCut, RayError) as error:
             raise EntityLost(first_line(error)) from error
         except asyncio.CancelledError:

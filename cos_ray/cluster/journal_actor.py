@@ -23,7 +23,7 @@ from cos_ray.cluster.pokes import ReadSidePokes
 from cos_ray.cluster.wire import Address, Door, Wire, WireCut, WireSilent
 from cos_ray.domain.errors import CosError, JournalUnavailable, OutcomeUnknown
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, ReadSideId
-from cos_ray.domain.messages import Append, EventEnvelope, Remembered
+from cos_ray.domain.messages import Append, EventEnvelope, Remembered, Standing
 from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.ports import Journal, Publisher
 from cos_ray.telemetry.meters import Readings
@@ -68,7 +68,7 @@ class JournalActor:
         self._build = recipe.build
         self._publisher: Publisher = ReadSidePokes(namespace, recipe.read_sides, recipe.read_side_actors)
         self._opening: asyncio.Future[OwnedJournal] | None = None
-        names = ("append", "newest", "stored_by", "keys", "remembered", "precedent", "report")
+        names = ("append", "newest", "standing", "stored_by", "keys", "remembered", "precedent", "report")
         self._door = Door({name: getattr(self, name) for name in names})
 
     async def door(self) -> Address:
@@ -85,6 +85,10 @@ class JournalActor:
     async def newest(self, entity_id: EntityId) -> EventEnvelope | CosError | None:
         """Like `Journal.newest`."""
         return await self._answer(lambda journal: journal.newest(entity_id))
+
+    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> Standing | CosError:
+        """Like `Journal.standing`."""
+        return await self._answer(lambda journal: journal.standing(entity_id, key))
 
     async def stored_by(self, entity_id: EntityId, command_id: CommandId) -> EventEnvelope | CosError | None:
         """Like `Journal.stored_by`."""
@@ -156,6 +160,11 @@ class NodeJournal:
         """Like `Journal.newest`."""
         envelope: EventEnvelope | None = await self._question("newest", entity_id)
         return envelope
+
+    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> Standing:
+        """Like `Journal.standing`."""
+        standing: Standing = await self._question("standing", entity_id, key)
+        return standing
 
     async def stored_by(self, entity_id: EntityId, command_id: CommandId) -> EventEnvelope | None:
         """Like `Journal.stored_by`."""

@@ -35,10 +35,10 @@ def letter_to_bytes(assignment: Assignment, letter: Letter) -> bytes:
     return pickle.dumps((_plain_assignment(assignment), commands, list(letter.withdrawn)), 5)
 
 
-def letter_from_bytes(parcel: bytes) -> tuple[Assignment, Letter]:
-    """What `letter_to_bytes` was given."""
+def letter_from_bytes(parcel: bytes, late: float = 0.0) -> tuple[Assignment, Letter]:
+    """What `letter_to_bytes` was given, its commands with so many seconds less."""
     assignment, commands, withdrawn = pickle.loads(parcel)  # noqa: S301 - from a process of ours
-    return Assignment(*assignment), Letter([_command(*plain) for plain in commands], withdrawn)
+    return Assignment(*assignment), Letter([_command(late, *plain) for plain in commands], withdrawn)
 
 
 def answer_to_bytes(answer: Answer) -> bytes:
@@ -70,6 +70,7 @@ def _plain_command(command: Command) -> Plain:
 
 
 def _command(
+    late: float,
     entity_id: Any,
     payload: Any,
     command_id: Any,
@@ -86,7 +87,7 @@ def _command(
         entity_id,
         payload,
         command_id,
-        budget,
+        budget - late,
         _headers(propagated),
         _headers(persisted),
         maybe_stored,

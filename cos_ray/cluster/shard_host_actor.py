@@ -40,6 +40,9 @@ def node_address() -> str:
     return address
 
 
+LEAVES_WITHIN = 2.0
+"""Seconds in which those who send commands hear that this process ends."""
+
 HomeBuilder = Callable[[HostId, Assignment], Coroutine[Any, Any, Home]]
 
 
@@ -51,7 +54,7 @@ class ShardHostActor:
     def __init__(self, host: HostId, assignment: Assignment, build: HomeBuilder) -> None:
         # Begun here and not by a call: after a restart Ray runs the constructor only.
         self._home = asyncio.get_running_loop().create_task(build(host, assignment))
-        self._door = Door({"exchange": self.exchange})
+        self._door = Door({}, timed={"exchange": self._exchange})
 
     async def door(self) -> Address:
         """Where `exchange` is called at a fraction of the cost."""
@@ -59,8 +62,11 @@ class ShardHostActor:
 
     async def exchange(self, origin: str, parcel: bytes) -> bytes:
         """Commands in, replies out: see `cos_ray.writeside.exchange`."""
+        return await self._exchange(0.0, origin, parcel)
+
+    async def _exchange(self, late: float, origin: str, parcel: bytes) -> bytes:
         home = await self._home
-        assignment, letter = letter_from_bytes(parcel)
+        assignment, letter = letter_from_bytes(parcel, late)
         home.host.adopt(assignment)
         return answer_to_bytes(await home.desk.exchange(origin, letter))
 
@@ -82,6 +88,8 @@ class ShardHostActor:
         await home.desk.emptied()
         if home.host.has_seat:
             return
+        # Of a command that is under way when this process ends, nobody could say whether it was run.
+        await self._door.close(LEAVES_WITHIN)
         await home.close()
         exit_actor()
 

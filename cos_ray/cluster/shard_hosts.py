@@ -15,8 +15,8 @@ from ray.exceptions import RayError
 from cos_ray.cluster.names import SHARD_KEEPER, host_of_actor_name, shard_host_actor_name
 from cos_ray.cluster.parcels import answer_from_bytes, letter_to_bytes
 from cos_ray.cluster.shard_host_actor import HomeBuilder, ShardHostActor
-from cos_ray.cluster.wire import Address, Wire, WireCut
-from cos_ray.domain.errors import EntityLost
+from cos_ray.cluster.wire import Address, NotSent, Wire, WireCut
+from cos_ray.domain.errors import EntityLost, EntityNotReached
 from cos_ray.domain.ids import Shard
 from cos_ray.domain.placement import Assignment, HostId
 from cos_ray.domain.status import ShardHostStatus
@@ -48,22 +48,23 @@ class ShardHostActors:
     async def exchange(self, host: HostId, assignment: Assignment, letter: Letter) -> Answer:
         """See `cos_ray.writeside.sharded_entities.Hosts`."""
         parcel = letter_to_bytes(assignment, letter)
-        wire = await self._wire(host)
+        try:
+            wire = await self._wire(host)
+        except EntityLost as error:
+            raise EntityNotReached(str(error)) from error
         if wire is None:
             answer = await self._ask_host(host, lambda actor: actor.exchange.remote(self._origin, parcel))
             return answer_from_bytes(answer)
         try:
             return answer_from_bytes(await wire.ask("exchange", self._origin, parcel))
+        except NotSent as error:
+            raise EntityNotReached(_first_line(error)) from error
         except WireCut as error:
             raise EntityLost(_first_line(error)) from error
 
     async def assignment(self) -> Assignment:
         """The newest assignment, by the keeper. Raises EntityLost."""
         return await self._ask_keeper(lambda keeper: keeper.assignment.remote())
-
-    async def renew(self, host: HostId) -> Assignment:
-        """Tell the keeper that this host is well; the newest assignment. Raises EntityLost."""
-        return await self._ask_keeper(lambda keeper: keeper.renew.remote(host))
 
     async def resize(self, seats: int | None) -> Assignment:
         """Have so many hosts from now on, None: as many as suit the cluster. Raises EntityLost."""

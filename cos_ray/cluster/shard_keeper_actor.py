@@ -15,7 +15,7 @@ from ray.experimental import internal_kv
 
 from cos_ray.cluster.names import SHARD_KEEPER
 from cos_ray.domain.errors import StartFailed
-from cos_ray.domain.placement import Assignment, HostId
+from cos_ray.domain.placement import Assignment
 from cos_ray.writeside.shard_keeper import ShardKeeper
 
 logger = logging.getLogger(__name__)
@@ -43,10 +43,6 @@ class ShardKeeperActor:
     async def assignment(self) -> Assignment:
         """The newest, as soon as there is one."""
         return await self._keeper.assignment()
-
-    async def renew(self, host: HostId) -> Assignment:
-        """This host is well; what holds."""
-        return await self._keeper.renew(host)
 
     async def resize(self, seats: int | None) -> Assignment:
         """Have so many hosts from now on, also after a restart; None: as many as suit the cluster."""

@@ -162,6 +162,10 @@ class EntityLost(CosError):
     """The process an entity lived in went away, or cannot be reached, while it had a command."""
 
 
+class EntityNotReached(EntityLost):
+    """There was no way to the process an entity lives in: the command was not handed over."""
+
+
 class EntitySilent(CosError):
     """An entity did not answer within the command's time."""
 

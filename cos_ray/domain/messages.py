@@ -166,6 +166,15 @@ class RowIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """How far an entity has come in the journal, and whether it has had a command of some key."""
+
+    newest: Revision
+    """The sequence number of its newest event; 0 if it has none."""
+    key_is_known: bool
+
+
+@dataclass(frozen=True, slots=True)
 class JournaledEvent:
     """An event as a read side meets it: where it lies, and what it says."""
 

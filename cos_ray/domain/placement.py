@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
@@ -25,7 +26,12 @@ class Assignment:
     hosts: tuple[HostId, ...]
     """The holder of each seat."""
     given_up: frozenset[HostId] = frozenset()
-    """Former holders that did not answer: no use waiting for what they may have to hand over."""
+    """Of each seat, the last holder that did not answer and was replaced; those before it count as well."""
+
+    def gave_up(self, host: HostId) -> bool:
+        """Whether it did not answer and was replaced: no use waiting for what it may have to hand over."""
+        seat, holder = _place(host)
+        return any(given == seat and holder <= last for given, last in map(_place, self.given_up))
 
     def host_of(self, shard: Shard) -> HostId:
         """The shard's home."""
@@ -56,20 +62,38 @@ def seats_of_shards(shards: int, seats: int) -> tuple[int, ...]:
     return tuple(chosen)
 
 
-def resized(assignment: Assignment, seats: int) -> Assignment:
-    """So many seats, at least one and no more than there are shards; those who stay keep theirs."""
+def resized(assignment: Assignment, seats: int, present: Collection[HostId]) -> Assignment:
+    """
+    So many seats, at least one and no more than there are shards; those who stay keep theirs.
+
+    `present`: all hosts whose process may live, with a seat or without.
+    """
     seats = max(1, min(seats, assignment.shards))
     kept = assignment.hosts[:seats]
-    new = tuple(HostId(str(seat)) for seat in range(len(kept), seats))
+    new = tuple(_next_holder(assignment, seat, present) for seat in range(len(kept), seats))
     return replace(assignment, epoch=assignment.epoch + 1, hosts=kept + new)
 
 
-def replaced(assignment: Assignment, host: HostId) -> Assignment:
-    """Another holder for the host's seat, under a name of its own: the old one may come back."""
-    seat, _, holder = host.partition(".")
-    successor = HostId(f"{seat}.{int(holder or 1) + 1}")
+def replaced(assignment: Assignment, host: HostId, present: Collection[HostId]) -> Assignment:
+    """Another holder for the host's seat, which does not answer. `present`: see `resized`."""
+    seat, _ = _place(host)
+    successor = _next_holder(assignment, seat, present)
     hosts = tuple(successor if each == host else each for each in assignment.hosts)
-    return replace(assignment, epoch=assignment.epoch + 1, hosts=hosts, given_up=assignment.given_up | {host})
+    others = frozenset(each for each in assignment.given_up if _place(each)[0] != seat)
+    return replace(assignment, epoch=assignment.epoch + 1, hosts=hosts, given_up=others | {host})
+
+
+def _next_holder(assignment: Assignment, seat: int, present: Collection[HostId]) -> HostId:
+    """A name that no other holder of the seat has, or had when it was given up: such a one may come back."""
+    known = map(_place, {*assignment.hosts, *assignment.given_up, *present})
+    holder = 1 + max((holder for its_seat, holder in known if its_seat == seat), default=0)
+    return HostId(str(seat) if holder == 1 else f"{seat}.{holder}")
+
+
+def _place(host: HostId) -> tuple[int, int]:
+    """Its seat, and which of the seat's holders it is, counted from 1."""
+    seat, _, holder = host.partition(".")
+    return int(seat), int(holder or 1)
 
 
 def _affinity(shard: int, seat: int) -> bytes:

@@ -15,6 +15,7 @@ from cos_ray.domain.messages import (
     JournaledEvent,
     Remembered,
     RowIdentity,
+    Standing,
 )
 from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.domain.watermark import JournalHead, UnreadableRow
@@ -40,6 +41,14 @@ class Journal(Protocol):
 
     async def newest(self, entity_id: EntityId) -> EventEnvelope | None:
         """The entity's newest event; None if it has none. Raises JournalUnavailable."""
+        ...
+
+    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> Standing:
+        """
+        Where the entity stands, as of a moment after the question; both parts as of the same one.
+
+        Without a key, none is known. Raises JournalUnavailable.
+        """
         ...
 
     async def stored_by(self, entity_id: EntityId, command_id: CommandId) -> EventEnvelope | None:

@@ -117,10 +117,6 @@ class Neighbours(Protocol):
         """Return when the host no longer runs anything in these shards. Raises EntityLost."""
         ...
 
-    async def renew(self, host: HostId) -> Assignment:
-        """Tell the keeper that this host is well; the newest assignment. Raises EntityLost."""
-        ...
-
 
 class Operations(Protocol):
     """The service as an operator sees it."""

@@ -2,7 +2,7 @@
 The journal in Postgres: appends, the newest event of an entity, and a shard's events in order.
 
 Only puts the parts together: `rows` and `group_commit` gather what is to be stored, `writer` stores
-it, `lookups` and `connections` read, `snapshots` saves states behind everyone's back.
+it, `lookups`, `standings` and `connections` read, `snapshots` saves states behind everyone's back.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cos_ray.domain.ids import (
     fault_of_entity_id,
     fault_of_idempotency_key,
 )
-from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remembered, RowIdentity
+from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remembered, RowIdentity, Standing
 from cos_ray.domain.retention import Retention
 from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.ports import NOTHING_KNOWN, JournalMeter, UnmeasuredJournal
@@ -40,6 +40,7 @@ from cos_ray.postgres.past import PostgresPast
 from cos_ray.postgres.rights import Use, fault_of_rights, question
 from cos_ray.postgres.rows import LARGEST_APPEND, encode
 from cos_ray.postgres.snapshots import Snapshots
+from cos_ray.postgres.standings import Standings
 from cos_ray.postgres.statements import statement
 from cos_ray.postgres.tail import PostgresTail
 from cos_ray.postgres.type_changes import TypeChanges
@@ -96,6 +97,7 @@ class PostgresJournal:
             database, at_least=database.pool_min_size, at_most=readers, session=_WALKS
         )
         self._lookups = NewestLookups(self._connections)
+        self._standings = Standings(self._connections)
         self.tail = PostgresTail(self._connections)
         """The journal as subscriptions see it."""
         self.past = PostgresPast(self._connections)
@@ -123,6 +125,7 @@ class PostgresJournal:
             await self._snapshots.close()
         await self._type_changes.close()
         await self._lookups.close()
+        await self._standings.close()
         for writer in self._writers:
             await writer.close()
         await self._connections.close()
@@ -148,6 +151,12 @@ class PostgresJournal:
             return None
         row = await self._lookups.newest(entity_id)
         return None if row is None else _envelope(entity_id, *row)
+
+    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> Standing:
+        """See `Journal.standing`."""
+        if fault_of_entity_id(entity_id) or (key is not None and fault_of_idempotency_key(key)):
+            return Standing(Revision(0), key_is_known=False)
+        return await self._standings.standing(entity_id, key)
 
     async def stored_by(self, entity_id: EntityId, command_id: CommandId) -> EventEnvelope | None:
         """See `Journal.stored_by`."""

@@ -43,7 +43,10 @@ CONNECT_WITHIN = timedelta(seconds=2)
 """How long a batch waits for a connection before it is turned away."""
 
 SETTLE_WITHIN = timedelta(seconds=10)
-"""How long a lost batch is asked about. Longer than a statement may run: nothing lands afterwards."""
+"""
+How long a lost batch is asked about. Longer than a statement may run; but no limit ends a commit that
+waits for a standby, and that one may land later.
+"""
 
 KEY_TTL = timedelta(hours=24)
 """How long an idempotency key is remembered."""

@@ -29,6 +29,7 @@ from cos_ray.domain.messages import (
     Refused,
     Remembered,
     Reply,
+    Standing,
 )
 from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.ports import EntityGateway, Journal, WriteHandler
@@ -187,6 +188,10 @@ class TracedJournal:
     async def newest(self, entity_id: EntityId) -> EventEnvelope | None:
         """See `Journal`."""
         return await self._asked(self._journal.newest(entity_id), "newest")
+
+    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> Standing:
+        """See `Journal`."""
+        return await self._asked(self._journal.standing(entity_id, key), "standing")
 
     async def stored_by(self, entity_id: EntityId, command_id: CommandId) -> EventEnvelope | None:
         """See `Journal`."""

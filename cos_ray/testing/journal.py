@@ -6,7 +6,7 @@ import asyncio
 from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from itertools import islice, pairwise
@@ -31,7 +31,7 @@ from cos_ray.domain.ids import (
     Shard,
     fault_of_entity_id,
 )
-from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remembered, RowIdentity
+from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remembered, RowIdentity, Standing
 from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.domain.types import change_between
 from cos_ray.domain.watermark import JournalHead
@@ -53,6 +53,8 @@ class Fault(Enum):
     """It is stored, and the writer is not told so."""
     UNKNOWN_AND_NOT_STORED = auto()
     """It is not stored, and the writer is not told so."""
+    UNKNOWN_AND_LATE = auto()
+    """The writer is told nothing; it is stored when the test calls `land_late`, if it still can be then."""
 
 
 @dataclass(slots=True)
@@ -86,6 +88,7 @@ class MemoryJournal:
         self._writing: dict[Shard, int] = {}
         self._writes = 0
         self._faults: deque[Fault] = deque()
+        self._late: list[Append] = []
         self.reachable = True
         """While False, every call raises JournalUnavailable."""
         self.appends: list[Append] = []
@@ -148,11 +151,24 @@ class MemoryJournal:
             raise EventRefused("as planted")
         if fault is Fault.UNKNOWN_AND_NOT_STORED:
             raise OutcomeUnknown("as planted")
+        if fault is Fault.UNKNOWN_AND_LATE:
+            self._late.append(append)
+            raise OutcomeUnknown("as planted")
         async with self._only_writer_of(append.shard):
             offset = self._store(append)
         if fault is Fault.UNKNOWN_BUT_STORED:
             raise OutcomeUnknown("as planted")
         return offset
+
+    def land_late(self) -> int:
+        """Store what was to be stored late, as far as its entity is still where it was; how many were."""
+        late, self._late = self._late, []
+        landed = 0
+        for append in late:
+            with suppress(RevisionConflict, KeyKnown):
+                self._store(append)
+                landed += 1
+        return landed
 
     @asynccontextmanager
     async def committing_late(self, append: Append) -> AsyncIterator[Offset]:
@@ -177,6 +193,13 @@ class MemoryJournal:
         await self._be_asked()
         rows = self._of_entity.get(entity_id)
         return rows[-1].envelope if rows else None
+
+    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> Standing:
+        """See `Journal.standing`."""
+        await self._be_asked()
+        rows = self._of_entity.get(entity_id)
+        newest = rows[-1].envelope.sequence_number if rows else Revision(0)
+        return Standing(newest, key in self._keys.get(entity_id, ()))
 
     async def stored_by(self, entity_id: EntityId, command_id: CommandId) -> EventEnvelope | None:
         """See `Journal.stored_by`."""

@@ -2,23 +2,26 @@
 The life of one entity: recover, handle commands one at a time, append.
 
 There may be two copies of an entity for a while, for Ray keeps a name unique only as long as
-all goes well. The journal's key decides between them; this file sees to it that the copy that
-loses neither answers wrongly nor runs a command that the other has run.
+all goes well; and what was appended in vain, as it seemed, may be stored late. The journal's key
+decides. This file sees to it that a copy which is behind neither answers wrongly nor runs a command
+that the other has run: a command that stores nothing is answered only after a look into the journal.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import TypeVar
 
 from typing_extensions import assert_never
 
 from cos_ray.domain.decisions import Decision, NoChange, Persist
+from cos_ray.domain.doubt import Doubt
 from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.erasure import ERASE, ERASED, IS_ERASED, is_erased
 from cos_ray.domain.errors import (
+    OUTCOME_UNKNOWN,
     Code,
     EventRefused,
     HandlerFailed,
@@ -74,12 +77,6 @@ OWN_OCTETS = 1500
 _ANYTHING = EntityPolicy()
 _UNMEASURED = Unmeasured()
 
-
-def perhaps_not() -> bool:
-    """Whether a copy is the sole one, when that cannot be told."""
-    return False
-
-
 _Answer = TypeVar("_Answer")
 
 
@@ -91,7 +88,6 @@ class Entity:
         "_clock",
         "_entity_id",
         "_handler",
-        "_is_sole",
         "_journal",
         "_keys",
         "_mailbox",
@@ -111,13 +107,8 @@ class Entity:
         journal: Journal,
         clock: Clock,
         policy: EntityPolicy = _ANYTHING,
-        is_sole: Callable[[], bool] = perhaps_not,
         meter: EntityMeter = _UNMEASURED,
     ) -> None:
-        """
-        `is_sole`: whether at this moment there is surely no other copy of the entity. If that cannot be
-        told, an answer that stores nothing costs a look into the journal.
-        """
         self._entity_id = entity_id
         self._shard = shard
         self._handler = handler
@@ -125,7 +116,6 @@ class Entity:
         self._clock = clock
         self._types = policy.accepted_types
         self._type_policy = policy.type_policy
-        self._is_sole = is_sole
         self._meter = meter
         self._mailbox = Mailbox(policy.waiting_commands)
         self._keys = KnownKeys()
@@ -143,7 +133,7 @@ class Entity:
                 self._meter.waited(self._clock.monotonic() - begun)
                 return await self._run(command, deadline)
         except (MailboxFull, OutOfTime, Withdrawn) as error:
-            return Refused(status_of(error, command.maybe_stored))
+            return Refused(status_of(error, command.key, in_doubt=command.maybe_stored))
 
     def withdraw(self, command_id: CommandId) -> None:
         """Drop the command if it has not begun: its client has gone."""
@@ -156,49 +146,51 @@ class Entity:
         return OWN_OCTETS + state + self._keys.octets
 
     async def _run(self, command: Command, deadline: float) -> Reply:
-        maybe_stored = command.maybe_stored
-        look_up = maybe_stored
+        doubt = Doubt(command)
+        look_up = command.maybe_stored
         conflicts = 0
         while True:
             try:
-                return await self._try(command, deadline, look_up)
+                return await self._try(command, deadline, look_up, doubt)
             except (RevisionConflict, KeyKnown) as error:
                 self._meter.conflicted()
                 logger.warning(
                     "entity may have another writer",
                     extra={"entity_id": self._entity_id, "reason": repr(error)},
                 )
+                if isinstance(error, KeyKnown):
+                    doubt.may_be_there()
                 # The other copy may have been given this command, too.
                 look_up = True
                 conflicts += 1
                 if conflicts == CONFLICTS_PER_COMMAND:
-                    return TryElsewhere(maybe_stored)
+                    return TryElsewhere(bool(doubt))
             except OutcomeUnknown:
                 # The journal can tell by the command's id, once it answers; the next try asks it.
-                maybe_stored = look_up = True
+                look_up = True
             except (HandlerFailed, EventRefused, JournalUnavailable, OutOfTime) as error:
-                return Refused(status_of(error, maybe_stored))
+                return Refused(status_of(error, command.key, in_doubt=bool(doubt)))
 
-    async def _try(self, command: Command, deadline: float, look_up: bool) -> Reply:
+    async def _try(self, command: Command, deadline: float, look_up: bool, doubt: Doubt) -> Reply:
         """One attempt, on the state as far as it is known. What it raises stored nothing it knows of."""
         if look_up:
             # The other copy may have gone further than what is remembered here.
             self._state = None
             self._keys.forget()
-        if command.key is not None:
-            earlier = await self._reply_to_key(command.key, deadline, look_up)
+        elif command.key is not None:
+            earlier = await self._reply_to_known_key(command.key, deadline, doubt)
             if earlier is not None:
                 return earlier
         state = await self._expected_state(command, deadline)
         if look_up or self._may_hold(command):
             # Only now that the state is read: what is stored hereafter is not in it, and makes a conflict.
-            by_this = self._journal.stored_by(self._entity_id, command.command_id)
-            stored = await self._in_time(by_this, deadline)
-            if stored is not None:
-                return Accepted(state_after(stored))
-        return await self._run_on(state, command, deadline)
+            earlier = await self._reply_found(command, look_up, deadline)
+            if earlier is not None:
+                return earlier
+            doubt.not_found(state)
+        return await self._run_on(state, command, deadline, doubt)
 
-    async def _run_on(self, state: EntityState, command: Command, deadline: float) -> Reply:
+    async def _run_on(self, state: EntityState, command: Command, deadline: float, doubt: Doubt) -> Reply:
         """Let the handler decide, and store what it decides."""
         try:
             if is_erased(state):
@@ -209,7 +201,7 @@ class Entity:
             first = next_meta(state, self._clock.now(), command.persisted)
             match await self._decide(state, command, first, deadline):
                 case NoChange():
-                    return Accepted(await self._conclude(state, command, deadline))
+                    return await self._conclude(state, command, deadline, doubt)
                 case Persist() as decided:
                     envelopes = await self._fold(decided, first, state, command, deadline)
                     return Accepted(await self._append(envelopes, state, command, deadline))
@@ -218,6 +210,9 @@ class Entity:
         except (HandlerFailed, EventRefused):
             # A refusal, too, has to be one of the newest state.
             await self._ensure_newest(state, command.key, deadline)
+            raise
+        except OutcomeUnknown:
+            doubt.may_land_at(state.sequence_number)
             raise
 
     async def _decide(self, state: EntityState, command: Command, first: Meta, deadline: float) -> Decision:
@@ -237,12 +232,30 @@ class Entity:
         last = EventEnvelope(ERASED, ERASED, meta, next_sequence_number(state))
         return Accepted(await self._append((last,), state, command, deadline))
 
-    async def _reply_to_key(self, key: IdempotencyKey, deadline: float, look_up: bool) -> Reply | None:
-        """What a command with this key was answered with; None if there was none."""
-        if not (look_up or self._keys.are_read):
+    async def _reply_to_known_key(self, key: IdempotencyKey, deadline: float, doubt: Doubt) -> Reply | None:
+        """What a command with this key was answered with, if one is known here; None if there was none."""
+        if not self._keys.are_read:
             await self._in_time(self._read_keys(), deadline)
         if self._keys.is_new(key):
             return None
+        try:
+            return await self._reply_to_key(key, deadline)
+        except (JournalUnavailable, OutOfTime):
+            if self._keys.has(key):
+                doubt.may_be_there()
+            raise
+
+    async def _reply_found(self, command: Command, look_up: bool, deadline: float) -> Reply | None:
+        """What this command was answered with, as the journal knows; None if it does not."""
+        if look_up and command.key is not None:
+            earlier = await self._reply_to_key(command.key, deadline)
+            if earlier is not None:
+                return earlier
+        by_this = self._journal.stored_by(self._entity_id, command.command_id)
+        stored = await self._in_time(by_this, deadline)
+        return None if stored is None else Accepted(state_after(stored))
+
+    async def _reply_to_key(self, key: IdempotencyKey, deadline: float) -> Reply | None:
         remembered = await self._in_time(self._journal.remembered(self._entity_id, key), deadline)
         if remembered is None:
             return None
@@ -325,28 +338,25 @@ class Entity:
         finally:
             self._meter.handled_event(self._clock.monotonic() - begun)
 
-    async def _conclude(self, state: EntityState, command: Command, deadline: float) -> EntityState:
-        """End a command without events; only its key concerns the journal."""
+    async def _conclude(self, state: EntityState, command: Command, deadline: float, doubt: Doubt) -> Reply:
+        """End a command without events. Where an append of it is in doubt, only its key can settle that."""
         if command.key is not None:
-            return await self._append((), state, command, deadline)
+            return Accepted(await self._append((), state, command, deadline))
         await self._ensure_newest(state, None, deadline)
-        return state
+        return Refused(OUTCOME_UNKNOWN) if doubt else Accepted(state)
 
     async def _ensure_newest(self, state: EntityState, key: IdempotencyKey | None, deadline: float) -> None:
         """
-        Make sure, where no append does, that no other copy has gone further: only a look can tell.
+        Make sure, where no append does, that the state is the newest: only a look can tell.
 
-        Raises RevisionConflict if one has, and KeyKnown if it has run the command of this key, perhaps
-        without an event.
+        Another copy may have gone further, here or in another cluster, or an append that was given up
+        may have landed since. Raises RevisionConflict if so, and KeyKnown if the command of this key has
+        been run, perhaps without an event.
         """
-        if self._is_sole():
-            return
-        newest = await self._in_time(self._journal.newest(self._entity_id), deadline)
-        if (newest.sequence_number if newest else 0) != state.sequence_number:
+        standing = await self._in_time(self._journal.standing(self._entity_id, key), deadline)
+        if standing.newest != state.sequence_number:
             raise RevisionConflict(self._entity_id, state.sequence_number)
-        if key is None:
-            return
-        if await self._in_time(self._journal.remembered(self._entity_id, key), deadline) is not None:
+        if standing.key_is_known:
             raise KeyKnown(self._entity_id)
 
     async def _append(
@@ -356,10 +366,6 @@ class Entity:
             self._entity_id, self._shard, command.command_id, prior.sequence_number, envelopes, command.key
         )
         time_left = self._time_left(deadline)
-        # Whatever interrupts the append, the state is read anew before anything is built on it.
-        self._state = None
-        if command.key is not None:
-            self._keys.add(command.key)
         begun = self._clock.monotonic()
         try:
             async with time_limit(time_left):
@@ -369,6 +375,8 @@ class Entity:
         finally:
             self._meter.appended(self._clock.monotonic() - begun)
         # In the journal: only from here on may anyone see it.
+        if command.key is not None:
+            self._keys.add(command.key)
         self._state = state_after(envelopes[-1]) if envelopes else prior
         return self._state
 

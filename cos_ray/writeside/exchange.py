@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from cos_ray.domain.errors import EntityLost, EntitySilent
+from cos_ray.domain.errors import EntityLost, EntityNotReached, EntitySilent
 from cos_ray.domain.ids import CommandId, EntityId
 from cos_ray.domain.messages import Command, Reply, TryElsewhere
 from cos_ray.domain.placement import Assignment
@@ -111,6 +111,7 @@ class Line:
         # What the desk has been given, in which letter.
         self._sent_in: dict[CommandId, int] = {}
         self._letters = 0
+        self._under_way: set[int] = set()
         self._outgoing: list[tuple[Command, float]] = []
         self._withdrawn: list[tuple[EntityId, CommandId]] = []
         self._calls: set[asyncio.Task[None]] = set()
@@ -153,16 +154,24 @@ class Line:
             self._send_soon()
 
     def abandon(self, reason: str) -> None:
-        """The other side is given up: all that wait for it are told, by EntityLost."""
+        """The other side is given up: all that wait for it are told, by EntityLost or EntityNotReached."""
         self._outgoing.clear()
         self._lose(list(self._waiting), reason)
+
+    def _not_reached(self, letter: Letter, reason: str) -> None:
+        """The letter has not left; what earlier ones brought may yet be answered, if a call is still out."""
+        for command in letter.commands:
+            self._sent_in.pop(command.command_id, None)
+        is_last = len(self._calls) == 1
+        self._lose([each for each in self._waiting if is_last or each not in self._sent_in], reason)
+        self._outgoing.clear()
 
     def _lose(self, command_ids: Iterable[CommandId], reason: str) -> None:
         for command_id in command_ids:
             answer = self._waiting.pop(command_id)
-            self._sent_in.pop(command_id, None)
+            was_sent = self._sent_in.pop(command_id, None) is not None
             if not answer.done():
-                answer.set_exception(EntityLost(reason))
+                answer.set_exception(EntityLost(reason) if was_sent else EntityNotReached(reason))
 
     def _send_soon(self) -> None:
         if self._is_sending or len(self._calls) >= CALLS_OUT:
@@ -183,6 +192,7 @@ class Line:
         letter = Letter(commands, self._withdrawn)
         self._outgoing, self._withdrawn = [], []
         self._letters += 1
+        self._under_way.add(self._letters)
         self._sent_in.update((command.command_id, self._letters) for command in commands)
         call = self._loop.create_task(self._exchange(letter, self._letters))
         self._calls.add(call)
@@ -192,6 +202,9 @@ class Line:
         silence = _Silence(self._loop, self._tell_silence)
         try:
             response = await self._call(letter)
+        except EntityNotReached as error:
+            self._not_reached(letter, str(error))
+            return
         except EntityLost as error:
             self.abandon(str(error))
             return
@@ -200,11 +213,17 @@ class Line:
             self.abandon(repr(error))
             raise
         finally:
+            self._under_way.discard(number)
             silence.end()
         if response.desk != self._desk:
-            # The process was lost between two calls, and has come up again.
+            # The process was lost between two calls, and has come up again. Calls that are still out may
+            # return in any order: who has got their letters, they will tell.
             self._desk = response.desk
-            earlier = [command_id for command_id, sent_in in self._sent_in.items() if sent_in < number]
+            earlier = [
+                command_id
+                for command_id, sent_in in self._sent_in.items()
+                if sent_in < number and sent_in not in self._under_way
+            ]
             self._lose(earlier, "the process was started anew")
         for command_id, reply in response.replies:
             answer = self._waiting.get(command_id)

@@ -49,8 +49,12 @@ class KnownKeys:
         """Whether the key is surely none of them; if not, the journal has to be asked."""
         return self._known is not None and hash(key) not in self._known
 
+    def has(self, key: IdempotencyKey) -> bool:
+        """Whether the key was one of them, unless it has expired since."""
+        return self._known is not None and hash(key) in self._known
+
     def add(self, key: IdempotencyKey) -> None:
-        """This key may be in the journal from now on."""
+        """This key is in the journal from now on."""
         if self._known is not None:
             self._known.add(hash(key))
             if len(self._known) > MOST_HELD:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset
-from cos_ray.domain.messages import Append, EventEnvelope, Remembered
+from cos_ray.domain.messages import Append, EventEnvelope, Remembered, Standing
 from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.ports import Journal, Publisher
 
@@ -27,6 +27,10 @@ class PublishingJournal:
     async def newest(self, entity_id: EntityId) -> EventEnvelope | None:
         """Like `Journal.newest`."""
         return await self._journal.newest(entity_id)
+
+    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> Standing:
+        """Like `Journal.standing`."""
+        return await self._journal.standing(entity_id, key)
 
     async def stored_by(self, entity_id: EntityId, command_id: CommandId) -> EventEnvelope | None:
         """Like `Journal.stored_by`."""

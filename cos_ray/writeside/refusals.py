@@ -22,32 +22,36 @@ from cos_ray.domain.ids import IdempotencyKey
 
 Failure: TypeAlias = HandlerFailed | EventRefused | JournalUnavailable | OutOfTime | MailboxFull | Withdrawn
 
-_PROVES_NOTHING = frozenset(
-    {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.UNKNOWN, Code.CANCELLED}
-)
 
+def status_of(failure: Failure, key: IdempotencyKey | None, *, in_doubt: bool) -> Status:
+    """
+    The status of a command that ended so.
 
-def status_of(failure: Failure, maybe_stored: bool) -> Status:
-    """The status of a command that ended so; `maybe_stored`: an earlier try of it got lost."""
+    `in_doubt`: an append of it may be, or may yet be, stored. Then nothing that befell the command
+    afterwards says anything about it, a refusal as little as trouble on the way to an answer.
+    """
+    if in_doubt:
+        return OUTCOME_UNKNOWN
     match failure:
         case HandlerFailed():
-            status = failure.status
+            return failure.status
         case EventRefused():
-            status = Status(Code.INVALID_ARGUMENT, f"the journal cannot take the event: {failure}")
+            return Status(Code.INVALID_ARGUMENT, f"the journal cannot take the event: {failure}")
         case JournalUnavailable():
-            status = Status(Code.UNAVAILABLE, "the journal is unavailable; nothing was stored")
+            return Status(Code.UNAVAILABLE, f"the journal is unavailable; {nothing_stored(key)}")
         case OutOfTime():
-            status = OUT_OF_TIME
+            return OUT_OF_TIME
         case MailboxFull():
-            status = Status(Code.RESOURCE_EXHAUSTED, "too many commands wait for this entity")
+            return Status(Code.RESOURCE_EXHAUSTED, "too many commands wait for this entity")
         case Withdrawn():
-            status = Status(Code.CANCELLED, "the command was taken back before it began")
+            return Status(Code.CANCELLED, "the command was taken back before it began")
         case unreachable:
             assert_never(unreachable)
-    # A handler that refuses a second run has seen another state, and on another state the first
-    # run's events can no longer land. Trouble on the way to an answer proves no such thing.
-    proves_nothing = status.code in _PROVES_NOTHING or isinstance(failure, MailboxFull)
-    return OUTCOME_UNKNOWN if maybe_stored and proves_nothing else status
+
+
+def nothing_stored(key: IdempotencyKey | None) -> str:
+    """The words for it, where the journal could not be asked whether the key is known by an earlier call."""
+    return "nothing was stored" if key is None else "nothing was stored by this call"
 
 
 def no_longer_there(key: IdempotencyKey) -> Status:

@@ -20,6 +20,7 @@ from cos_ray.domain.errors import (
     OUTCOME_UNKNOWN,
     Code,
     EntityLost,
+    EntityNotReached,
     EntitySilent,
     NoRoom,
     Status,
@@ -29,6 +30,7 @@ from cos_ray.domain.failure_policy import Backoff
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.messages import Accepted, Command, EntityState, Refused, Reply, TryElsewhere
 from cos_ray.ports import Clock, Entities, Journal
+from cos_ray.writeside.refusals import nothing_stored
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +54,14 @@ class Router:
             try:
                 reply = await self._entities.ask(command)
             except EntitySilent:
-                return Refused(OUT_OF_TIME)
+                return Refused(OUTCOME_UNKNOWN if command.maybe_stored else OUT_OF_TIME)
             except NoRoom:
                 # An earlier try may have been stored, though.
                 return Refused(OUTCOME_UNKNOWN if command.maybe_stored else NO_ROOM)
             except EntityLost as error:
                 logger.info("entity lost", extra={"entity_id": command.entity_id, "reason": str(error)})
-                command = replace(command, maybe_stored=True)
+                was_handed_over = not isinstance(error, EntityNotReached)
+                command = replace(command, maybe_stored=command.maybe_stored or was_handed_over)
             else:
                 again = _to_be_sent_again(command, reply)
                 if again is None:
@@ -101,4 +104,5 @@ def _to_be_sent_again(command: Command, reply: Reply) -> Command | None:
 def _out_of_time(command: Command) -> Status:
     if command.maybe_stored:
         return OUTCOME_UNKNOWN
-    return Status(Code.UNAVAILABLE, "the entity could not be reached in time; nothing was stored")
+    text = f"the entity could not be reached in time; {nothing_stored(command.key)}"
+    return Status(Code.UNAVAILABLE, text)

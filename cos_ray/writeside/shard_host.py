@@ -3,8 +3,8 @@ One home of many entities: those of the shards that are assigned to it.
 
 When assignments change, the new home asks the old one to let go before it begins, so that both
 seldom meet at the journal; whoever sends a command to the old one is told where to go. That is a
-courtesy, for speed. Should an old home not hear of it, or come back from a long sleep, the journal
-decides as always.
+courtesy, for speed. Should an old home not hear of it, or come back from a long sleep, or take longer
+than anyone waits, the journal decides as always.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import logging
 from collections.abc import Collection
 from dataclasses import replace
 
-from cos_ray.domain.errors import OUT_OF_TIME, EntityLost
+from cos_ray.domain.errors import OUT_OF_TIME, OUTCOME_UNKNOWN, EntityLost
 from cos_ray.domain.ids import EntityId, Shard
 from cos_ray.domain.messages import Command, Refused
 from cos_ray.domain.placement import Assignment, HostId
@@ -29,20 +29,6 @@ RELEASED_WITHIN = 5.0
 """Seconds that a former home may take to let go of a shard."""
 
 
-LEASE = 4.0
-"""
-Seconds for which a host may go by its keeper's word that its shards are its own. The keeper gives
-them to no one sooner than after more than that without hearing of the host; and a host that they are
-handed to while this one lives waits longer than that for this one to let go.
-"""
-
-RENEW_EVERY = 1.0
-"""Seconds between two questions to the keeper."""
-
-RENEW_WITHIN = 2.0
-"""Seconds for the keeper to answer."""
-
-
 class ShardHost:
     """Runs commands of its own shards, and hands shards over."""
 
@@ -55,29 +41,9 @@ class ShardHost:
         self._live = live
         self._neighbours = neighbours
         self._clock = clock
-        self._sole_until = float("-inf")
         # Shards that a former home has not let go of yet.
         self._arriving: dict[Shard, asyncio.Task[None]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
-
-    def is_sole(self) -> bool:
-        """Whether surely no other host has been given this one's shards."""
-        return self._clock.monotonic() < self._sole_until
-
-    async def keep_lease(self) -> None:
-        """Ask the keeper again and again whether its shards are this host's, until cancelled."""
-        while True:
-            # From before it was asked: what happens to this process meanwhile, counts against it.
-            asked_at = self._clock.monotonic()
-            try:
-                assignment = await asyncio.wait_for(self._neighbours.renew(self.host), RENEW_WITHIN)
-            except (EntityLost, asyncio.TimeoutError) as error:
-                logger.debug("the lease is not renewed", exc_info=error)
-            else:
-                self.adopt(assignment)
-                if assignment.epoch == self._assignment.epoch and self.has_seat:
-                    self._sole_until = asked_at + LEASE
-            await self._clock.sleep(RENEW_EVERY)
 
     @property
     def has_seat(self) -> bool:
@@ -97,7 +63,7 @@ class ShardHost:
             held_at = self._clock.monotonic()
             _, still = await asyncio.wait([arriving], timeout=command.budget)
             if still:
-                return Refused(OUT_OF_TIME)
+                return Refused(OUTCOME_UNKNOWN if command.maybe_stored else OUT_OF_TIME)
             command = replace(command, budget=command.budget - (self._clock.monotonic() - held_at))
         if shard not in self._mine:
             return Moved(self._assignment)
@@ -109,13 +75,12 @@ class ShardHost:
         if assignment.epoch <= former.epoch:
             return
         before, self._assignment = self._mine, assignment
-        self._sole_until = float("-inf")
         self._mine = assignment.shards_of(self.host)
         if lost := before - self._mine:
             self._keep(asyncio.get_running_loop().create_task(self._let_go(lost)))
         gained: dict[HostId, set[Shard]] = {}
         for shard in self._mine - before:
-            if (home := former.host_of(shard)) != self.host and home not in assignment.given_up:
+            if (home := former.host_of(shard)) != self.host and not assignment.gave_up(home):
                 gained.setdefault(home, set()).add(shard)
         for home, shards in gained.items():
             arrival = asyncio.get_running_loop().create_task(self._receive(home, assignment, shards))

@@ -25,10 +25,13 @@ ANSWER_WITHIN = 2.0
 """Seconds that a host may take to answer one question of the keeper."""
 
 SILENT_AFTER = 5.0
-"""Seconds without an answer after which a host's seat is given to another."""
+"""Seconds of silence, as the keeper has watched it, after which a host's seat is given to another."""
 
 STARTS_WITHIN = 30.0
 """Seconds that a host may take to its first answer."""
+
+STALLED_AFTER = 1.0
+"""Seconds by which a look may outlast the time hosts have to answer; beyond that, the keeper was held up."""
 
 STEADY_FOR = 10.0
 """Seconds that the cluster must have had its size before hosts are added or removed for it."""
@@ -45,7 +48,8 @@ class ShardKeeper:
         self._clock = clock
         self._assignment: asyncio.Future[Assignment] = asyncio.get_running_loop().create_future()
         self._patience: dict[HostId, float] = {}
-        """Until when each host may stay silent."""
+        """For how many seconds more each host may stay silent, while it is watched."""
+        self._watching_since = clock.monotonic()
         self._wanted: tuple[int, float] | None = None
         """Another number of seats that the cluster calls for, and since when."""
         self._changing = asyncio.Lock()
@@ -57,13 +61,6 @@ class ShardKeeper:
     async def assignment(self) -> Assignment:
         """The newest, as soon as there is one."""
         return await asyncio.shield(self._assignment)
-
-    async def renew(self, host: HostId) -> Assignment:
-        """This host is well, and wants to know what holds. Its seat is its own for a while, if it has one."""
-        assignment = await self.assignment()
-        if host in assignment.hosts:
-            self._patience[host] = max(self._patience[host], self._clock.monotonic() + SILENT_AFTER)
-        return assignment
 
     async def run(self) -> None:
         """Look after the hosts, until cancelled."""
@@ -92,14 +89,33 @@ class ShardKeeper:
         """One look: tell all what holds, replace who is silent for too long, retire who is left over."""
         async with self._changing:
             assignment = await self.assignment()
-            await asyncio.gather(*(self._tell(host) for host in assignment.hosts))
-            now = self._clock.monotonic()
+            await self._watch(assignment)
             for host in assignment.hosts:
-                if now > self._patience[host]:
+                if self._patience[host] < 0:
                     logger.warning("shard host is silent; another takes its place", extra={"host": host})
-                    await self._change(replaced(await self.assignment(), host))
+                    present = await self._hosts.names()
+                    await self._change(replaced(await self.assignment(), host, present))
             await self._follow_cluster()
             await self._retire_others()
+
+    async def _watch(self, assignment: Assignment) -> None:
+        """
+        Tell all what holds, and lose patience with who does not answer.
+
+        Answers that came while this process was held up (frozen, say, or starved) may be found only
+        after their time; such a look says nothing of any host. No look counts for more than it lasts.
+        """
+        asked_at = self._clock.monotonic()
+        answered = await asyncio.gather(*(self._tell(host) for host in assignment.hosts))
+        now = self._clock.monotonic()
+        watched = min(now - self._watching_since, LOOK_EVERY + ANSWER_WITHIN)
+        self._watching_since = now
+        if now - asked_at > ANSWER_WITHIN + STALLED_AFTER:
+            logger.warning("the keeper of the shard hosts was held up", extra={"seconds": now - asked_at})
+            return
+        for host, has_answered in zip(assignment.hosts, answered, strict=True):
+            if not has_answered:
+                self._patience[host] -= watched
 
     async def _begin(self) -> None:
         """Go on with what the hosts know of, or make a beginning."""
@@ -115,16 +131,19 @@ class ShardKeeper:
             beginning = Assignment(epoch, self._shards, ())
         seats = self._seats or len(beginning.hosts) or await self._hosts.seats()
         if seats != len(beginning.hosts):
-            beginning = resized(beginning, seats)
+            # Hosts that are there and have not answered go on, under their names.
+            beginning = resized(beginning, seats, beginning.hosts)
         # Who is new is told what held before, and asks the former homes to let go.
         await self._start(newest or beginning, beginning.hosts)
         self._assignment.set_result(beginning)
         await asyncio.gather(*(self._tell(host) for host in beginning.hosts))
 
-    async def _tell(self, host: HostId) -> None:
+    async def _tell(self, host: HostId) -> bool:
+        """Whether it has heard what holds."""
         answer = await self._answer(self._hosts.tell(host, await self.assignment()))
         if answer is not None:
-            self._patience[host] = self._clock.monotonic() + SILENT_AFTER
+            self._patience[host] = SILENT_AFTER
+        return answer is not None
 
     async def _follow_cluster(self) -> None:
         if self._seats is not None:
@@ -146,7 +165,7 @@ class ShardKeeper:
             logger.info(
                 "the number of shard hosts changes", extra={"from": len(assignment.hosts), "to": seats}
             )
-            await self._change(resized(assignment, seats))
+            await self._change(resized(assignment, seats, await self._hosts.names()))
 
     async def _change(self, assignment: Assignment) -> None:
         """Let this be the newest assignment, and everyone know."""
@@ -160,16 +179,19 @@ class ShardKeeper:
     async def _start(self, assignment: Assignment, hosts: Collection[HostId]) -> None:
         for host in hosts:
             await self._hosts.start(host, assignment)
-            self._patience[host] = self._clock.monotonic() + STARTS_WITHIN
+            self._patience[host] = STARTS_WITHIN
 
     async def _retire_others(self) -> None:
         """Whoever has no seat is asked to leave, as often as it takes."""
         assignment = await self.assignment()
         others = set(await self._hosts.names()) - set(assignment.hosts)
-        for host in others:
-            await self._answer(self._hosts.tell(host, assignment))
-            await self._answer(self._hosts.retire(host))
+        # At once: those that hang must not keep this from looking after the others.
+        await asyncio.gather(*(self._see_off(host, assignment) for host in others))
         self._patience = {host: self._patience[host] for host in assignment.hosts}
+
+    async def _see_off(self, host: HostId, assignment: Assignment) -> None:
+        await self._answer(self._hosts.tell(host, assignment))
+        await self._answer(self._hosts.retire(host))
 
     async def _answer(self, question: Awaitable[Assignment | None]) -> Assignment | None:
         try:

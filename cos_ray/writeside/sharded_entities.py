@@ -108,7 +108,7 @@ class ShardedEntities:
         if self._assignment is not None and assignment.epoch <= self._assignment.epoch:
             return
         self._assignment = assignment
-        for host in [host for host in self._lines if host in assignment.given_up]:
+        for host in [host for host in self._lines if assignment.gave_up(host)]:
             # Its seat has another holder. What it was given is looked up in the journal there.
             self._lines.pop(host).abandon(f"shard host {host} was given up")
         for host in [host for host, line in self._lines.items() if host not in assignment.hosts]:

@@ -17,9 +17,10 @@ from cos_ray.cluster.shard_keeper_actor import start_shard_keeper
 from cos_ray.domain.errors import EntityLost
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.live_limits import LiveLimits
+from cos_ray.domain.sharding import shard_of
 from cos_ray.testing.history import Ending
 from tests.cluster.conftest import LOGS, Cluster, router_of
-from tests.cluster.ledger import new_command
+from tests.cluster.ledger import new_command, text_of
 from tests.journal_kit import until
 
 ENTITIES = [EntityId(f"e{number}") for number in range(40)]
@@ -44,7 +45,8 @@ async def test_killed_hosts_and_a_killed_keeper_lose_nothing(sharded: Cluster, c
             victim.kill()
             await load.go_on(100)
     assert len(await asyncio.to_thread(sharded.actors, "shard-host:")) == 2
-    assert {call.ending for call in load.calls} == {Ending.DONE}
+    # Of a command without events nobody can say whether the host that was killed had events for it.
+    assert {call.ending for call in load.calls if call.events} == {Ending.DONE}
 
 
 async def test_the_number_of_hosts_an_operator_asked_for_outlives_the_keeper(sharded: Cluster) -> None:
@@ -108,3 +110,70 @@ async def test_a_host_that_sleeps_is_replaced_and_on_waking_stores_nothing_and_l
 
         await until(it_has_left)
         await load.go_on(50)
+
+
+async def test_a_command_that_outlasts_the_release_of_its_shard_is_in_all_answers_after_its_own(
+    sharded: Cluster,
+) -> None:
+    clients, hosts, go_on = sharded.clients(), ShardHostActors(sharded.namespace), asyncio.Event()
+    assignment = await hosts.resize(2)
+    entity = next(
+        each
+        for each in ENTITIES
+        if assignment.host_of(shard_of(each, assignment.shards)) == assignment.hosts[1]
+    )
+    slow = new_command(entity, 3, budget=60.0)
+
+    async def before(command: str) -> None:
+        if command == text_of(slow):
+            await go_on.wait()
+
+    sharded.handler.before = before
+    begun = asyncio.create_task(clients.process(slow))
+
+    async def it_runs() -> bool:
+        return text_of(slow) in sharded.handler.commands
+
+    await until(it_runs)
+    await hosts.resize(1)
+    # Answered by the new home, after it has waited for the old one as long as it does.
+    no_op = await clients.process(new_command(entity, 0, budget=30.0))
+    assert (no_op.ending, no_op.revision) == (Ending.DONE, 0)
+    assert not begun.done()
+    go_on.set()
+    assert (await begun).revision == 3
+    again = await clients.process(new_command(entity, 0, budget=30.0))
+    assert (again.ending, again.revision) == (Ending.DONE, 3)
+    await sharded.judge(clients)
+
+
+async def test_a_command_that_was_answered_while_its_host_was_frozen_is_not_run_on_waking(
+    sharded: Cluster,
+) -> None:
+    await answered_while_frozen(sharded, "shard-host:")
+
+
+async def test_a_command_that_was_answered_while_its_entity_was_frozen_is_not_run_on_waking(
+    cluster: Cluster,
+) -> None:
+    await answered_while_frozen(cluster, "entity:")
+
+
+async def answered_while_frozen(cluster: Cluster, beginning: str) -> None:
+    clients, entity = cluster.clients(), ENTITIES[0]
+    for _ in range(3):
+        await clients.process(new_command(entity))
+    homes = await asyncio.to_thread(cluster.actors, beginning)
+    late = new_command(entity, 1, budget=1.0)
+    for home in homes:
+        os.kill(home.pid, signal.SIGSTOP)
+    try:
+        assert (await clients.process(late)).ending is Ending.UNKNOWN
+    finally:
+        for home in homes:
+            os.kill(home.pid, signal.SIGCONT)
+    # It comes after the late one, on the same way.
+    after = await clients.process(new_command(entity))
+    assert (after.ending, after.revision) == (Ending.DONE, 4)
+    assert text_of(late) not in cluster.handler.commands
+    await cluster.judge(clients)

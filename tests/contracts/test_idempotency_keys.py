@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cos_ray.domain.errors import EventRefused, KeyKnown, RevisionConflict
-from cos_ray.domain.ids import EntityId, IdempotencyKey
-from cos_ray.domain.messages import Append, Remembered
+from cos_ray.domain.ids import EntityId, IdempotencyKey, Revision
+from cos_ray.domain.messages import Append, Remembered, Standing
 from tests.contracts.conftest import AnyJournal
 from tests.journal_kit import append_of, read_all
 
@@ -46,6 +46,32 @@ async def test_an_unknown_key_is_not_remembered(journal: AnyJournal) -> None:
         assert list(await journal.keys(EntityId(no_id), 10)) == []
     for no_key in ("", "k" * 129, "k\0"):
         assert await journal.remembered(A, IdempotencyKey(no_key)) is None
+
+
+async def test_where_an_entity_stands_is_said_with_whether_a_key_is_known(journal: AnyJournal) -> None:
+    assert await journal.standing(A, KEY) == Standing(Revision(0), key_is_known=False)
+    await journal.append(keyed("k", "a", 0, events=3))
+    await journal.append(append_of("a", 3))
+    await journal.append(keyed("no-op", "a", 4, events=0))
+    asked = [
+        (A, None),
+        (A, KEY),
+        (A, IdempotencyKey("no-op")),
+        (A, IdempotencyKey("K")),
+        (EntityId("b"), KEY),
+    ]
+    asked += [(EntityId(no_id), KEY) for no_id in ("", "x" * 256, "a\0b")]
+    found = await asyncio.gather(*(journal.standing(entity_id, key) for entity_id, key in asked * 40))
+    known = [(4, False), (4, True), (4, True), (4, False), (0, False)] + [(0, False)] * 3
+    assert [(each.newest, each.key_is_known) for each in found] == known * 40
+
+
+async def test_a_key_that_has_expired_is_not_known(
+    journal: AnyJournal, expire_keys: Callable[[], None]
+) -> None:
+    await journal.append(keyed("k", "a", 0))
+    expire_keys()
+    assert await journal.standing(A, KEY) == Standing(Revision(1), key_is_known=False)
 
 
 async def test_the_keys_of_an_entity_are_its_own(journal: AnyJournal) -> None:

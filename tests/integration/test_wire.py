@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import pickle
 import struct
+import time
 from dataclasses import replace
 
 import pytest
 
-from cos_ray.cluster.wire import Address, Door, Wire, WireCut, WireSilent
+from cos_ray.cluster.wire import Address, Door, NotSent, Wire, WireCut, WireSilent
 
 LOOPBACK = "127.0.0.1"
 
@@ -148,7 +149,7 @@ async def test_frames_may_come_in_pieces() -> None:
     address = await behind(Other())
     reader, writer = await asyncio.open_connection(address.host, address.port)
 
-    frame = pickle.dumps((7, "double", (21,)))
+    frame = pickle.dumps((7, 0.0, "double", (21,)))
     for octet in address.secret + struct.pack("!I", len(frame)) + frame:
         writer.write(bytes([octet]))
         await writer.drain()
@@ -178,3 +179,67 @@ async def test_an_answer_that_comes_in_time_though_nobody_waits_cuts_nothing() -
     # Past the time of the one that was given up.
     await asyncio.sleep(0.3)
     assert await wire.ask("double", 2) == 4
+
+
+async def test_of_a_process_that_takes_leave_no_call_is_lost() -> None:
+    other = Other()
+    methods = {name: getattr(other, name) for name in ("double", "hold")}
+    door = Door(methods)
+    wires = [await Wire.to(await door.address(LOOPBACK)) for _ in range(3)]
+    told: list[Wire] = []
+    for wire in wires:
+        wire.when_cut(lambda wire=wire: told.append(wire))  # type: ignore[misc]
+    held = asyncio.ensure_future(wires[0].ask("hold"))
+    await wires[0].ask("double", 1)
+    leaving = asyncio.ensure_future(door.close(20))
+    # Called before the other side's word has come.
+    late = [asyncio.ensure_future(wire.ask("double", number)) for number, wire in enumerate(wires)]
+    assert await asyncio.gather(*late) == [0, 2, 4]
+    await until_cut(*wires)
+    with pytest.raises(NotSent):
+        await wires[0].ask("double", 21)
+    assert not leaving.done()
+    other.go_on.set()
+    assert await held == "held"
+    await asyncio.wait_for(leaving, 10)
+    assert sorted(map(id, told)) == sorted(map(id, wires))
+
+
+async def test_a_caller_that_does_not_hear_of_the_leave_is_not_waited_for() -> None:
+    other = Other()
+    door = Door({"hold": other.hold})
+    wire = await Wire.to(await door.address(LOOPBACK))
+    held = asyncio.ensure_future(wire.ask("hold"))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(door.close(0.05), 10)
+    other.go_on.set()
+    assert await held == "held"
+
+
+async def test_a_timed_call_is_told_how_long_it_lay_there() -> None:
+    lateness: list[float] = []
+
+    async def note(late: float, value: int) -> int:
+        lateness.append(late)
+        return value
+
+    address = await Door({}, timed={"note": note}).address(LOOPBACK)
+    wire = await Wire.to(address)
+    assert await wire.ask("note", 1) == 1
+    late = asyncio.ensure_future(wire.ask("note", 2))
+    await asyncio.sleep(0)
+    # The whole process stands still, with the call on its way.
+    time.sleep(0.3)  # noqa: ASYNC251
+    assert await late == 2
+    assert await wire.ask("note", 3) == 3
+    assert lateness[0] == 0
+    assert lateness[1] > 0.25
+    assert lateness[2] < 0.25
+
+
+async def until_cut(*wires: Wire) -> None:
+    async def wait() -> None:
+        while not all(wire.is_cut for wire in wires):
+            await asyncio.sleep(0.001)
+
+    await asyncio.wait_for(wait(), 10)

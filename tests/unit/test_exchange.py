@@ -9,7 +9,7 @@ from itertools import count
 
 import pytest
 
-from cos_ray.domain.errors import Code, EntityLost, Status
+from cos_ray.domain.errors import Code, EntityLost, EntityNotReached, Status
 from cos_ray.domain.ids import CommandId, EntityId
 from cos_ray.domain.messages import Command, Packed, Refused, Reply, TryElsewhere
 from cos_ray.writeside import exchange
@@ -156,6 +156,54 @@ async def test_a_command_withdrawn_before_it_left_is_never_sent(host: Host, line
     asking.cancel()
     await in_time(line.ask(command("late")))
     assert [each.payload for each in host.begun] == [b"late"]
+
+
+async def test_commands_that_never_left_are_not_said_to_be_lost(host: Host, line: Line) -> None:
+    gate = host.hold("slow")
+    sent = asyncio.ensure_future(line.ask(command("slow")))
+    await until(lambda: host.begun)
+    host.fault = EntityNotReached("the process has gone")
+    with pytest.raises(EntityNotReached):
+        await in_time(line.ask(command("late")))
+    # Its call is still out, and brings the reply.
+    host.fault = None
+    gate.set()
+    assert isinstance(await in_time(sent), Refused)
+    assert [each.payload for each in host.begun] == [b"slow"]
+
+
+async def test_what_was_sent_is_lost_when_the_other_side_is_not_reached_any_more(
+    host: Host, line: Line
+) -> None:
+    host.hold("slow")
+    sent = asyncio.ensure_future(line.ask(command("slow")))
+    await until(lambda: host.begun)
+    host.fault = EntityNotReached("the process has gone")
+    with pytest.raises(EntityLost) as lost:
+        await in_time(sent)
+    assert lost.type is EntityLost
+
+
+async def test_the_first_calls_to_a_process_may_return_in_any_order() -> None:
+    host, gates = Host(), [asyncio.Event(), asyncio.Event()]
+    calls = count()
+
+    async def call(letter: Letter) -> Answer:
+        number = next(calls)
+        answer = await host.desk.exchange("line", letter)
+        if number < len(gates):
+            await gates[number].wait()
+        return answer
+
+    line = Line(call, lambda: None)
+    first = asyncio.ensure_future(line.ask(command("first")))
+    await until(lambda: host.begun)
+    second = asyncio.ensure_future(line.ask(command("second")))
+    await until(lambda: len(host.begun) == 2)
+    gates[1].set()
+    await in_time(second)
+    gates[0].set()
+    await in_time(first)
 
 
 async def test_an_abandoned_line_tells_all_that_wait(host: Host, line: Line) -> None:

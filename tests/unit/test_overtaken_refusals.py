@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from cos_ray.domain.erasure import ERASE
 from cos_ray.domain.errors import Code, HandlerFailed, Status
-from cos_ray.domain.ids import Shard
 from cos_ray.domain.messages import Accepted, Command, Meta, Packed, Reply
-from cos_ray.system_clock import SystemClock
 from cos_ray.testing.journal import MemoryJournal
 from cos_ray.testing.write_handlers import CountingWriteHandler
 from cos_ray.writeside.entity import Entity
-from tests.unit.test_idempotency import A, AskedJournal, accepted, entity, keyed, refusal
+from tests.unit.test_idempotency import accepted, entity, keyed, refusal
 
 REFUSED = Status(Code.FAILED_PRECONDITION, "no")
 
@@ -74,13 +70,3 @@ async def test_an_event_is_not_refused_by_a_state_that_is_no_longer_the_newest()
     behind, ahead = entity(journal, RefusesFirstEvents()), entity(journal)
     await overtaken(behind, ahead, keyed(None, 1))
     assert accepted(await behind.process(keyed(None, 1))) == (2, 2)
-
-
-@pytest.mark.parametrize("key", [None, "k"])
-async def test_who_is_surely_alone_asks_the_journal_nothing_before_a_refusal(key: str | None) -> None:
-    journal = AskedJournal()
-    alone = Entity(A, Shard(0), RefusesCommands(), journal, SystemClock(), is_sole=lambda: True)
-    await alone.process(keyed("to read the keys", 1))
-    journal.questions.clear()
-    assert refusal(await alone.process(keyed(key, 1))) == REFUSED
-    assert journal.questions == []

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from cos_ray.domain.errors import OUTCOME_UNKNOWN, Code, EntityLost, EntitySilent, NoRoom
+from cos_ray.domain.errors import (
+    OUTCOME_UNKNOWN,
+    Code,
+    EntityLost,
+    EntityNotReached,
+    EntitySilent,
+    NoRoom,
+    Status,
+)
 from cos_ray.domain.evolution import unborn
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey
 from cos_ray.domain.messages import Accepted, Command, Packed, Refused, Reply, TryElsewhere
@@ -92,6 +100,27 @@ async def test_never_started_within_its_time_nothing_was_stored() -> None:
     reply, _ = await outcome(TryElsewhere(maybe_stored=False))
     assert isinstance(reply, Refused)
     assert reply.status.code is Code.UNAVAILABLE
+
+
+async def test_a_command_that_was_not_handed_over_is_sent_again_unmarked() -> None:
+    _, asked = await outcome(EntityNotReached("gone"), EntityLost("gone"), EntityNotReached("gone"), DONE)
+    assert [command.maybe_stored for command in asked] == [False, False, True, True]
+    reply, _ = await outcome(EntityNotReached("gone"))
+    assert isinstance(reply, Refused)
+    assert reply.status == Status(
+        Code.UNAVAILABLE, "the entity could not be reached in time; nothing was stored"
+    )
+
+
+async def test_of_a_key_an_earlier_call_may_have_stored_something() -> None:
+    reply, _ = await outcome(TryElsewhere(maybe_stored=False), key="k")
+    assert isinstance(reply, Refused)
+    assert reply.status.message.endswith("nothing was stored by this call")
+
+
+async def test_silence_after_a_loss_leaves_the_outcome_unknown() -> None:
+    reply, _ = await outcome(EntityLost("gone"), EntitySilent(A))
+    assert reply == Refused(OUTCOME_UNKNOWN)
 
 
 async def test_silence_is_a_missed_deadline() -> None:

@@ -71,7 +71,7 @@ class TestEntity:
         clock, meter = ManualClock(), ScriptOfMeters()
         handler = SlowHandler(clock)
         handler.refuses = refuses
-        entity = Entity(A, Shard(0), handler, MemoryJournal(), clock, is_sole=lambda: True, meter=meter)
+        entity = Entity(A, Shard(0), handler, MemoryJournal(), clock, meter=meter)
         running = [asyncio.ensure_future(entity.process(each)) for each in commands]
         await clock.pass_time(50)
         await asyncio.gather(*running)
