@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from cos_ray.config.environment import with_file
+from cos_ray.config.environment import file_of, with_file
 from cos_ray.config.read_sides import ReadSideConfig, read_sides_from
 from cos_ray.config.serving import contradictions, missing, notices, unsupported
 from cos_ray.config.settings import Settings
@@ -58,7 +58,7 @@ def checked(environment: Mapping[str, str]) -> Configuration:
         wrong += _faults_of_read_handlers(read_sides)
     if settings is None or read_sides is None or wrong:
         raise ConfigurationError("\n".join(wrong))
-    return Configuration(settings, read_sides, traces, tuple(notices(told)))
+    return Configuration(settings, read_sides, traces, tuple(notices(told, file_of(told))))
 
 
 def _traces(settings: Settings, told: Mapping[str, str]) -> TraceSettings | None:

@@ -28,6 +28,7 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cos_ray.config.yaml_files import SafeLoader
 from cos_ray.domain.access import AccessPolicy, Caller, JwtPolicy, Rule
 from cos_ray.domain.errors import ConfigurationError
 
@@ -73,9 +74,13 @@ class _File(_Part):
 def read_access_file(path: Path) -> AccessPolicy:
     """The policy in the file. Raises ConfigurationError with one line; it never shows a token."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), SafeLoader)  # noqa: S506 - it is safe
     except (OSError, UnicodeDecodeError) as error:
         raise _wrong(path, f"cannot be read ({error})") from error
+    except yaml.constructor.ConstructorError as error:
+        # It names a key and its lines, and no value.
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise _wrong(path, f"line {line}: {error.problem}") from error
     except yaml.YAMLError as error:
         raise _wrong(path, "is no YAML") from error
     try:
@@ -109,7 +114,7 @@ def _jwt(path: Path, wanted: _Jwt) -> JwtPolicy:
     # Beside this file, unless it says otherwise.
     key_file = path.parent / wanted.key_file
     try:
-        key = key_file.read_text(encoding="utf-8")
+        key = key_file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise _wrong(path, f"jwt.key_file cannot be read ({error})") from error
     is_secret = wanted.algorithms[0].startswith("HS")

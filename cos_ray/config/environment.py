@@ -6,16 +6,21 @@ The environment wins over the file. Nothing here knows what a variable means.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
 from cos_ray.config.complaints import complaint
+from cos_ray.config.yaml_files import TextLoader
 from cos_ray.domain.errors import ConfigurationError
 
 CONFIG = "COS_CONFIG"
 """The variable that names the file."""
+
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*(__[A-Za-z0-9_-]+)?")
+"""At the end may be the id of a read side."""
 
 
 def with_file(environment: Mapping[str, str]) -> dict[str, str]:
@@ -32,8 +37,7 @@ def file_of(environment: Mapping[str, str]) -> dict[str, str]:
     if (path := environment.get(CONFIG)) is None:
         return {}
     try:
-        # The base loader, safe too, leaves every value the text it is: no octal ports, no "off" for False.
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), yaml.BaseLoader)  # noqa: S506
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), TextLoader)  # noqa: S506 - it is safe
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise ConfigurationError(complaint(CONFIG, path, f"a YAML file ({_why(error)})")) from error
     if content in (None, ""):
@@ -45,6 +49,9 @@ def file_of(environment: Mapping[str, str]) -> dict[str, str]:
         allowed = (
             f"a YAML file in which {', '.join(map(str, wrong))} is a text, a number, true, false or a list"
         )
+        raise ConfigurationError(complaint(CONFIG, path, allowed))
+    if misnamed := [str(name) for name in content if not _VARIABLE.fullmatch(str(name))]:
+        allowed = f"a YAML file of variables: {', '.join(misnamed)} is no name of one (capitals, digits, _)"
         raise ConfigurationError(complaint(CONFIG, path, allowed))
     return {
         str(name): ",".join(value) if isinstance(value, list) else value for name, value in content.items()
@@ -59,7 +66,8 @@ def with_secret(told: Mapping[str, str], variable: str) -> tuple[dict[str, str],
     if variable in told:
         return dict(told), [complaint(source, told[source], f"either this or {variable}")]
     try:
-        secret = Path(told[source]).read_text(encoding="utf-8").rstrip("\r\n")
+        # Some editors begin a file with a mark that is no part of its text.
+        secret = Path(told[source]).read_text(encoding="utf-8-sig").rstrip("\r\n")
     except (OSError, UnicodeError) as error:
         return dict(told), [complaint(source, told[source], f"a text file ({_why(error)})")]
     return {**told, variable: secret}, []

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import yaml
 
+from cos_ray.config.yaml_files import is_null
 from cos_ray.domain.errors import ConfigurationError
 
 LOCATION = "COS_READ_SIDE_CONFIG"
@@ -184,7 +185,7 @@ def _entries_in(file: Path, document: yaml.Node) -> dict[str, _Entry]:
         raise ConfigurationError(f"{file}, line {line}, is no read side; allowed: settings as key: value")
     whose = "".join(f"readside {value.value}: " for key, value in document.value if key.value == _ID_KEY)
     known = (_ID_KEY, *_SETTINGS)
-    met: set[str] = set()
+    met: dict[str, int] = {}
     entries = {}
     for key, value in document.value:
         place = f"{key.value} in {file}, line {key.start_mark.line + 1}"
@@ -192,8 +193,10 @@ def _entries_in(file: Path, document: yaml.Node) -> dict[str, _Entry]:
             fault = f"{place}, is a not valid read side key; allowed: {', '.join(known)}"
             raise ConfigurationError(whose + fault)
         if key.value in met:
-            raise ConfigurationError(f"{whose}{place}, is set twice; allowed: once")
-        met.add(key.value)
+            raise ConfigurationError(
+                f"{whose}{place}, is set twice (first in line {met[key.value]}); allowed: once"
+            )
+        met[key.value] = key.start_mark.line + 1
         if not isinstance(value, yaml.ScalarNode):
             raise ConfigurationError(f"{whose}{place}, is a list or a mapping; allowed: a single value")
         if not _is_null(value):
@@ -211,6 +214,4 @@ def _checked_id(text: str, place: str) -> str:
 
 
 def _is_null(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and (
-        not node.value.strip() or (node.style is None and node.value in ("~", "null", "Null", "NULL"))
-    )
+    return isinstance(node, yaml.ScalarNode) and (not node.value.strip() or is_null(node))

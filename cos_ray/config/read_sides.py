@@ -15,6 +15,7 @@ from datetime import timedelta
 from enum import Enum
 
 from cos_ray.config.read_side_drafts import LOCATION, PREFIX, Draft, drafts_in_files, drafts_in_variables
+from cos_ray.config.values import is_host
 from cos_ray.domain.errors import ConfigurationError
 from cos_ray.domain.failure_policy import Backoff, DeliveryPolicy, LastResort
 from cos_ray.domain.ids import ReadSideId
@@ -184,7 +185,7 @@ def _protocol(text: str) -> Protocol:
 
 
 def _host(text: str) -> str:
-    if re.search(r"[\s/]", text) or text.count(":") == 1:
+    if not is_host(text):
         raise ValueError("a host name or address, without scheme and port")
     return text
 

@@ -6,7 +6,7 @@ Every variable of CoS is accepted; none that matters is passed over in silence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 
 from cos_ray.config.complaints import complaint
@@ -88,8 +88,12 @@ def unsupported(settings: Settings) -> list[str]:
     ]
 
 
-def notices(told: Mapping[str, str]) -> list[str]:
-    """Lines to log about variables that have no effect: CoS's own, and names nobody knows."""
+def notices(told: Mapping[str, str], in_file: Collection[str] = ()) -> list[str]:
+    """
+    Lines to log about variables that have no effect: CoS's own, and names nobody knows.
+
+    `in_file`: those of them that the file of COS_CONFIG names.
+    """
     lines = []
     if ignored := sorted(IGNORED.intersection(told)):
         lines.append(f"accepted and ignored: {', '.join(ignored)}")
@@ -102,7 +106,9 @@ def notices(told: Mapping[str, str]) -> list[str]:
         ):
             near = get_close_matches(variable, known, n=1)
             lines.append(f"unknown variable {variable}" + (f"; did you mean {near[0]}?" if near else ""))
-    return lines
+    # In the environment there is much that is not meant for us; in our file there is not.
+    needless = [v for v in sorted(in_file) if not v.startswith(("COS_", "OTEL_")) and v not in known]
+    return lines + [f"unknown variable {variable} in the file of {CONFIG}" for variable in needless]
 
 
 def known_variables() -> set[str]:

@@ -22,10 +22,11 @@ from cos_ray.config.group import Group
 from cos_ray.config.state_types import StateTypes
 from cos_ray.config.trace_settings import Traces
 from cos_ray.config.values import (
-    Allowed,
     BreakerFailures,
     Choice,
     Count,
+    DatabaseHost,
+    DatabaseName,
     Duration,
     File,
     Files,
@@ -155,19 +156,15 @@ class Service(Group):
 class Database(Group):
     """Where the journal is kept, and how it is reached."""
 
-    host: Annotated[
-        str | None,
-        Field(pattern=r"^[^\s,:@]+$|^[0-9A-Fa-f:.]+$"),
-        Allowed("a host name, an IP address or a socket folder; leave it out for the embedded database"),
-    ] = Field(None, alias="COS_DB_HOST")
+    host: DatabaseHost | None = Field(None, alias="COS_DB_HOST")
     """The database's host; unset: an embedded database is started (CoS: localhost)."""
     port: Port = Field(5432, alias="COS_DB_PORT")
     """The database's port."""
-    name: Text = Field("postgres", alias="COS_DB_NAME")
+    name: DatabaseName = Field("postgres", alias="COS_DB_NAME")
     """The database."""
     schema_name: SchemaName = Field("public", alias="COS_DB_SCHEMA")
     """The schema of all tables."""
-    user: Text = Field("postgres", alias="COS_DB_USER")
+    user: DatabaseName = Field("postgres", alias="COS_DB_USER")
     """The database role to log in as."""
     password: SecretStr = Field(SecretStr("changeme"), alias="COS_DB_PASSWORD")
     """The role's password."""

@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 UNITS = {
     "ms": timedelta(milliseconds=1),
@@ -28,6 +28,12 @@ LONGEST = timedelta(days=3650)
 _TYPE_NAME = r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)"
 _RENAME = re.compile(rf"{_TYPE_NAME}\s*=\s*{_TYPE_NAME}", re.ASCII)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+LONGEST_NAME = 63
+"""Bytes of a name in PostgreSQL."""
+LONGEST_HOST = 253
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_IPV6 = re.compile(r"[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*(%[A-Za-z0-9._-]+)?")
+_RESERVED = re.compile(r"pg_|information_schema$")
 _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -100,6 +106,30 @@ def _path(text: str) -> Path:
     return Path(text.strip())
 
 
+def is_host(text: str) -> bool:
+    """Whether this can be a host's name, or an IP address: nothing around it, nothing to be filled in."""
+    if ":" in text:
+        return _IPV6.fullmatch(text) is not None
+    labels = text.removesuffix(".").split(".")
+    return len(text) <= LONGEST_HOST and all(_LABEL.fullmatch(label) for label in labels)
+
+
+def is_socket_folder(text: str) -> bool:
+    """Whether this can be the folder of a database's socket, or the name of an abstract one."""
+    return text.startswith(("/", "@")) and text.isprintable() and "," not in text
+
+
+def _is_identifier(text: str) -> bool:
+    # PostgreSQL cuts what is longer, without an error: it would be another one's schema, or role.
+    return text.isprintable() and 1 <= len(text.encode()) <= LONGEST_NAME
+
+
+def _if(holds: bool, text: str) -> str:
+    if not holds:
+        raise ValueError("not allowed")
+    return text
+
+
 _A_DURATION = "a duration such as 500ms, 10s, 1m or 1h"
 
 Flag = Annotated[bool, _reading(_flag), Allowed("true or false")]
@@ -111,22 +141,34 @@ Text = Annotated[
 ]
 Host = Annotated[
     str,
-    StringConstraints(
-        strip_whitespace=True,
-        # Either a name or an IPv4 address, or what holds colons: an IPv6 address.
-        pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9._])?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*)$",
-    ),
+    StringConstraints(strip_whitespace=True),
+    AfterValidator(lambda text: _if(is_host(text), text)),
     Allowed("a host name or an IP address, without a scheme or a port"),
+]
+DatabaseHost = Annotated[
+    str,
+    AfterValidator(lambda text: _if(is_host(text) or is_socket_folder(text), text)),
+    Allowed("a host name, an IP address or a socket folder; leave it out for the embedded database"),
 ]
 ServiceName = Annotated[
     str,
     StringConstraints(strip_whitespace=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"),
     Allowed("at most 100 letters, digits, dots, hyphens and underscores, beginning with a letter or digit"),
 ]
+DatabaseName = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True),
+    AfterValidator(lambda text: _if(_is_identifier(text), text)),
+    Allowed(f"a name of 1 to {LONGEST_NAME} bytes in UTF-8, without control characters"),
+]
 SchemaName = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=63),
-    Allowed("a schema's name of 1 to 63 characters"),
+    StringConstraints(strip_whitespace=True),
+    AfterValidator(lambda text: _if(_is_identifier(text) and not _RESERVED.match(text), text)),
+    Allowed(
+        f"a schema's name of 1 to {LONGEST_NAME} bytes in UTF-8, without control characters, and none of "
+        "PostgreSQL's own (pg_..., information_schema)"
+    ),
 ]
 Handler = Annotated[
     str,

@@ -209,6 +209,14 @@ async def test_roles_in_a_token_add_to_what_everybody_may(auth_file: Path) -> No
         ("tokens: [{name: a, token: short, allow: []}]", "at least 16 characters"),
         ("tokens: [{name: a, token: sixteen characters, alow: []}]", "allow"),
         ("tokens: [{name: a, token: sixteen characters, allow: [{methods: []}]}]", "methods"),
+        (
+            "tokens:\n- name: a\n  token: sixteen characters\n  allow: []\n  allow: [{methods: ['*']}]\n",
+            "line 5: allow is set twice, first in line 4",
+        ),
+        (
+            "tokens: []\njwt: {key_file: idp.pem}\ntokens: []\n",
+            "line 3: tokens is set twice, first in line 1",
+        ),
         ("jwt: {key_file: nowhere.pem}", "cannot be read"),
         ("jwt: {key_file: idp.pem, algorithms: [none]}", "'none'; allowed: HS256"),
         ("jwt: {key_file: idp.pem, algorithms: [HS256, RS256]}", "cannot be the same"),

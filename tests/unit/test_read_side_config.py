@@ -149,6 +149,23 @@ class TestVariables:
             ("FAILURE_POLICY", "RETRY", "none, STOP, SKIP, REPLAY_STOP, REPLAY_SKIP, PARK"),
             ("HOST", "http://handler", "a host name or address, without scheme and port"),
             ("HOST", "handler:50053", "a host name or address, without scheme and port"),
+            *(
+                ("HOST", host, "a host name or address, without scheme and port")
+                for host in (
+                    "${HOST}",
+                    "$HOST",
+                    '"h"',
+                    "[::1]",
+                    "a b",
+                    "a..b",
+                    "-h",
+                    "a,b",
+                    "me@h",
+                    "*",
+                    "bücher",
+                )
+            ),
+            ("PORT", "${PORT}", "a whole number from 1 to 65535"),
         ],
     )
     def test_a_wrong_value_is_named_with_its_variable_and_what_is_allowed(self, setting, value, allowed):
@@ -259,7 +276,7 @@ class TestFiles:
             ),
             (
                 "readSideId: a\nhost: h\nhost: i\nport: 1\n",
-                "readside a: host in {file}, line 3, is set twice; allowed: once",
+                "readside a: host in {file}, line 3, is set twice (first in line 2); allowed: once",
             ),
             (
                 "readSideId: a\nhost: [h]\nport: 1\n",

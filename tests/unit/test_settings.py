@@ -173,6 +173,15 @@ def test_every_variable_says_what_it_means() -> None:
     )
 
 
+A_HOST = "a host name or an IP address, without a scheme or a port"
+A_DATABASE_HOST = "a host name, an IP address or a socket folder; leave it out for the embedded database"
+A_NAME = "a name of 1 to 63 bytes in UTF-8, without control characters"
+A_SCHEMA = (
+    "a schema's name of 1 to 63 bytes in UTF-8, without control characters, and none of PostgreSQL's own "
+    "(pg_..., information_schema)"
+)
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "allowed"),
     [
@@ -217,13 +226,25 @@ def test_every_variable_says_what_it_means() -> None:
         ("COS_WRITE_SIDE_HOST", "http://h:1", "a host name or an IP address, without a scheme or a port"),
         ("COS_WRITE_SIDE_HOST", "handler:9000", "a host name or an IP address, without a scheme or a port"),
         ("COS_ADDRESS", " ", "a host name or an IP address, without a scheme or a port"),
-        (
-            "COS_DB_HOST",
-            "",
-            "a host name, an IP address or a socket folder; leave it out for the embedded database",
+        ("COS_DB_HOST", "", A_DATABASE_HOST),
+        *(
+            ("COS_DB_HOST", host, A_DATABASE_HOST)
+            for host in ("${HOST}", "'db'", "*", "a,b", "db/", "bücher")
         ),
-        ("COS_DB_NAME", "", "a text that is not blank"),
-        ("COS_DB_SCHEMA", "s" * 64, "a schema's name of 1 to 63 characters"),
+        *(("COS_WRITE_SIDE_HOST", host, A_HOST) for host in ("${HOST}", "h..i", "h" * 64, "[::1]", "a@b")),
+        ("COS_DB_NAME", "", A_NAME),
+        # PostgreSQL would cut them: bytes count, not characters.
+        ("COS_DB_NAME", "n" * 64, A_NAME),
+        ("COS_DB_USER", "ü" * 32, A_NAME),
+        ("COS_DB_USER", "a\0b", A_NAME),
+        ("COS_DB_SCHEMA", "s" * 64, A_SCHEMA),
+        ("COS_DB_SCHEMA", "ü" * 32, A_SCHEMA),
+        ("COS_DB_SCHEMA", "a\nb", A_SCHEMA),
+        ("COS_DB_SCHEMA", "pg_catalog", A_SCHEMA),
+        ("COS_DB_SCHEMA", "information_schema", A_SCHEMA),
+        ("COS_PORT", "9_000", "a whole number from 1 to 65535"),
+        ("COS_PORT", "9000.0", "a whole number from 1 to 65535"),
+        ("COS_NUM_SHARDS", "1_6", "a whole number from 1 to 10000"),
         ("COS_WRITE_SIDE_HANDLER", "bank.Handler", "package.module:Class"),
         (
             "COS_SERVICE_NAME",
@@ -317,6 +338,16 @@ def test_hosts_are_names_or_addresses(host: str) -> None:
     assert Settings.from_environment({"COS_WRITE_SIDE_HOST": host}).write_side.host == host
 
 
+@pytest.mark.parametrize("host", ["/var/run/postgresql", "@socket", "db_1.internal.", "fe80::1%eth0"])
+def test_a_database_is_reached_by_a_host_or_a_socket(host: str) -> None:
+    assert Settings.from_environment({"COS_DB_HOST": host}).database.host == host
+
+
+@pytest.mark.parametrize("schema", ["ü" * 31, 'a "quoted" one', "PUBLIC", "pgx"])
+def test_schemas_may_have_any_name_that_postgres_keeps(schema: str) -> None:
+    assert Settings.from_environment({"COS_DB_SCHEMA": schema}).database.schema_name == schema
+
+
 def test_the_target_of_the_write_side_is_its_host_and_port() -> None:
     assert str(Settings.from_environment(TARGET).write_side.target) == "localhost:50051"
     assert (
@@ -392,6 +423,14 @@ def test_an_unknown_variable_is_told_with_the_nearest_that_is_known() -> None:
     assert notices({"COS_WRITESIDE_HOST": "h", "COS_QQQQQQQQ": "1", "COST": "2", "LOG_DIR": "3"}) == [
         "unknown variable COS_QQQQQQQQ",
         "unknown variable COS_WRITESIDE_HOST; did you mean COS_WRITE_SIDE_HOST?",
+    ]
+
+
+def test_in_our_file_every_variable_is_meant_for_us() -> None:
+    told = {"PORT": "1", "LOG_LEVEL": "INFO", "OTEL_SERVICE_NAME": "x", "COS_PORTT": "1"}
+    assert notices(told, told) == [
+        "unknown variable COS_PORTT; did you mean COS_PORT?",
+        "unknown variable PORT in the file of COS_CONFIG",
     ]
 
 

@@ -38,6 +38,12 @@ class TestSecrets:
         (row,) = (row for row in described(settings, environment) if row.variable == "COS_DB_PASSWORD")
         assert (row.value, row.source) == ("******", "secret file")
 
+    def test_may_come_from_a_file_with_a_byte_order_mark(self, tmp_path: Path) -> None:
+        file = tmp_path / "password"
+        file.write_text(self.PASSWORD, encoding="utf-8-sig")
+        settings = Settings.from_environment({"COS_DB_PASSWORD_FILE": str(file)})
+        assert settings.database.password.get_secret_value() == self.PASSWORD
+
     def test_come_from_one_place_only(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError) as caught:
             Settings.from_environment(
@@ -98,9 +104,32 @@ class TestFile:
         environment = {**self.written(tmp_path, "COS_PORT: 9100\n"), "COS_HTTP_PORT": "9200"}
         assert with_file(with_file(environment)) == with_file(environment)
 
+    def test_may_begin_with_a_byte_order_mark(self, tmp_path: Path) -> None:
+        environment = self.written(tmp_path, "\ufeffCOS_PORT: 9100\n")
+        assert Settings.from_environment(environment).service.port == 9100
+
     @pytest.mark.parametrize(
         ("text", "allowed"),
         [
+            (
+                "COS_PORT: 9100\nCOS_DB_USER: a\nCOS_PORT: 9200\n",
+                "a YAML file (line 3: COS_PORT is set twice, first in line 1)",
+            ),
+            (
+                # Also where both say the same, and where the second is written otherwise.
+                'COS_PORT: 9100\n"COS_PORT": 9100\n',
+                "a YAML file (line 2: COS_PORT is set twice, first in line 1)",
+            ),
+            (
+                "COS_DB_NAME: ~\nCOS_DB_USER: null\n",
+                "a YAML file in which COS_DB_NAME, COS_DB_USER is a text, a number, true, false or a list",
+            ),
+            (
+                "cos_port: 1\n1: 2\n",
+                "a YAML file of variables: cos_port, 1 is no name of one (capitals, digits, _)",
+            ),
+            ("COS_PORT:\t1\n", "a YAML file (line 1: found character '\\t' that cannot start any token)"),
+            ("COS_PORT: 1\n---\nCOS_PORT: 2\n", "a YAML file (line 2: but found another document)"),
             ("- COS_PORT\n", "a YAML file of variables and their values"),
             (
                 "COS_PORT: {a: 1}\n",
@@ -113,3 +142,9 @@ class TestFile:
         with pytest.raises(ConfigurationError) as caught:
             Settings.from_environment(environment)
         assert str(caught.value) == f"COS_CONFIG is {environment['COS_CONFIG']!r}; allowed: {allowed}"
+
+    def test_that_is_no_text_or_cannot_be_read_is_refused(self, tmp_path: Path) -> None:
+        file = tmp_path / "cos.yaml"
+        file.write_bytes("COS_PORT: 9100\n".encode("utf-16"))
+        assert "(it holds no readable text (UnicodeDecodeError))" in complaint("COS_CONFIG", str(file))
+        assert complaint("COS_CONFIG", str(tmp_path)).endswith("a YAML file (is a directory)")
