@@ -20,7 +20,7 @@ _GROUNDS = {
     "not watched": "nobody watched types then",
 }
 
-UNCUT = 200
+UNCUT = 1_000
 """The width away from a terminal: the output is for grep."""
 
 
