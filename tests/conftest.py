@@ -11,12 +11,17 @@ import os
 from pathlib import PurePath
 from typing import Any
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 # Ray reads it when it is imported. Where tests are started by `uv run`, Ray would start each worker by it
 # again, with an environment of its own that takes longer to make than most tests wait.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+
+# How long an example takes is the machine's to say.
+hypothesis.settings.register_profile("any_machine", deadline=None)
+hypothesis.settings.load_profile("any_machine")
 
 pytest_plugins = ["tests.fixtures_postgres"]
 
