@@ -85,7 +85,7 @@ class TestBeforeItIsAsked:
                 assert await is_handled(world, 1, entity) is False
                 assert await is_handled(world, 2, entity) is True
 
-    async def test_nothing_that_was_confirmed_costs_a_question_for_dead_letters(self, world):
+    async def test_of_what_this_process_has_confirmed_the_dead_letters_are_not_asked(self, world):
         world.source.add(0, "a", 2)
         async with world.running():
             await world.clock.until(lambda: is_behind(world))
