@@ -41,7 +41,7 @@ from cos_ray.postgres.lookups import NewestLookups
 from cos_ray.postgres.paging import read_page
 from cos_ray.postgres.past import PostgresPast
 from cos_ray.postgres.rights import Use, fault_of_rights, question
-from cos_ray.postgres.rows import LARGEST_APPEND, encode
+from cos_ray.postgres.rows import LARGEST_APPEND, LARGEST_EVENT, encode
 from cos_ray.postgres.snapshots import Snapshots
 from cos_ray.postgres.standings import Standings
 from cos_ray.postgres.statements import statement
@@ -76,6 +76,7 @@ class PostgresJournal:
         settle_within: timedelta = SETTLE_WITHIN,
         limits: BatchLimits | None = None,
         largest_append: int = LARGEST_APPEND,
+        largest_event: int = LARGEST_EVENT,
         retention: Retention | None = None,
         key_ttl: timedelta = KEY_TTL,
         deletes_expired_keys: bool = False,
@@ -83,15 +84,16 @@ class PostgresJournal:
     ) -> None:
         """
         `settle_within`: how long a lost append is asked about before OutcomeUnknown;
-        `largest_append`: bytes of all events and states of one command; `retention`: when to write
-        snapshots of what is appended here, None for never; `key_ttl`: how long idempotency keys are
-        remembered; `deletes_expired_keys`: whether this one sees to that.
+        `largest_append`: bytes of all events and states of one command; `largest_event`: of one event,
+        its state and its metadata; `retention`: when to write snapshots of what is appended here, None
+        for never; `key_ttl`: how long idempotency keys are remembered; `deletes_expired_keys`: whether
+        this one sees to that.
         """
         writers = max(1, min(_MOST_WRITERS, database.pool_max_size - 1))
         # Reading has connections of its own: a slow read never holds up an append.
         readers = max(1, database.pool_max_size - writers)
         self._database = database
-        self._largest_append = largest_append
+        self._largest_append, self._largest_event = largest_append, largest_event
         self._writers = [Writer(database, settle_within, key_ttl) for _ in range(writers)]
         self._group_commit = GroupCommit(
             [writer.store for writer in self._writers], limits or BatchLimits(), meter
@@ -140,7 +142,7 @@ class PostgresJournal:
 
     async def append(self, append: Append) -> Offset:
         """See `Journal.append`. Also raises JournalUnavailable when too many appends wait."""
-        offset = await self._group_commit.append(encode(append, self._largest_append))
+        offset = await self._group_commit.append(encode(append, self._largest_append, self._largest_event))
         if append.envelopes and self._snapshots is not None:
             self._snapshots.note(append)
         for envelope in append.envelopes:
