@@ -54,6 +54,16 @@ def database(empty_database: Database) -> Database:
 
 
 @pytest.fixture
+def other_database(database: Database) -> Iterator[Database]:
+    """A schema that nothing has been made in."""
+    other = replace(database, schema=database.schema + " other")
+    yield other
+    with connected(database) as connection:
+        drop = sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(other.schema))
+        connection.execute(drop)
+
+
+@pytest.fixture
 async def postgres_journal(database: Database) -> AsyncIterator[PostgresJournal]:
     """An open journal on `database`."""
     journal = PostgresJournal(database)

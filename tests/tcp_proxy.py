@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable
 from enum import Enum, auto
 from types import TracebackType
@@ -34,6 +35,8 @@ class TcpProxy:
         """Whether new connections end at once."""
         self.delay = 0.0
         """Seconds by which everything comes later, each way."""
+        self.rate: float | None = None
+        """Bytes per second that come from the server on each connection; None: as they come."""
         self.calls_cut = 0
         self._flows = asyncio.Event()
         self._flows.set()
@@ -51,6 +54,10 @@ class TcpProxy:
         assert self._server is not None
         self._server.close()
         self.cut_all()
+
+    @property
+    def _chunk(self) -> int:
+        return 2**20 if self.rate is None else 2**16
 
     def cut_all(self) -> None:
         """Cut every connection there is."""
@@ -73,7 +80,13 @@ class TcpProxy:
         if self.refuses:
             writer.transport.abort()
             return
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        far = socket.socket()
+        if self.rate is not None:
+            # What is on its way must not fit into the system's buffers.
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        far.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(far, ("127.0.0.1", self._target))
+        far_reader, far_writer = await asyncio.open_connection(sock=far, limit=self._chunk)
         self._writers |= {writer, far_writer}
         armed = asyncio.Event()
         with contextlib.suppress(ConnectionError):
@@ -106,7 +119,9 @@ class TcpProxy:
     async def _replies(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, armed: asyncio.Event
     ) -> None:
-        while data := await reader.read(2**20):
+        while data := await reader.read(self._chunk):
+            if self.rate is not None:
+                await asyncio.sleep(len(data) / self.rate)
             if armed.is_set():
                 # Until the server says that it is ready again, its transaction may be under way.
                 while not data.endswith(b"Z\x00\x00\x00\x05I"):

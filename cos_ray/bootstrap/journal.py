@@ -19,12 +19,21 @@ async def build_journal(logs: LogSettings, database: Database) -> PostgresJourna
 
 
 async def build_node_journal(
-    logs: LogSettings, database: Database, retention: Retention | None, key_ttl: timedelta
+    logs: LogSettings,
+    database: Database,
+    retention: Retention | None,
+    key_ttl: timedelta,
+    largest_event: int,
 ) -> PostgresJournal:
-    """An open journal, to append to; what is kept beside the events, and for how long, is its business."""
+    """
+    An open journal, to append to; what is kept beside the events, and for how long, is its business.
+
+    `largest_event`: bytes of an event with its state and metadata; what is larger is refused.
+    """
     meters = exported_meters()
     journal = PostgresJournal(
         database,
+        largest_event=largest_event,
         retention=retention,
         key_ttl=key_ttl,
         deletes_expired_keys=True,

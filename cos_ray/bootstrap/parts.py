@@ -33,6 +33,7 @@ from cos_ray.domain.live_limits import LiveLimits
 from cos_ray.domain.passivation import ProcessLimits
 from cos_ray.domain.type_changes import OnChange, TypeChange, TypePolicy, followed_through
 from cos_ray.domain.types import AcceptedTypes
+from cos_ray.handlers.targets import largest_event
 from cos_ray.ingress.policy import IngressPolicy
 from cos_ray.ingress.service import SERVICER_FUNCTIONS
 from cos_ray.postgres.database import Database
@@ -106,6 +107,7 @@ def parts_of(
 ) -> ServiceParts:
     """The parts that the settings ask for, in this namespace."""
     active = [config for config in read_sides if config.enabled]
+    write_handler = write_target(settings)
     actors = settings.read_sides.actors
     build_journal = seal(
         build_node_journal,
@@ -113,11 +115,12 @@ def parts_of(
         database,
         retention_of(settings, read_sides),
         settings.entities.idempotency_ttl,
+        largest_event(write_handler),
     )
     wiring = EntityWiring(
         namespace=namespace,
         shards=shards,
-        write_handler=write_target(settings),
+        write_handler=write_handler,
         call_timeout=settings.calls.handler_timeout,
         breaker=breaker_policy(settings.write_side),
         logs=logs,

@@ -43,9 +43,15 @@ def read_target(settings: Settings, config: ReadSideConfig) -> ReadTarget:
     calls = settings.calls
     tls = _tls(settings.read_sides) if config.use_tls else None
     if config.protocol is Protocol.HTTP:
-        return HttpTarget(config.host, config.port, tls, calls.max_message_bytes)
+        return HttpTarget(config.host, config.port, tls, calls.max_message_bytes, sends_anything=True)
     return GrpcTarget(
-        config.host, config.port, tls, _keepalive(calls), calls.client_pool_size, calls.max_message_bytes
+        config.host,
+        config.port,
+        tls,
+        _keepalive(calls),
+        calls.client_pool_size,
+        calls.max_message_bytes,
+        sends_anything=True,
     )
 
 

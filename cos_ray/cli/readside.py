@@ -185,11 +185,13 @@ def list_(
     """List the oldest dead letters, each with the reason."""
     from cos_ray.cli.readside_report import letters_as_json, print_letters
 
-    letters = _client(host, port, token_file).dead_letters(id_, entity, limit)
+    reply = _client(host, port, token_file).dead_letters(id_, entity, limit)
     if as_json:
-        typer.echo(json.dumps(letters_as_json(letters), indent=2))
+        typer.echo(json.dumps(letters_as_json(reply.letters), indent=2))
     else:
-        print_letters(letters)
+        print_letters(reply.letters)
+    if reply.has_more:
+        typer.echo(f"the oldest {len(reply.letters)}; there are more", err=True)
 
 
 @dead_letters.command()

@@ -77,10 +77,11 @@ class ReadSideClient:
         reply: pb.ReplayReadSideResponse = self._call(self._ours.ReplayReadSide, request)
         return reply
 
-    def dead_letters(self, id_: str, entity: str, limit: int) -> Sequence[pb.DeadLetter]:
+    def dead_letters(self, id_: str, entity: str, limit: int) -> pb.ListDeadLettersResponse:
         """What was set aside."""
         request = pb.ListDeadLettersRequest(read_side_id=id_, entity_id=entity, limit=limit)
-        return list(self._call(self._ours.ListDeadLetters, request).letters)
+        reply: pb.ListDeadLettersResponse = self._call(self._ours.ListDeadLetters, request)
+        return reply
 
     def retry(self, id_: str, entities: Sequence[str]) -> pb.RetryDeadLettersResponse:
         """Deliver what was set aside."""

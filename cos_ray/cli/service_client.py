@@ -20,7 +20,9 @@ class ServiceClient:
         self._address = address(host, port)
         self._token = token
         self._metadata = () if token is None else (("authorization", f"Bearer {token.value}"),)
-        self.channel = grpc.insecure_channel(self._address, options=[("grpc.enable_http_proxy", 0)])
+        # A single event may be as large as the service lets it be.
+        options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)]
+        self.channel = grpc.insecure_channel(self._address, options=options)
 
     def call(self, method: Callable[..., Any], request: object, within: float) -> Any:
         """What the service answers within so many seconds."""

@@ -215,7 +215,7 @@ class Calls(Group):
     max_message_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = Field(
         32 * 1024 * 1024, alias="COS_HANDLER_MAX_MESSAGE_BYTES"
     )
-    """The largest message to or from a handler, in bytes; beyond it: RESOURCE_EXHAUSTED."""
+    """The largest message to or from a handler, and so event with its state, in bytes; more is refused."""
 
 
 class WriteSide(Group):

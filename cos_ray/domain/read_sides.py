@@ -114,6 +114,18 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A part of an entity's history."""
+
+    events: int
+    """How many of them there are in the journal; at least one."""
+    first: Revision
+    """The sequence number of the first ..."""
+    last: Revision
+    """... and of the last of them."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
     """An event that was set aside."""
 

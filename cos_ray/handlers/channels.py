@@ -40,7 +40,7 @@ def open_channels(target: GrpcTarget) -> list[grpc.aio.Channel]:
 
 def _options(target: GrpcTarget) -> list[tuple[str, int | str]]:
     options: list[tuple[str, int | str]] = [
-        ("grpc.max_send_message_length", target.message_limit),
+        ("grpc.max_send_message_length", -1 if target.sends_anything else target.message_limit),
         ("grpc.max_receive_message_length", target.message_limit),
         # A handler that comes back is found again within seconds, not after gRPC's two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),

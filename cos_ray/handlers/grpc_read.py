@@ -54,7 +54,11 @@ class GrpcReadHandler:
         try:
             reply = await self._call(read_side, shard, envelope)
         except grpc.aio.AioRpcError as error:
-            raise DeliveryFailed(self._reason(error), _code_of(error)) from error
+            reason = self._reason(error)
+            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                octets = len(envelope.event) + len(envelope.resulting_state)
+                reason += f" (the event and its state have {octets} bytes)"
+            raise DeliveryFailed(reason, _code_of(error)) from error
         except DecodeError as error:
             raise DeliveryFailed("the reply is no HandleReadSideResponse", Code.INTERNAL) from error
         except DeliveryFailed:

@@ -27,7 +27,7 @@ from cos_ray.domain.decisions import Decision, decide
 from cos_ray.domain.errors import Code, HandlerFailed, Status
 from cos_ray.domain.messages import EntityState, Header, Headers, Meta, Packed
 from cos_ray.handlers.channels import open_channels
-from cos_ray.handlers.targets import GrpcTarget
+from cos_ray.handlers.targets import TOO_LARGE, GrpcTarget
 from cos_ray.handlers.trace_headers import Outgoing, with_trace
 from cos_ray.handlers.write_stream import WriteStream
 from cos_ray.protocol.codec import header_to_pb, meta_into, pack
@@ -234,7 +234,10 @@ def _status_of(error: grpc.aio.AioRpcError) -> Status:
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
             details = value or None
-    code = error.code()
+    code, message = error.code(), error.details() or ""
     if code is grpc.StatusCode.OK:
         return _NO_MESSAGE
-    return _status(code.value[0], error.details() or "", details)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and message.startswith("CLIENT: "):
+        # gRPC's own words: the call was never sent, or its reply not taken in.
+        message = f"{message}: {TOO_LARGE}"
+    return _status(code.value[0], message, details)

@@ -19,7 +19,7 @@ import httpx
 from cos_ray.domain.errors import Code, HandlerFailed, Status
 from cos_ray.domain.messages import Header, Headers
 from cos_ray.handlers.http_status import status_of
-from cos_ray.handlers.targets import HttpTarget, Tls
+from cos_ray.handlers.targets import TOO_LARGE, HttpTarget, Tls
 from cos_ray.handlers.trace_headers import Outgoing, with_trace
 from cos_ray.protocol.json_form import Json, without_empty
 
@@ -73,8 +73,9 @@ class HttpCaller:
         """The JSON object the handler answers with; `timeout` in seconds. Raises HandlerFailed."""
         headers = with_trace(headers, self._outgoing)
         body = json.dumps(without_empty(request)).encode()
-        if len(body) > self._target.message_limit:
-            raise HandlerFailed(Status(Code.RESOURCE_EXHAUSTED, f"the request is too large for {self._who}"))
+        if len(body) > self._target.message_limit and not self._target.sends_anything:
+            text = f"the request of {len(body)} bytes is too large for {self._who}: {TOO_LARGE}"
+            raise HandlerFailed(Status(Code.RESOURCE_EXHAUSTED, text))
         try:
             answer = await asyncio.wait_for(self._exchange(path, body, headers), timeout)
         except asyncio.TimeoutError as error:

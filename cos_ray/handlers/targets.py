@@ -9,6 +9,13 @@ MESSAGE_LIMIT = 32 * 1024 * 1024
 """The largest message to or from a handler, in bytes, unless told otherwise."""
 
 
+TOO_LARGE = "COS_HANDLER_MAX_MESSAGE_BYTES allows more"
+"""What to say of a message beyond the limit."""
+
+_RESERVE = 8 * 1024
+"""Bytes kept free in a message that shows an event: for ids, and for what frames it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
     """
@@ -46,6 +53,8 @@ class GrpcTarget:
     pool_size: int = 1
     """How many channels a process opens; calls take turns."""
     message_limit: int = MESSAGE_LIMIT
+    sends_anything: bool = False
+    """Whether messages to it may be larger: what the journal holds is delivered, whatever its size."""
 
     def __str__(self) -> str:
         return address(self.host, self.port)
@@ -59,6 +68,8 @@ class HttpTarget:
     port: int
     tls: Tls | None = None
     message_limit: int = MESSAGE_LIMIT
+    sends_anything: bool = False
+    """As in GrpcTarget."""
 
     def __str__(self) -> str:
         return address(self.host, self.port)
@@ -82,6 +93,18 @@ class PythonTarget:
 
 WriteTarget: TypeAlias = GrpcTarget | HttpTarget | PythonTarget
 ReadTarget: TypeAlias = GrpcTarget | HttpTarget | PythonTarget
+
+
+def largest_event(target: WriteTarget) -> int:
+    """
+    Bytes that an event may have, with the state it leads to and its metadata, to be carried everywhere.
+
+    So a read handler or a client that takes messages of the target's limit is given both in one, and the
+    write handler at least the state with its next command.
+    """
+    room = target.message_limit - min(_RESERVE, target.message_limit // 8)
+    # Its JSON has messages in base64.
+    return room * 3 // 4 if isinstance(target, HttpTarget) else room
 
 
 def address(host: str, port: int) -> str:

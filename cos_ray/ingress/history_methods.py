@@ -33,8 +33,14 @@ logger = logging.getLogger(__name__)
 USUAL_PAGE = 100
 LARGEST_PAGE = 1000
 
-_LARGEST_REPLY = 3 * 1024 * 1024
+LARGEST_REPLY = 3 * 1024 * 1024
 """Bytes after which a page of events ends early: clients take 4 MiB unless told otherwise."""
+
+LARGEST_STATES = 32 * 1024 * 1024
+"""Bytes of all states in one reply; one may have more."""
+
+_FIRST_STATES = 8
+"""How many states are looked up at first; while they are small, ever more at once."""
 
 _Reply = TypeVar("_Reply")
 
@@ -99,12 +105,12 @@ class HistoryMethods:
                 # Sequence numbers of some old journals have run ahead of revisions.
                 if revision < first or (last and revision > last):
                     continue
-                if len(reply.events) == size or (reply.events and taken > _LARGEST_REPLY):
+                if len(reply.events) == size or (reply.events and taken > LARGEST_REPLY):
                     reply.next_revision = revision
                     return reply
                 reply.events.append(HistoricEvent(**event_fields(envelope)))
                 taken += len(envelope.event) + len(envelope.resulting_state)
-            if not page or (last and page[-1].meta.revision > last):
+            if not page.has_more or (last and page[-1].meta.revision > last):
                 return reply
             place = Revision(page[-1].sequence_number + 1)
 
@@ -128,25 +134,35 @@ class HistoryMethods:
         return GetStateAtResponse(state=unpack(envelope.resulting_state), meta=meta_to_pb(envelope.meta))
 
     async def _at_revision(self, entity_id: EntityId, wanted: Revision) -> EventEnvelope | None:
-        place = wanted
-        while page := await self._parts.history.history(entity_id, place, USUAL_PAGE):
+        # Sequence numbers of some old journals have run ahead of revisions; nearly always the first fits.
+        place, size = wanted, 1
+        while page := await self._parts.history.history(entity_id, place, size):
             for envelope in page:
                 if envelope.meta.revision >= wanted:
                     return envelope if envelope.meta.revision == wanted else None
-            place = Revision(page[-1].sequence_number + 1)
+            place, size = Revision(page[-1].sequence_number + 1), USUAL_PAGE
         return None
 
     async def _states(self, request: GetStatesRequest) -> GetStatesResponse:
         entity_ids = list(dict.fromkeys(map(_entity, request.entity_ids)))
         if len(entity_ids) > LARGEST_PAGE:
             raise invalid(f"{len(entity_ids)} entity_ids; allowed: {LARGEST_PAGE}")
-        states: list[EntityState] = await asyncio.gather(*map(self._parts.gateway.state, entity_ids))
-        reply = GetStatesResponse()
-        for entity_id, state in zip(entity_ids, states, strict=True):
-            if state.exists:
-                reply.states.append(GetStateAtResponse(**state_fields(state)))
-            else:
-                reply.missing.append(entity_id)
+        reply, octets, at_once = GetStatesResponse(), 0, _FIRST_STATES
+        for_now, entity_ids = entity_ids[:at_once], entity_ids[at_once:]
+        while for_now:
+            states: list[EntityState] = await asyncio.gather(*map(self._parts.gateway.state, for_now))
+            for entity_id, state in zip(for_now, states, strict=True):
+                octets += len(state.state)
+                if not state.exists:
+                    reply.missing.append(entity_id)
+                elif reply.states and octets > LARGEST_STATES:
+                    raise _too_large(len(reply.states))
+                else:
+                    reply.states.append(GetStateAtResponse(**state_fields(state)))
+            average = max(1.0, octets / (len(reply.states) + len(reply.missing)))
+            fitting = int((LARGEST_STATES - octets) / average) + 1
+            at_once = max(1, min(2 * at_once, fitting))
+            for_now, entity_ids = entity_ids[:at_once], entity_ids[at_once:]
         return reply
 
     async def _entities(self, request: ListEntitiesRequest) -> ListEntitiesResponse:
@@ -199,6 +215,11 @@ def _entity(entity_id: str) -> EntityId:
     if fault is not None:
         raise invalid(fault)
     return EntityId(entity_id)
+
+
+def _too_large(fitting: int) -> Refusal:
+    text = f"the states are larger than {LARGEST_STATES} bytes after {fitting} of them; ask for fewer at once"
+    return Refusal(Status(Code.RESOURCE_EXHAUSTED, text))
 
 
 def _page_size(wanted: int) -> int:

@@ -24,6 +24,7 @@ from cos_ray.domain.errors import (
     WrongShard,
 )
 from cos_ray.domain.ids import fault_of_entity_id
+from cos_ray.ingress.history_methods import LARGEST_REPLY
 from cos_ray.ingress.read_side_messages import error_status, letter_to_pb, status_to_pb
 from cos_ray.ingress.status import ReplyContext, refuse
 from cos_ray.protocol.pb.chief_of_state.v1 import manager_pb2 as manager
@@ -200,8 +201,15 @@ class ReadSideMethods:
         async def answer() -> pb.ListDeadLettersResponse:
             limit = min(request.limit or LISTED, MOST_LISTED)
             whose = request.entity_id or None
-            letters = await self._read_side_desk().dead_letters(request.read_side_id, whose, limit)
-            return pb.ListDeadLettersResponse(letters=[letter_to_pb(letter) for letter in letters])
+            page = await self._read_side_desk().dead_letters(request.read_side_id, whose, limit)
+            reply, octets = pb.ListDeadLettersResponse(has_more=page.has_more), 0
+            for letter in page:
+                octets += len(letter.envelope.event) + len(letter.envelope.resulting_state)
+                if reply.letters and octets > LARGEST_REPLY:
+                    reply.has_more = True
+                    break
+                reply.letters.append(letter_to_pb(letter))
+            return reply
 
         return await _answered(grpc_context, answer, pb.ListDeadLettersResponse)
 

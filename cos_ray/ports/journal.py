@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from cos_ray.domain.messages import (
     RowIdentity,
     Standing,
 )
+from cos_ray.domain.pages import Page
 from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.domain.watermark import JournalHead, UnreadableRow
 
@@ -83,9 +84,10 @@ class EventSource(Protocol):
 
     async def after(
         self, shard: Shard, offset: Offset, limit: int, known: RowIdentity | None = None
-    ) -> Sequence[JournaledEvent]:
+    ) -> Page[JournaledEvent]:
         """
-        The shard's next events after the offset, in rising order.
+        The shard's next events after the offset, in rising order: so many at most, and about
+        PAGE_OCTETS, as in every page of events; one, however large, if there is any.
 
         `known`: the event that was read last. Raises HistoryWentBack when that one was not deleted and is
         not there any more; JournalUnavailable; as UnreadableEvent when the next event is none that can be
@@ -115,7 +117,7 @@ class EventSource(Protocol):
 class History(Protocol):
     """The journal as those see it who ask for an entity's past. Revisions are sequence numbers here."""
 
-    async def history(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[EventEnvelope]:
+    async def history(self, entity_id: EntityId, first: Revision, limit: int) -> Page[EventEnvelope]:
         """The entity's events from the first one named, in order. Raises JournalUnavailable."""
         ...
 
@@ -186,7 +188,7 @@ class JournalTail(Protocol):
         known: RowIdentity | None = None,
         *,
         whole: bool = False,
-    ) -> Sequence[JournaledEvent | UnreadableRow]:
+    ) -> Page[JournaledEvent | UnreadableRow]:
         """
         Events after the one offset and up to the other, in order. Raises JournalUnavailable.
 
@@ -202,7 +204,7 @@ class JournalTail(Protocol):
         up_to: Offset,
         limit: int,
         known: RowIdentity | None = None,
-    ) -> Sequence[JournaledEvent | UnreadableRow]:
+    ) -> Page[JournaledEvent | UnreadableRow]:
         """
         An entity's events from one sequence number on, up to an offset, in order.
 

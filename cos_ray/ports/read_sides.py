@@ -13,7 +13,8 @@ from cos_ray.domain.messages import (
     JournaledEvent,
     RowIdentity,
 )
-from cos_ray.domain.read_sides import DeadLetter, Lag, Obeyed, Order, Start
+from cos_ray.domain.pages import Page
+from cos_ray.domain.read_sides import DeadLetter, Lag, Obeyed, Order, Span, Start
 from cos_ray.ports.journal import NOTHING_KNOWN
 
 
@@ -32,8 +33,16 @@ class Places(Protocol):
         """
         ...
 
-    async def events_of(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[JournaledEvent]:
-        """The entity's events from this sequence number on, in order. Raises JournalUnavailable."""
+    async def events_of(self, entity_id: EntityId, first: Revision, limit: int) -> Page[JournaledEvent]:
+        """
+        The entity's events from this sequence number on, in order. Raises JournalUnavailable.
+
+        As UnreadableEvent when the first of them is none that can be read; they end before another.
+        """
+        ...
+
+    async def span_of(self, entity_id: EntityId, up_to: Offset) -> Span | None:
+        """Which events the entity has up to this offset; None if it has none. Raises JournalUnavailable."""
         ...
 
     async def starts(self, read_side: ReadSideId, offsets: Mapping[Shard, Offset]) -> Mapping[Shard, Start]:
@@ -181,7 +190,7 @@ class DeadLetters(Protocol):
 
     async def letters(
         self, read_side: ReadSideId, entity_id: EntityId | None, limit: int
-    ) -> Sequence[DeadLetter]:
+    ) -> Page[DeadLetter]:
         """The oldest dead letters, of one entity or of all, by their offsets."""
         ...
 

@@ -70,6 +70,7 @@ _REPEATING = [
 """Columns whose values come again and again, and are worth a dictionary."""
 
 _ROWS_AT_ONCE = 1_000
+_OCTETS_AT_ONCE = 8 * 1024 * 1024
 
 
 class Batch(NamedTuple):
@@ -124,8 +125,9 @@ def batches_of(path: Path) -> Iterator[Batch]:
         row = 1
         for group in range(file.num_row_groups):
             last = row + file.metadata.row_group(group).num_rows - 1
+            at_once = _rows_at_once(file.metadata.row_group(group))
             try:
-                for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=list(NEEDED)):
+                for batch in file.iter_batches(at_once, row_groups=[group], columns=list(NEEDED)):
                     batch.validate(full=True)
                     _refuse_nulls(path, batch, row)
                     yield Batch(batch.to_pydict(), row, batch.num_rows)
@@ -134,6 +136,12 @@ def batches_of(path: Path) -> Iterator[Batch]:
                 raise ArchiveFault(
                     f"{path} is damaged in rows {row} to {last}: {_one_line(error)}"
                 ) from error
+
+
+def _rows_at_once(group: pq.RowGroupMetaData) -> int:
+    """How many rows of a group are read at once, for its rows as they are on the average."""
+    average = max(1, group.total_byte_size // max(1, group.num_rows))
+    return max(1, min(_ROWS_AT_ONCE, int(_OCTETS_AT_ONCE // average)))
 
 
 @contextlib.contextmanager

@@ -17,7 +17,15 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 from typing_extensions import LiteralString
 
 from cos_ray.domain.errors import JournalUnavailable
-from cos_ray.postgres.database import CALL_LIMIT, Connection, Database, one_line, set_up_session
+from cos_ray.domain.pages import PageSize
+from cos_ray.postgres.database import (
+    CALL_LIMIT,
+    Connection,
+    Database,
+    milliseconds,
+    one_line,
+    set_up_session,
+)
 from cos_ray.postgres.line import is_stale
 from cos_ray.postgres.refusal_log import refusals
 from cos_ray.postgres.refusals import FAILURES, Meaning, meaning_of
@@ -35,6 +43,29 @@ _RETRY_FOR = timedelta(seconds=5)
 
 _LONGEST_QUEUE = 1_000
 
+_CUT_LATER_BY = timedelta(seconds=2)
+"""After a statement with a time of its own, as after any other: see CALL_LIMIT."""
+
+_CANCELED = "57014"
+
+# The server is done, and idle in the transaction, while the last of what it sent is on its way.
+_PATIENCE: LiteralString = """
+    select
+        set_config('statement_timeout', %(time)s::text, true),
+        set_config('idle_in_transaction_session_timeout', %(in_all)s::text, true)
+"""
+
+
+class OutOfStatementTime(JournalUnavailable):
+    """A statement took longer than it may: by the server's word, or it was cut off (`is_cut`)."""
+
+    def __init__(self, reason: str, is_cut: bool) -> None:
+        super().__init__(reason, is_cut)
+        self.reason, self.is_cut = reason, is_cut
+
+    def __str__(self) -> str:
+        return self.reason
+
 
 class Connections:
     """A pool of them; broken ones are replaced in the background, with jitter."""
@@ -46,6 +77,8 @@ class Connections:
         self._database, self._session = database, session
         self._at_least, self._at_most = min(at_least, at_most), at_most
         self._pool: Pool | None = None
+        self.page_size = PageSize()
+        """How large a page of rows with payloads may be on this wire (see `paging`)."""
 
     async def open(self) -> None:
         """Begin to connect; does not wait for it."""
@@ -77,22 +110,36 @@ class Connections:
             pool, self._pool = self._pool, None
             await pool.close()
 
-    async def run(self, query: LiteralString, parameters: Parameters) -> Rows:
-        """Run a statement that may be repeated; its rows. Raises JournalUnavailable."""
+    async def run(
+        self, query: LiteralString, parameters: Parameters, patience: timedelta | None = None
+    ) -> Rows:
+        """
+        Run a statement that may be repeated; its rows. `patience`: how long it may take, if not as usual.
+
+        Raises JournalUnavailable; as OutOfStatementTime when it took too long.
+        """
         deadline = time.monotonic() + ANSWER_WITHIN.total_seconds()
+        limit = CALL_LIMIT if patience is None else patience + _CUT_LATER_BY
         while True:
             connection = await self._borrow(deadline)
+            begun = time.monotonic()
             try:
-                cursor = connection.cursor(binary=True)
-                with cut_after(CALL_LIMIT, connection):
-                    await cursor.execute(query, parameters)
-                return await cursor.fetchall() if cursor.description else ()
+                with cut_after(limit, connection):
+                    if patience is None:
+                        return await _rows(connection, query, parameters)
+                    async with connection.transaction():
+                        times = {"time": milliseconds(patience), "in_all": milliseconds(2 * limit)}
+                        await connection.execute(_PATIENCE, times)
+                        return await _rows(connection, query, parameters)
             except FAILURES as error:
                 meaning = meaning_of(error, connection)
                 if meaning in (Meaning.NOT_HERE, Meaning.REFUSED):
                     await connection.close()
                 if meaning is not Meaning.LOST:
                     refusals.note("the database refuses a statement", error)
+                is_cut = meaning is Meaning.LOST and time.monotonic() - begun >= limit.total_seconds()
+                if is_cut or (isinstance(error, psycopg.Error) and error.sqlstate == _CANCELED):
+                    raise OutOfStatementTime(one_line(error), is_cut) from error
                 if meaning is not Meaning.LOST or time.monotonic() > deadline:
                     raise JournalUnavailable(one_line(error)) from error
             finally:
@@ -118,3 +165,9 @@ class Connections:
             await connection.close()
         else:
             await asyncio.shield(self._pool.putconn(connection))
+
+
+async def _rows(connection: Connection, query: LiteralString, parameters: Parameters) -> Rows:
+    cursor = connection.cursor(binary=True)
+    await cursor.execute(query, parameters)
+    return await cursor.fetchall() if cursor.description else ()

@@ -124,9 +124,9 @@ async def set_up_session(
 async def _set_up_session(connection: Connection, database: Database, more: Mapping[str, str]) -> None:
     settings = {
         "search_path": database.search_path,
-        "lock_timeout": _milliseconds(LOCK_TIMEOUT),
-        "statement_timeout": _milliseconds(STATEMENT_TIMEOUT),
-        "idle_in_transaction_session_timeout": _milliseconds(STATEMENT_TIMEOUT),
+        "lock_timeout": milliseconds(LOCK_TIMEOUT),
+        "statement_timeout": milliseconds(STATEMENT_TIMEOUT),
+        "idle_in_transaction_session_timeout": milliseconds(STATEMENT_TIMEOUT),
         # Every statement finds its rows by an index. A plan made while a table was small must not
         # go on reading all of it when it has grown.
         "enable_seqscan": "off",
@@ -240,5 +240,6 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _milliseconds(duration: timedelta) -> str:
+def milliseconds(duration: timedelta) -> str:
+    """As a setting of a session has it."""
     return str(int(duration.total_seconds() * 1000))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from cos_ray.domain.errors import ClaimLost, EntityIsErased, JournalUnavailable
 from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Revision, Shard
 from cos_ray.domain.messages import JournaledEvent
+from cos_ray.domain.pages import Page
 from cos_ray.domain.read_sides import DeadLetter
 from cos_ray.postgres.connections import Connections
+from cos_ray.postgres.paging import read_page
 from cos_ray.postgres.statements import statement
 from cos_ray.protocol.codec import envelope_from_bytes, envelope_to_bytes
 
@@ -69,13 +72,13 @@ class PostgresDeadLetters:
 
     async def letters(
         self, read_side: ReadSideId, entity_id: EntityId | None, limit: int
-    ) -> Sequence[DeadLetter]:
+    ) -> Page[DeadLetter]:
         """See `DeadLetters.letters`."""
         query = statement("dead_letters" if entity_id is None else "dead_letters_of")
         parameters = {"read_side": read_side, "entity_id": entity_id, "limit": limit}
-        rows = await self._connections.run(query, parameters)
+        rows: Page[Any] = await read_page(self._connections, query, parameters)
         try:
-            return [
+            letters = [
                 DeadLetter(
                     Shard(shard),
                     Offset(ordering),
@@ -86,6 +89,7 @@ class PostgresDeadLetters:
                 )
                 for shard, ordering, number, payload, reason, failures, parked_at in rows
             ]
+            return Page(letters, has_more=rows.has_more)
         except DecodeError as error:
             raise JournalUnavailable("a dead letter is no EventWrapper") from error
 

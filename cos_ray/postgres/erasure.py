@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
@@ -12,7 +13,9 @@ from cos_ray.domain.erasure import ERASED, KNOWN_WITHIN, Erasure, redacted
 from cos_ray.domain.errors import JournalUnavailable
 from cos_ray.domain.ids import EntityId, Revision
 from cos_ray.domain.messages import EventEnvelope, Meta
+from cos_ray.domain.pages import Page
 from cos_ray.postgres.connections import Connections
+from cos_ray.postgres.paging import read_page
 from cos_ray.postgres.statements import statement
 from cos_ray.protocol.codec import envelope_from_bytes, envelope_to_bytes
 
@@ -53,7 +56,7 @@ class PostgresErasure:
         first = Revision(1)
         while True:
             page = {"entity_id": entity_id, "first": first, "limit": _PAGE}
-            rows = await self._connections.run(statement("history"), page)
+            rows: Page[Any] = await read_page(self._connections, statement("history"), page)
             if not rows:
                 return
             await self._redact(entity_id, dict(rows))

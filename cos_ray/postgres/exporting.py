@@ -30,8 +30,7 @@ _MANIFEST = "chief_of_state.v1.EventWrapper"
 _GROUP_ROWS = 20_000
 _GROUP_OCTETS = 16 * 1024 * 1024
 _PAGE_OCTETS = 4 * 1024 * 1024
-_LARGEST_PAGE = 2_000
-_FIRST_PAGE = 50
+_PAGE_ROWS = 2_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -101,14 +100,25 @@ def _groups(database: Database, selection: Selection) -> Iterator[tuple[list[Row
 
 
 def _pages(connection: psycopg.Connection[Row], selection: Selection) -> Iterator[Sequence[Row]]:
-    """Pages of so many rows that none is much larger than the others."""
-    size = _FIRST_PAGE
-    with connection.cursor("export", binary=True) as cursor:
-        cursor.execute(statement("export"), selection.parameters())
-        while page := cursor.fetchmany(size):
-            yield page
-            average = sum(len(row[3]) for row in page) / len(page) + 200
-            size = max(1, min(_LARGEST_PAGE, size * 2, int(_PAGE_OCTETS / average)))
+    """Pages of so many rows or so many bytes; one row, however large."""
+    with connection.cursor("export", binary=True) as places:
+        places.itersize = _PAGE_ROWS
+        places.execute(statement("export"), selection.parameters())
+        page: list[int] = []
+        octets = 0
+        for ordering, size in places:
+            if page and (len(page) == _PAGE_ROWS or octets + size > _PAGE_OCTETS):
+                yield _rows(connection, page)
+                page, octets = [], 0
+            page.append(ordering)
+            octets += size
+        if page:
+            yield _rows(connection, page)
+
+
+def _rows(connection: psycopg.Connection[Row], orderings: Sequence[int]) -> Sequence[Row]:
+    with connection.cursor(binary=True) as cursor:
+        return cursor.execute(statement("export_rows"), {"orderings": list(orderings)}).fetchall()
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, Sequence[Any]]:

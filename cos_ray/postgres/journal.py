@@ -7,9 +7,10 @@ it, `lookups`, `standings` and `connections` read, `snapshots` saves states behi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
@@ -26,19 +27,21 @@ from cos_ray.domain.ids import (
     fault_of_idempotency_key,
 )
 from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remembered, RowIdentity, Standing
+from cos_ray.domain.pages import Page
 from cos_ray.domain.retention import Retention
 from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.ports import NOTHING_KNOWN, JournalMeter, UnmeasuredJournal
-from cos_ray.postgres.connections import Connections, Rows
+from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.erasure import PostgresErasure
 from cos_ray.postgres.group_commit import BatchLimits, GroupCommit
 from cos_ray.postgres.identities import identity, known_row, known_rows
 from cos_ray.postgres.key_expiry import KeyExpiry
 from cos_ray.postgres.lookups import NewestLookups
+from cos_ray.postgres.paging import read_page
 from cos_ray.postgres.past import PostgresPast
 from cos_ray.postgres.rights import Use, fault_of_rights, question
-from cos_ray.postgres.rows import LARGEST_APPEND, encode
+from cos_ray.postgres.rows import LARGEST_APPEND, LARGEST_EVENT, encode
 from cos_ray.postgres.snapshots import Snapshots
 from cos_ray.postgres.standings import Standings
 from cos_ray.postgres.statements import statement
@@ -73,6 +76,7 @@ class PostgresJournal:
         settle_within: timedelta = SETTLE_WITHIN,
         limits: BatchLimits | None = None,
         largest_append: int = LARGEST_APPEND,
+        largest_event: int = LARGEST_EVENT,
         retention: Retention | None = None,
         key_ttl: timedelta = KEY_TTL,
         deletes_expired_keys: bool = False,
@@ -80,15 +84,16 @@ class PostgresJournal:
     ) -> None:
         """
         `settle_within`: how long a lost append is asked about before OutcomeUnknown;
-        `largest_append`: bytes of all events and states of one command; `retention`: when to write
-        snapshots of what is appended here, None for never; `key_ttl`: how long idempotency keys are
-        remembered; `deletes_expired_keys`: whether this one sees to that.
+        `largest_append`: bytes of all events and states of one command; `largest_event`: of one event,
+        its state and its metadata; `retention`: when to write snapshots of what is appended here, None
+        for never; `key_ttl`: how long idempotency keys are remembered; `deletes_expired_keys`: whether
+        this one sees to that.
         """
         writers = max(1, min(_MOST_WRITERS, database.pool_max_size - 1))
         # Reading has connections of its own: a slow read never holds up an append.
         readers = max(1, database.pool_max_size - writers)
         self._database = database
-        self._largest_append = largest_append
+        self._largest_append, self._largest_event = largest_append, largest_event
         self._writers = [Writer(database, settle_within, key_ttl) for _ in range(writers)]
         self._group_commit = GroupCommit(
             [writer.store for writer in self._writers], limits or BatchLimits(), meter
@@ -137,7 +142,7 @@ class PostgresJournal:
 
     async def append(self, append: Append) -> Offset:
         """See `Journal.append`. Also raises JournalUnavailable when too many appends wait."""
-        offset = await self._group_commit.append(encode(append, self._largest_append))
+        offset = await self._group_commit.append(encode(append, self._largest_append, self._largest_event))
         if append.envelopes and self._snapshots is not None:
             self._snapshots.note(append)
         for envelope in append.envelopes:
@@ -192,18 +197,17 @@ class PostgresJournal:
 
     async def after(
         self, shard: Shard, offset: Offset, limit: int, known: RowIdentity | None = None
-    ) -> Sequence[JournaledEvent]:
+    ) -> Page[JournaledEvent]:
         """
         See `EventSource.after`. Rows that Chief of State marked as deleted are left out.
 
         What cannot be read is not stepped over: the answer ends before it, or UnreadableEvent is
         raised if it comes first.
         """
-        found: list[JournaledEvent] = []
-        while len(found) < limit:
-            wanted = limit - len(found)
-            parameters = {"tag": str(shard), "offset": offset, "limit": wanted, **known_row(known)}
-            rows = _insist(shard, await self._connections.run(statement("after"), parameters))
+        while True:
+            parameters = {"tag": str(shard), "offset": offset, "limit": limit, **known_row(known)}
+            rows = _insist(shard, await read_page(self._connections, statement("after"), parameters))
+            found: Page[JournaledEvent] = Page(has_more=rows.has_more)
             for row in rows:
                 if row[2] is None:
                     continue
@@ -211,12 +215,13 @@ class PostgresJournal:
                     found.append(_journaled(*row))
                 except UnreadableEvent:
                     if found:
+                        found.has_more = True
                         return found
                     raise
-            if len(rows) < wanted:
-                break
+            if found or not rows.has_more:
+                return found
+            # All of them were marked as deleted.
             offset = Offset(rows[-1][0])
-        return found
 
     async def stirring(
         self, offsets: Mapping[Shard, Offset], known: Mapping[Shard, RowIdentity] = NOTHING_KNOWN
@@ -232,13 +237,14 @@ class PostgresJournal:
         """See `EventSource.erased_of`."""
         return await self.eraser.erased_of(entity_ids)
 
-    async def history(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[EventEnvelope]:
+    async def history(self, entity_id: EntityId, first: Revision, limit: int) -> Page[EventEnvelope]:
         """See `History.history`."""
         if fault_of_entity_id(entity_id):
-            return []
+            return Page()
         parameters = {"entity_id": entity_id, "first": first, "limit": limit}
-        rows = await self._connections.run(statement("history"), parameters)
-        return [_envelope(entity_id, Revision(number), payload) for number, payload in rows]
+        rows: Page[Any] = await read_page(self._connections, statement("history"), parameters)
+        found = (_envelope(entity_id, Revision(number), payload) for number, payload in rows)
+        return Page(found, has_more=rows.has_more)
 
     async def at(self, entity_id: EntityId, revision: Revision) -> EventEnvelope | None:
         """See `History.at`."""
@@ -256,11 +262,11 @@ class PostgresJournal:
             raise JournalUnavailable(fault)
 
 
-def _insist(shard: Shard, rows: Rows) -> Rows:
+def _insist(shard: Shard, rows: Page[Any]) -> Page[Any]:
     """The rows of `after` with events. Raises HistoryWentBack when they say that the known one is lost."""
     if not rows[0][-1]:
         raise HistoryWentBack([shard])
-    return () if rows[0][0] is None else rows
+    return Page() if rows[0][0] is None else rows
 
 
 def _journaled(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
 from cos_ray.domain.errors import JournalUnavailable
 from cos_ray.domain.ids import EntityId, Revision
+from cos_ray.domain.pages import Page
 from cos_ray.postgres.connections import Connections
+from cos_ray.postgres.paging import read_page
 from cos_ray.postgres.statements import statement
 
 Row: TypeAlias = tuple[Revision, bytes]
@@ -54,26 +57,54 @@ class NewestLookups:
             while self._asked:
                 entity_ids = list(self._asked)[:_MOST_TOGETHER]
                 answers = [self._asked.pop(entity_id) for entity_id in entity_ids]
-                await self._answer(entity_ids, answers)
+                self._ask_again(await self._answer(entity_ids, answers))
         finally:
             self._task = None
 
     async def _answer(
         self, entity_ids: Sequence[EntityId], answers: Sequence[asyncio.Future[Row | None]]
-    ) -> None:
+    ) -> dict[EntityId, asyncio.Future[Row | None]]:
+        """Answer those whose rows came; what is left did not fit in."""
+        parameters = {"entity_ids": entity_ids, "limit": len(entity_ids)}
         try:
-            rows = await self._connections.run(statement("newest"), [entity_ids])
+            rows: Page[Any] = await read_page(self._connections, statement("newest"), parameters)
         except BaseException as error:
             reason = error if isinstance(error, JournalUnavailable) else JournalUnavailable(repr(error))
             for answer in answers:
                 _fail(answer, reason)
             if not isinstance(error, Exception):
                 raise
-            return
-        found: dict[int, Row] = {place - 1: (Revision(number), payload) for place, number, payload in rows}
+            return {}
+        found: dict[int, Row] = {}
+        left: dict[EntityId, asyncio.Future[Row | None]] = {}
+        for place, number, payload in rows:
+            if payload is None:
+                left[entity_ids[place - 1]] = answers[place - 1]
+            else:
+                found[place - 1] = (Revision(number), payload)
         for place, answer in enumerate(answers):
-            if not answer.done():
+            if not answer.done() and entity_ids[place] not in left:
                 answer.set_result(found.get(place))
+        return left
+
+    def _ask_again(self, left: dict[EntityId, asyncio.Future[Row | None]]) -> None:
+        """Let these questions go with the next query; whoever has asked anew meanwhile shares its answer."""
+        for entity_id, answer in left.items():
+            newer = self._asked.setdefault(entity_id, answer)
+            if newer is not answer:
+                newer.add_done_callback(partial(_pass_on, answer))
+
+
+def _pass_on(answer: asyncio.Future[Row | None], newer: asyncio.Future[Row | None]) -> None:
+    if answer.done():
+        return
+    if newer.cancelled():
+        answer.cancel()
+    elif (reason := newer.exception()) is not None:
+        answer.set_exception(reason)
+        answer.exception()
+    else:
+        answer.set_result(newer.result())
 
 
 def _fail(answer: asyncio.Future[Row | None], reason: JournalUnavailable) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
@@ -12,9 +13,11 @@ from cos_ray.domain.errors import JournalUnavailable
 from cos_ray.domain.ids import EntityId, Offset, Revision, fault_of_entity_id
 from cos_ray.domain.listing import ListedEntity, Listing
 from cos_ray.domain.messages import EventEnvelope
+from cos_ray.domain.pages import Page
 from cos_ray.domain.watermark import Watermark
 from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.dates import first_since
+from cos_ray.postgres.paging import read_page
 from cos_ray.postgres.statements import statement
 from cos_ray.postgres.tail import PostgresTail
 from cos_ray.protocol.codec import envelope_from_bytes
@@ -56,12 +59,12 @@ class PostgresPast:
                 "moment": _milliseconds(min(moment, _LAST_DAY) + CLOCKS_DIFFER_BY),
                 "limit": _PAGE,
             }
-            rows = await self._connections.run(statement("before"), parameters)
+            rows: Page[Any] = await read_page(self._connections, statement("before"), parameters)
             for sequence_number, payload in rows:
                 envelope = _envelope(entity_id, sequence_number, payload)
                 if envelope.meta.date is not None and envelope.meta.date <= moment:
                     return envelope
-            if len(rows) < _PAGE:
+            if not rows.has_more:
                 return None
             before = rows[-1][0]
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from cos_ray.domain.errors import UnreadableEvent
 from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard, fault_of_entity_id
 from cos_ray.domain.messages import JournaledEvent
-from cos_ray.domain.read_sides import Lag, Start
+from cos_ray.domain.pages import Page
+from cos_ray.domain.read_sides import Lag, Span, Start
 from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.dates import first_since
 from cos_ray.postgres.identities import identity
+from cos_ray.postgres.paging import read_page
 from cos_ray.postgres.statements import statement
 from cos_ray.protocol.codec import envelope_from_bytes
 
@@ -59,13 +62,30 @@ class PostgresPlaces:
         rows = await self._connections.run(statement("places_since"), parameters)
         return {Shard(int(tag)): Offset(place) for tag, place in rows}
 
-    async def events_of(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[JournaledEvent]:
+    async def events_of(self, entity_id: EntityId, first: Revision, limit: int) -> Page[JournaledEvent]:
         """See `Places.events_of`. Events that Chief of State marked as deleted are left out."""
         if fault_of_entity_id(entity_id):
-            return []
+            return Page()
         parameters = {"entity_id": entity_id, "first": first, "limit": limit}
-        rows = await self._connections.run(statement("events_of"), parameters)
-        return [_event(entity_id, *row) for row in rows]
+        rows: Page[Any] = await read_page(self._connections, statement("events_of"), parameters)
+        found: Page[JournaledEvent] = Page(has_more=rows.has_more)
+        for row in rows:
+            try:
+                found.append(_event(entity_id, *row))
+            except UnreadableEvent:
+                if not found:
+                    raise
+                found.has_more = True
+                break
+        return found
+
+    async def span_of(self, entity_id: EntityId, up_to: Offset) -> Span | None:
+        """See `Places.span_of`."""
+        if fault_of_entity_id(entity_id):
+            return None
+        parameters = {"entity_id": entity_id, "up_to": up_to}
+        [(events, first, last)] = await self._connections.run(statement("span_of"), parameters)
+        return Span(events, Revision(first), Revision(last)) if events else None
 
     async def starts(self, read_side: ReadSideId, offsets: Mapping[Shard, Offset]) -> Mapping[Shard, Start]:
         """See `Places.starts`."""

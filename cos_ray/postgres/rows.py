@@ -15,6 +15,9 @@ from cos_ray.protocol.codec import envelope_to_bytes
 LARGEST_APPEND = 256 * 1024 * 1024
 """Bytes of all events and states of one command. Postgres itself ends at 1 GB per message."""
 
+LARGEST_EVENT = LARGEST_APPEND
+"""Bytes of one event, the state it leads to and its metadata, where nobody says what can be delivered."""
+
 _OVERHEAD = 128
 """Bytes an event costs beside its payload, about."""
 
@@ -36,8 +39,14 @@ class EncodedAppend:
     key: IdempotencyKey | None = None
 
 
-def encode(append: Append, largest: int = LARGEST_APPEND) -> EncodedAppend:
-    """Turn events into bytes. Raises EventRefused for what no journal could ever take."""
+def encode(
+    append: Append, largest: int = LARGEST_APPEND, largest_event: int = LARGEST_EVENT
+) -> EncodedAppend:
+    """
+    Turn events into bytes. Raises EventRefused for what no journal could ever take.
+
+    That is also an event that could not be delivered: handlers and clients get it with its state.
+    """
     if fault := fault_of_entity_id(append.entity_id):
         raise EventRefused(fault)
     if not (append.envelopes or append.key):
@@ -49,6 +58,12 @@ def encode(append: Append, largest: int = LARGEST_APPEND) -> EncodedAppend:
         payloads = tuple(map(envelope_to_bytes, append.envelopes))
     except DecodeError as error:
         raise EventRefused(f"an event or state is no google.protobuf.Any: {error}") from error
+    for number, payload in zip(numbers, payloads, strict=True):
+        if len(payload) > largest_event:
+            raise EventRefused(
+                f"event {number} has {len(payload)} bytes with the state it leads to, {largest_event} can be"
+                " delivered; COS_HANDLER_MAX_MESSAGE_BYTES allows more"
+            )
     octets = sum(map(len, payloads))
     if octets > largest:
         raise EventRefused(f"the events and states of one command have {octets} bytes, {largest} are allowed")

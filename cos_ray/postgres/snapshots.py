@@ -20,7 +20,7 @@ from cos_ray.domain.errors import JournalUnavailable
 from cos_ray.domain.ids import CommandId, EntityId, Revision
 from cos_ray.domain.messages import Append, EventEnvelope
 from cos_ray.domain.retention import Retention
-from cos_ray.postgres.connections import Connections
+from cos_ray.postgres.connections import Connections, OutOfStatementTime
 from cos_ray.postgres.statements import statement
 from cos_ray.protocol.codec import state_to_bytes
 
@@ -35,7 +35,7 @@ MOST_WAITING_OCTETS = 64 * 1024 * 1024
 _MOST_TOGETHER = 32
 _MOST_OCTETS_TOGETHER = 4 * 1024 * 1024
 _MOST_DELETED = 1_000
-"""Events deleted in one go, of each entity."""
+"""Events deleted in one go, of each entity; fewer where that takes too long."""
 
 _CLOSE_WITHIN = 5.0
 
@@ -69,6 +69,7 @@ class Snapshots:
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self._most_deleted = _MOST_DELETED
 
     def start(self) -> None:
         """Begin to work."""
@@ -172,15 +173,29 @@ class Snapshots:
             "entity_ids": list(up_tos),
             "up_tos": list(up_tos.values()),
             "read_sides": list(self._retention.read_sides),
-            "most": _MOST_DELETED,
         }
         try:
             # A history taken over may be long: piece by piece, until there is nothing more to delete.
-            while (await self._connections.run(statement("delete_events"), parameters))[0][0]:
+            while await self._delete_some(parameters):
                 pass
         except JournalUnavailable as error:
             facts = {"entities": len(up_tos), "reason": str(error)}
             logger.warning("dispensable events not deleted", extra=facts)
+
+    async def _delete_some(self, parameters: dict[str, object]) -> bool:
+        """Whether there may be more."""
+        try:
+            rows = await self._connections.run(
+                statement("delete_events"), {**parameters, "most": self._most_deleted}
+            )
+        except OutOfStatementTime:
+            if self._most_deleted == 1:
+                raise
+            # Large events take long to delete.
+            self._most_deleted = max(1, self._most_deleted // 8)
+            return True
+        self._most_deleted = min(_MOST_DELETED, 2 * self._most_deleted)
+        return bool(rows[0][0])
 
 
 def _entity_of(envelope: EventEnvelope) -> EntityId:

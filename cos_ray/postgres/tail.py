@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -10,9 +10,11 @@ from google.protobuf.message import DecodeError
 from cos_ray.domain.errors import EventsDeleted, HistoryWentBack
 from cos_ray.domain.ids import EntityId, Offset, Revision, Shard, fault_of_entity_id
 from cos_ray.domain.messages import JournaledEvent, RowIdentity
+from cos_ray.domain.pages import Page
 from cos_ray.domain.watermark import JournalHead, UnreadableRow
 from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.identities import identity, known_row, known_rows
+from cos_ray.postgres.paging import read_page
 from cos_ray.postgres.statements import statement
 from cos_ray.protocol.codec import envelope_from_bytes
 
@@ -43,11 +45,11 @@ class PostgresTail:
         known: RowIdentity | None = None,
         *,
         whole: bool = False,
-    ) -> Sequence[JournaledEvent | UnreadableRow]:
+    ) -> Page[JournaledEvent | UnreadableRow]:
         """See `JournalTail.between`."""
         parameters = {"after": after, "up_to": up_to, "limit": limit, **known_row(known)}
-        rows = await self._connections.run(statement("between"), parameters)
-        events = [_event(*row) for *row, _ in rows]
+        rows: Page[Any] = await read_page(self._connections, statement("between"), parameters)
+        events = Page((_event(*row) for *row, _ in rows), has_more=rows.has_more)
         if whole and rows and (deleted_to := rows[0][-1]) > after:
             raise EventsDeleted(Offset(deleted_to))
         return events
@@ -59,13 +61,15 @@ class PostgresTail:
         up_to: Offset,
         limit: int,
         known: RowIdentity | None = None,
-    ) -> Sequence[JournaledEvent | UnreadableRow]:
+    ) -> Page[JournaledEvent | UnreadableRow]:
         """See `JournalTail.of_entity`."""
         if fault_of_entity_id(entity_id):
-            return []
+            return Page()
         parameters = {"entity_id": entity_id, "first": first, "up_to": up_to, "limit": limit}
-        rows = await self._connections.run(statement("of_entity"), {**parameters, **known_row(known)})
-        return [_event(*row) for row in rows]
+        rows: Page[Any] = await read_page(
+            self._connections, statement("of_entity"), {**parameters, **known_row(known)}
+        )
+        return Page((_event(*row) for row in rows), has_more=rows.has_more)
 
     async def still_there(self, rows: Collection[RowIdentity]) -> Collection[Offset]:
         """See `JournalTail.still_there`."""

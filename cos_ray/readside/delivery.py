@@ -31,6 +31,7 @@ from cos_ray.readside.retries import Retries
 from cos_ray.readside.settings import ReadSideSettings
 from cos_ray.readside.skips import Skips
 from cos_ray.readside.tasks import Tasks
+from cos_ray.readside.window import size_of
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +188,10 @@ class Delivery:
         self._held.discard((projection.shard, entity_id))
         head = projection.window.head(entity_id)
         parcel = self._current[projection.shard].get(entity_id)
-        if head is not None and (parcel is None or parcel.event is not head):
+        if parcel is not None and parcel.event is not head:
+            del self._current[projection.shard][entity_id]
+            parcel = None
+        if head is not None and parcel is None:
             self._add(projection, head)
         self.release(projection, anew=False)
 
@@ -210,14 +214,19 @@ class Delivery:
 
     def start(self) -> None:
         """Begin what may begin."""
-        while self._ready and len(self._running) < self._pace.limit and not self._is_closed:
+        while self._ready and self._has_place and not self._is_closed:
             parcel = self._next()
             if parcel is None:
                 return
             if self._many is None or self._goes_alone(parcel):
-                parcel.task = self._running.start(self._deliver(parcel))
+                parcel.task = self._running.start(self._deliver(parcel), size_of(parcel.event))
             else:
                 self._start_many(parcel, self._many)
+
+    @property
+    def _has_place(self) -> bool:
+        is_light = self._running.weight < self._settings.concurrent_octets
+        return len(self._running) < self._pace.limit and (is_light or not len(self._running))
 
     def _next(self) -> Parcel | None:
         """The next parcel that may be delivered; those that may not yet wait elsewhere."""
@@ -237,18 +246,20 @@ class Delivery:
     def _start_many(self, parcel: Parcel, handler: BatchReadHandler) -> None:
         bundle: list[tuple[Parcel, list[JournaledEvent]]] = []
         alone: list[Parcel] = []
-        room = handler.batch
+        room, octets = handler.batch, self._settings.batch_octets
         following: Parcel | None = parcel
         while following is not None:
             if self._goes_alone(following):
                 alone.append(following)
             else:
-                events = following.projection.window.first(following.entity_id, room)
+                events = following.projection.window.first(following.entity_id, room, octets)
                 bundle.append((following, events))
                 room -= len(events)
-            following = self._next() if room > 0 else None
+                octets -= sum(map(size_of, events))
+            following = self._next() if room > 0 and octets > 0 else None
         self._ready.extendleft(reversed(alone))
-        task = self._running.start(self._deliver_many(bundle, handler))
+        weight = self._settings.batch_octets - octets
+        task = self._running.start(self._deliver_many(bundle, handler), weight)
         for each, _ in bundle:
             each.task = task
 

@@ -15,6 +15,7 @@ from datetime import datetime
 
 from cos_ray.domain.errors import ReadSideUnavailable, UnknownReadSide, WrongShard
 from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard
+from cos_ray.domain.pages import Page
 from cos_ray.domain.read_sides import (
     Behind,
     DeadLetter,
@@ -117,7 +118,7 @@ class ReadSideDesk:
         known, by_shard = self.known(read_side), self._by_shard(entities)
         return await self._order(known, ReplayEntities(by_shard), by_shard.keys())
 
-    async def dead_letters(self, read_side: str, entity_id: str | None, limit: int) -> Sequence[DeadLetter]:
+    async def dead_letters(self, read_side: str, entity_id: str | None, limit: int) -> Page[DeadLetter]:
         """What was set aside, the oldest first."""
         whose = None if entity_id is None else EntityId(entity_id)
         return await self._letters.letters(self.known(read_side), whose, limit)

@@ -46,7 +46,7 @@ class Handled:
         offset = await self._stores.places.place_of(entity_id, revision)
         if offset is None:
             return False
-        waiting = projection.wait_for(offset)
+        waiting = projection.wait_for(entity_id, revision, offset)
         if waiting is None:
             # Asked only now: what is left out is stored before it is behind the offset.
             if await self._stores.letters.is_left_out(self._read_side, entity_id, revision):

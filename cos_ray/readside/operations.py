@@ -17,7 +17,6 @@ from typing_extensions import assert_never
 
 from cos_ray.domain.errors import ClaimLost, HistoryWentBack, JournalUnavailable
 from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
-from cos_ray.domain.messages import JournaledEvent
 from cos_ray.domain.read_sides import (
     DropLetters,
     Obeyed,
@@ -44,8 +43,6 @@ from cos_ray.readside.stores import Stores
 from cos_ray.readside.window import Window
 
 logger = logging.getLogger(__name__)
-
-_PAGE = 1_000
 
 END = Offset(2**63 - 1)
 """After which nothing comes."""
@@ -367,19 +364,10 @@ class Operations:
         await self._delivery.hold(projection, entity_id)
         count = 0
         try:
-            events: list[JournaledEvent] = []
-            began = self._clock.monotonic()
             await self._skips.repeat(projection.shard, entity_id)
-            first = Revision(1)
-            while page := await self._stores.places.events_of(entity_id, first, _PAGE):
-                events += page
-                first = Revision(page[-1].envelope.sequence_number + 1)
-            head = window.head(entity_id)
-            end = head.offset if head is not None else window.read_to + 1
-            earlier = [event for event in events if event.offset < end]
-            if window is projection.window:
-                projection.repeat(earlier, began)
-                count = len(earlier)
+            span = await self._stores.places.span_of(entity_id, window.read_to)
+            if span is not None:
+                count = projection.repeat(window, entity_id, span)
         finally:
             self._delivery.go_on(projection, entity_id)
         return count

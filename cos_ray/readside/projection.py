@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Sequence
 from enum import Enum
 
 from typing_extensions import assert_never
@@ -19,12 +18,15 @@ from cos_ray.domain.errors import HistoryGap, JournalUnavailable, UnreadableEven
 from cos_ray.domain.failure_policy import Backoff
 from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
 from cos_ray.domain.messages import JournaledEvent, RowIdentity
-from cos_ray.domain.read_sides import LastError, ShardState, ShardStatus
+from cos_ray.domain.pages import Page
+from cos_ray.domain.read_sides import LastError, ShardState, ShardStatus, Span
 from cos_ray.ports import Clock
+from cos_ray.readside.confirmations import Confirmations
 from cos_ray.readside.continuity import Continuity
 from cos_ray.readside.known import KnownErasures
+from cos_ray.readside.rereads import Rereads
 from cos_ray.readside.settings import ReadSideSettings
-from cos_ray.readside.window import Window
+from cos_ray.readside.window import EventMissing, Held, Window
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +47,20 @@ class Settled(Enum):
 class Projection:
     """The progress of a read side in one shard."""
 
-    def __init__(self, shard: Shard, settings: ReadSideSettings, clock: Clock) -> None:
+    def __init__(
+        self,
+        shard: Shard,
+        settings: ReadSideSettings,
+        clock: Clock,
+        held: Held | None = None,
+        shards: int = 1,
+    ) -> None:
+        """`held`: what all of the process's `shards` hold together."""
         self.shard = shard
+        self._held = held or Held()
+        self._share = settings.look_ahead_octets // shards
+        """Bytes that the shard may hold whatever the others do."""
+        self.window = Window(Offset(0), self._held)
         self._settings = settings
         self._clock = clock
         self._state = ShardState.STARTING
@@ -64,11 +78,9 @@ class Projection:
         self._failures = 0
         self._last_error: LastError | None = None
         self._log_again_at = -math.inf
-        self._left_out: set[EntityId] = set()
-        """Entities of which an event was skipped or set aside since it was opened."""
+        self._confirmations = Confirmations(settings.entities_remembered)
         self._failing: set[EntityId] = set()
         """Entities whose next event was not confirmed yet, though tried."""
-        self._waiters: dict[asyncio.Future[bool], Offset] = {}
         self.newest_read: RowIdentity | None = None
         """
         The event that was read last, as far as it is known. A shard's events are stored in their order, so
@@ -168,7 +180,7 @@ class Projection:
         self._poked = False
         return self.window
 
-    def take(self, window: Window, events: Sequence[JournaledEvent]) -> list[JournaledEvent]:
+    def take(self, window: Window, events: Page[JournaledEvent]) -> list[JournaledEvent]:
         """
         Take in what the read brought; answer with what may be delivered at once.
 
@@ -188,7 +200,8 @@ class Projection:
         except HistoryGap as gap:
             self._stall(gap)
         else:
-            self._plan_next_read(len(events))
+            self._plan_next_read(events.has_more)
+        self._make_room()
         return deliverable
 
     def read_failed(self, window: Window, error: Exception) -> None:
@@ -205,14 +218,34 @@ class Projection:
             facts = self._facts(reason=reason, retry_in=wait)
             logger.warning("read side cannot read the journal", extra=facts, exc_info=surprise)
 
+    def rereads_at(self) -> float:
+        """When to read again what was left of an entity in the journal."""
+        return self.rereads.due_at() if self.may_deliver else math.inf
+
+    def begin_reread(self) -> tuple[EntityId, Revision, int]:
+        """Such a read begins: whose events it is to bring, from which on, and how many."""
+        limit = max(1, min(self._settings.batch, self._room))
+        return *self.rereads.begin(), limit
+
+    def repeat(self, window: Window, entity_id: EntityId, span: Span) -> int:
+        """Deliver these events of the entity once more, before those that wait; how many that makes."""
+        if window is not self.window:
+            return 0
+        count = window.repeat(entity_id, span)
+        self.rereads.want(entity_id)
+        return count
+
     def settle(self, event: JournaledEvent, how: Settled) -> JournaledEvent | None:
         """Be done with an entity's event; answer with its next one, if there is one."""
+        entity_id = event.envelope.meta.entity_id
         self._counts[how] += 1
-        self._failing.discard(event.envelope.meta.entity_id)
-        if how is not Settled.DELIVERED and len(self._left_out) <= self._settings.entities_remembered:
-            self._left_out.add(event.envelope.meta.entity_id)
+        self._failing.discard(entity_id)
+        if how is not Settled.DELIVERED:
+            self._confirmations.leave_out(entity_id)
         following = self.window.settle(event)
-        self._tell(event.offset, how is Settled.DELIVERED)
+        if following is None:
+            self.rereads.want(entity_id)
+        self._confirmations.tell(event.offset, how is Settled.DELIVERED)
         return following
 
     def delivery_failed(self, event: JournaledEvent, reason: str, then: str) -> None:
@@ -220,6 +253,7 @@ class Projection:
         meta = event.envelope.meta
         self._failures += 1
         self._failing.add(meta.entity_id)
+        self._make_room()
         self._last_error = LastError(reason, self._clock.now(), meta.entity_id, meta.revision)
         if self._may_log():
             facts = self._facts(
@@ -233,16 +267,11 @@ class Projection:
                 facts["trace_id"] = trace_id_of(event.envelope.cause)
             logger.warning("read handler did not confirm an event", extra=facts)
 
-    def repeat(self, events: Sequence[JournaledEvent], began: float) -> None:
-        """Deliver an entity's earlier events once more, which a read that began then has brought."""
-        self.known.read(began, was_empty=not self.window.entities())
-        self.window.repeat(events)
-
     def skip_barrier(self) -> bool:
         """Step over what in the journal itself stops the reading, if anything does."""
         match self._barrier:
             case None:
-                return False
+                return self._skip_reread()
             case UnreadableEvent(offset=offset):
                 self.window.step_over(offset)
                 self._counts[Settled.SKIPPED] += 1
@@ -257,25 +286,33 @@ class Projection:
         self._read_at = self._clock.monotonic()
         return True
 
-    def wait_for(self, offset: Offset) -> asyncio.Future[bool] | None:
-        """Whether the event there is confirmed, as soon as that is known; None: it is behind us."""
-        if self.window.is_settled(offset):
-            return None
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiters[future] = offset
-        future.add_done_callback(lambda done: self._waiters.pop(done, None))
-        return future
+    def _skip_reread(self) -> bool:
+        entity_id = self.rereads.skip()
+        if entity_id is None:
+            return False
+        self._counts[Settled.SKIPPED] += 1
+        self._failing.discard(entity_id)
+        self._confirmations.leave_out(entity_id)
+        facts = self._facts(entity_id=entity_id)
+        logger.warning("what cannot be read again was stepped over by an operator", extra=facts)
+        return True
+
+    def wait_for(
+        self, entity_id: EntityId, revision: Revision, offset: Offset
+    ) -> asyncio.Future[bool] | None:
+        """Whether this event is confirmed, as soon as that is known; None: it is behind us."""
+        is_behind = self.window.is_settled(entity_id, revision, offset)
+        return None if is_behind else self._confirmations.wait_for(offset)
 
     def has_confirmed(self, entity_id: EntityId, revision: Revision) -> bool:
         """Whether this process knows, without asking the journal, that the event was confirmed."""
         newest = self._continuity.newest_of(entity_id)
         if newest is None or newest < revision:
             return False
-        # Of too many that left something out, it is not known which.
-        if entity_id in self._left_out or len(self._left_out) > self._settings.entities_remembered:
+        if self._confirmations.may_lack(entity_id):
             return False
-        head = self.window.head(entity_id)
-        return head is None or head.envelope.sequence_number > revision
+        due = self.window.due(entity_id)
+        return due is None or due > revision
 
     def status(self) -> ShardStatus:
         """How it fares."""
@@ -283,7 +320,7 @@ class Projection:
             shard=self.shard,
             state=self._shown_state(),
             offset=self.window.offset,
-            pending=len(self.window),
+            pending=self.window.pending,
             deliveries=self._counts[Settled.DELIVERED],
             failures=self._failures,
             skipped=self._counts[Settled.SKIPPED],
@@ -293,7 +330,31 @@ class Projection:
 
     @property
     def _has_room(self) -> bool:
-        return len(self.window) + self._settings.batch <= self._settings.look_ahead
+        return self._room >= self._settings.batch
+
+    @property
+    def _room(self) -> int:
+        """How many more events may be held."""
+        settings = self._settings
+        if self.window.octets > self._share and self._held.octets > settings.look_ahead_octets:
+            return 0
+        return settings.look_ahead - len(self.window) - len(self.rereads) - self.rereads.coming
+
+    def _make_room(self) -> None:
+        """Where there is none: who fails must not keep the others' events from being read."""
+        if not self._has_room:
+            self.window.thin_out(self._failing)
+
+    def _reread_failed(self, entity_id: EntityId, revision: Revision, error: Exception, wait: float) -> None:
+        """The events of an entity from this one on could not be read again."""
+        is_gap = isinstance(error, EventMissing)
+        reason = f"history gap: revision {revision} is not there" if is_gap else str(error) or repr(error)
+        self._failures += 1
+        self._failing.add(entity_id)
+        self._last_error = LastError(reason, self._clock.now(), entity_id, revision)
+        if self._may_log():
+            facts = self._facts(reason=reason, entity_id=entity_id, revision=revision, retry_in=wait)
+            logger.warning("an entity's events cannot be read again", extra=facts)
 
     def _shown_state(self) -> ShardState:
         if self._is_paused and self._state is not ShardState.ELSEWHERE:
@@ -304,27 +365,24 @@ class Projection:
 
     def _begin(self, offset: Offset) -> None:
         settings = self._settings
-        self.window = Window(offset)
+        self.window.close()
+        self.window = Window(offset, self._held)
+        self.rereads = Rereads(self.window, settings, self._clock, self._reread_failed)
         self.known = KnownErasures()
         self._continuity = Continuity(settings.read_side, self.shard, offset, settings.entities_remembered)
         self._failing.clear()
-        self._left_out.clear()
+        self._confirmations.begin_anew()
         self._barrier = None
         self._read_failures = 0
 
-    def _tell(self, offset: Offset, is_handled: bool) -> None:
-        for future, wanted in list(self._waiters.items()):
-            if wanted == offset and not future.done():
-                future.set_result(is_handled)
-
-    def _plan_next_read(self, events: int) -> None:
-        """After a read that brought so many events."""
+    def _plan_next_read(self, has_more: bool) -> None:
+        """After a read that brought events, behind which there may be more."""
         self._read_failures = 0
         self._barrier = None
         if self._state in _AT_WORK:
             self._state = ShardState.RUNNING
             # At rest, it is told when there is something new.
-            more = self._poked or events >= self._settings.batch
+            more = self._poked or has_more
             self._read_at = self._clock.monotonic() if more else math.inf
 
     def _stall(self, gap: HistoryGap) -> None:

@@ -14,7 +14,6 @@ import math
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
 
-from cos_ray.domain.erasure import says_nothing
 from cos_ray.domain.errors import ClaimLost, JournalUnavailable, ReadSideUnavailable
 from cos_ray.domain.ids import EntityId, Owner, ReleaseId, Revision, Shard
 from cos_ray.domain.read_sides import Obeyed, Order, ShardState, ShardStatus
@@ -27,12 +26,13 @@ from cos_ray.readside.offset_keeper import OffsetKeeper
 from cos_ray.readside.operations import Operations
 from cos_ray.readside.parking import Parking
 from cos_ray.readside.projection import Projection
+from cos_ray.readside.reading import Reading
 from cos_ray.readside.scout import Scout
 from cos_ray.readside.settings import ReadSideSettings
 from cos_ray.readside.skips import Skips
 from cos_ray.readside.stores import Stores
 from cos_ray.readside.tasks import Tasks, within
-from cos_ray.readside.window import Window
+from cos_ray.readside.window import Held
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,10 @@ class ReadSide:
         self._settings = settings
         self._stores = stores
         self._clock = clock
-        self._projections = OrderedDict((shard, Projection(shard, settings, clock)) for shard in shards)
+        shards, held = list(shards), Held()
+        self._projections = OrderedDict(
+            (shard, Projection(shard, settings, clock, held, len(shards))) for shard in shards
+        )
         """By shard; the one read longest ago comes first."""
         who = Who(owner, release, frozenset(home), frozenset(self._projections) - frozenset(home))
         self._claims = Claims(settings, who, stores.controls, clock, self._lose)
@@ -96,8 +99,17 @@ class ReadSide:
             self._operations.is_borne_out,
         )
         self._scout = Scout(settings, stores.source, clock)
+        self._reading = Reading(
+            settings,
+            self._projections,
+            stores,
+            self._delivery,
+            self._operations,
+            self._scout,
+            clock,
+            self._wake,
+        )
         self._opening = Tasks(self._wake)
-        self._reads = Tasks(self._wake)
         self._saves = Tasks(self._wake)
         self._scouts = Tasks(self._wake)
         self._questions = Tasks(self._wake)
@@ -221,7 +233,7 @@ class ReadSide:
     def _start_due(self) -> None:
         now = self._clock.monotonic()
         self._operations.interrupt(self._claims.lapse())
-        self._start_reads(now)
+        self._reading.start_due(now)
         self._delivery.retry_due()
         if self._offsets.saves_at() <= now:
             self._saves.start(self._offsets.save(self._offsets.begin_save()))
@@ -234,30 +246,6 @@ class ReadSide:
         if self._claims.renews_at() <= now:
             self._claims.begin_renewal()
             self._renewals.start(self._renew())
-
-    def _start_reads(self, now: float) -> None:
-        places = self._settings.reads_at_once - len(self._reads)
-        due = [projection for projection in self._projections.values() if projection.reads_at() <= now]
-        for projection in due[:places]:
-            # To the end of the line: a busy shard must not starve the others.
-            self._projections.move_to_end(projection.shard)
-            self._reads.start(self._read(projection, projection.begin_read()))
-
-    async def _read(self, projection: Projection, window: Window) -> None:
-        known, after = projection.newest_read, window.read_to
-        try:
-            events = await self._stores.source.after(projection.shard, after, self._settings.batch, known)
-        except Exception as error:  # noqa: BLE001 - whatever it is, this shard is not given up
-            self._operations.read_failed(projection, window, error)
-            return
-        if events:
-            self._scout.has_news()
-        deliverable = projection.take(window, events)
-        for event in events:
-            if says_nothing(event.envelope):
-                self._delivery.redact(projection, event.envelope.meta.entity_id)
-        for event in deliverable:
-            self._delivery.offer(projection, event)
 
     def _may_begin(self, projection: Projection) -> bool:
         return self._claims.may_begin(projection.shard) and self._erasures.let_begin(projection)
@@ -317,8 +305,8 @@ class ReadSide:
         """A delivery is over: its shard may have room again, its event may be due again."""
         if projection.is_ours:
             self._offsets.note(projection.shard, projection.offset, projection.newest_read)
-        due = (projection.reads_at(), self._offsets.saves_at(), self._delivery.retries_at())
-        self._look_again(min(due))
+        due = (projection.reads_at(), projection.rereads_at(), self._offsets.saves_at())
+        self._look_again(min(*due, self._delivery.retries_at()))
 
     def _look_again(self, due: float) -> None:
         """Something falls due at that time: make sure the loop does not sleep through it."""
@@ -349,10 +337,7 @@ class ReadSide:
         """When the next thing falls due."""
         due = [self._offsets.saves_at(), self._delivery.retries_at(), self._claims.renews_at()]
         due += [self._claims.lapses_at(), self._erasures.due_at()]
-        due.append(self._scout.due_at(self._resting()))
-        # With all places for reads taken, the end of one of them wakes the loop.
-        if len(self._reads) < self._settings.reads_at_once:
-            due.extend(projection.reads_at() for projection in self._projections.values())
+        due += [self._scout.due_at(self._resting()), self._reading.due_at()]
         return min(due)
 
     async def _drain(self) -> None:
@@ -408,5 +393,5 @@ class ReadSide:
 
     def _taking_in(self) -> tuple[Tasks, ...]:
         """All that is not to go on once it is to stop."""
-        regular = (self._opening, self._reads, self._scouts, self._questions, self._renewals)
+        regular = (self._opening, *self._reading.tasks, self._scouts, self._questions, self._renewals)
         return (*regular, self._orders, self._hand_overs)

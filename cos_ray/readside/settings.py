@@ -29,7 +29,13 @@ class ReadSideSettings:
     batch: int = 200
     """How many events one read of one shard asks for."""
     look_ahead: int = 1000
-    """How many events of one shard may be read and not yet behind its offset; at least one batch."""
+    """How many events of one shard may be held until they are delivered; at least one batch."""
+    look_ahead_octets: int = 64 * 1024 * 1024
+    """How many bytes they may take in all shards; a shard's share of that it may take in any case."""
+    concurrent_octets: int = 32 * 1024 * 1024
+    """How many bytes may be under way in deliveries at once; one event may, however large."""
+    batch_octets: int = 8 * 1024 * 1024
+    """How many bytes are handed in one call to a handler that takes many events; one event, however large."""
     reads_at_once: int = 4
     """How many shards may be read at the same time."""
     poll: timedelta = timedelta(milliseconds=250)

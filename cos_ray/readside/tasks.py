@@ -14,7 +14,9 @@ class Tasks:
     """A set of running tasks. (`asyncio.TaskGroup` came with Python 3.11.)"""
 
     def __init__(self, finished: Callable[[], None]) -> None:
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], int] = {}
+        self.weight = 0
+        """Of all that run together, in whatever unit they are given."""
         self._finished = finished
         self._fault: BaseException | None = None
         self._is_cancelling = False
@@ -23,10 +25,11 @@ class Tasks:
     def __len__(self) -> int:
         return len(self._running)
 
-    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def start(self, work: Coroutine[Any, Any, None], weight: int = 0) -> asyncio.Task[None]:
         """Run this; `finished` is called when it is over, however it ends."""
         task = asyncio.create_task(work)
-        self._running.add(task)
+        self._running[task] = weight
+        self.weight += weight
         task.add_done_callback(self._end)
         return task
 
@@ -54,7 +57,7 @@ class Tasks:
         await self.idle()
 
     def _end(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        self.weight -= self._running.pop(task, 0)
         if not task.cancelled():
             self._fault = self._fault or task.exception()
         elif not self._is_cancelling and task not in self._given_up:

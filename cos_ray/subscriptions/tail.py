@@ -185,7 +185,7 @@ class Tail:
                     self._told.append(told)
                 self._feed.publish(event)
                 self._known = event.row or self._known
-            after = events[-1].offset if len(events) == self._policy.page else up_to
+            after = events[-1].offset if events.has_more else up_to
             self._position = after
             # Let those who were told take it before there is more.
             await asyncio.sleep(0)

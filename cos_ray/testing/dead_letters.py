@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timezone
 from typing import TypeAlias
 
@@ -12,7 +12,9 @@ from cos_ray.domain.erasure import says_nothing
 from cos_ray.domain.errors import ClaimLost, EntityIsErased, JournalUnavailable
 from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Revision, Shard
 from cos_ray.domain.messages import JournaledEvent
+from cos_ray.domain.pages import Page
 from cos_ray.domain.read_sides import DeadLetter
+from cos_ray.testing.pages import page_of
 
 OwnerOf: TypeAlias = Callable[[ReadSideId, Shard], Owner | None]
 """Who has a shard (`MemoryReadSides.owner`)."""
@@ -69,11 +71,11 @@ class MemoryDeadLetters:
 
     async def letters(
         self, read_side: ReadSideId, entity_id: EntityId | None, limit: int
-    ) -> Sequence[DeadLetter]:
+    ) -> Page[DeadLetter]:
         """See `DeadLetters.letters`."""
         await self._be_asked()
         found = [letter for (whose, _), letter in self.kept[read_side].items() if entity_id in (None, whose)]
-        return sorted(found, key=lambda letter: letter.offset)[:limit]
+        return page_of(sorted(found, key=lambda letter: letter.offset), limit)
 
     async def drop(
         self,

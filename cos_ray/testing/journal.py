@@ -32,10 +32,12 @@ from cos_ray.domain.ids import (
     fault_of_entity_id,
 )
 from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remembered, RowIdentity, Standing
+from cos_ray.domain.pages import Page
 from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.domain.types import change_between
 from cos_ray.domain.watermark import JournalHead
 from cos_ray.ports import NOTHING_KNOWN
+from cos_ray.testing.pages import page_of
 
 _LOOKS_BACK = 5_000
 
@@ -233,13 +235,13 @@ class MemoryJournal:
 
     async def after(
         self, shard: Shard, offset: Offset, limit: int, known: RowIdentity | None = None
-    ) -> Sequence[JournaledEvent]:
+    ) -> Page[JournaledEvent]:
         """See `EventSource.after`."""
         await self._be_asked()
         self._require(known)
         first = bisect_right(self._rows, offset, key=_offset_of)
         found = (row for row in self._rows[first:] if row.shard == shard and not row.deleted)
-        return [JournaledEvent(row.offset, _with_cause(row), row.identity) for row in islice(found, limit)]
+        return page_of((JournaledEvent(row.offset, _with_cause(row), row.identity) for row in found), limit)
 
     async def stirring(
         self, offsets: Mapping[Shard, Offset], known: Mapping[Shard, RowIdentity] = NOTHING_KNOWN
@@ -253,11 +255,11 @@ class MemoryJournal:
         await self._be_asked()
         return self.erased.intersection(entity_ids)
 
-    async def history(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[EventEnvelope]:
+    async def history(self, entity_id: EntityId, first: Revision, limit: int) -> Page[EventEnvelope]:
         """See `History.history`."""
         await self._be_asked()
         found = (row.envelope for row in self._of_entity.get(entity_id, ()))
-        return [envelope for envelope in found if envelope.sequence_number >= first][:limit]
+        return page_of((envelope for envelope in found if envelope.sequence_number >= first), limit)
 
     async def at(self, entity_id: EntityId, revision: Revision) -> EventEnvelope | None:
         """See `History.at`."""
@@ -282,7 +284,7 @@ class MemoryJournal:
         known: RowIdentity | None = None,
         *,
         whole: bool = False,
-    ) -> Sequence[JournaledEvent]:
+    ) -> Page[JournaledEvent]:
         """See `JournalTail.between`."""
         await self._be_asked()
         self._require(known)
@@ -290,7 +292,7 @@ class MemoryJournal:
         if whole and rows and self._deleted and self._deleted[-1].offset > after:
             raise EventsDeleted(self._deleted[-1].offset)
         found = (row for row in rows if row.offset <= up_to and not row.deleted)
-        return [JournaledEvent(row.offset, row.envelope, row.identity) for row in islice(found, limit)]
+        return page_of((JournaledEvent(row.offset, row.envelope, row.identity) for row in found), limit)
 
     async def of_entity(
         self,
@@ -299,13 +301,13 @@ class MemoryJournal:
         up_to: Offset,
         limit: int,
         known: RowIdentity | None = None,
-    ) -> Sequence[JournaledEvent]:
+    ) -> Page[JournaledEvent]:
         """See `JournalTail.of_entity`."""
         await self._be_asked()
         self._require(known)
         rows = (row for row in self._of_entity.get(entity_id, ()) if row.envelope.sequence_number >= first)
         found = (row for row in rows if row.offset <= up_to and not row.deleted)
-        return [JournaledEvent(row.offset, row.envelope, row.identity) for row in islice(found, limit)]
+        return page_of((JournaledEvent(row.offset, row.envelope, row.identity) for row in found), limit)
 
     async def still_there(self, rows: Collection[RowIdentity]) -> Collection[Offset]:
         """See `JournalTail.still_there`."""

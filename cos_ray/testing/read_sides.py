@@ -10,15 +10,19 @@ import asyncio
 import heapq
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta, timezone
+
+from google.protobuf.any_pb2 import Any
 
 from cos_ray.domain.erasure import redacted_event
 from cos_ray.domain.errors import HistoryWentBack, JournalUnavailable, UnreadableEvent
 from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard
 from cos_ray.domain.messages import EventEnvelope, JournaledEvent, Meta, Packed, RowIdentity
-from cos_ray.domain.read_sides import Lag, Start
+from cos_ray.domain.pages import Page
+from cos_ray.domain.read_sides import Lag, Span, Start
 from cos_ray.ports import NOTHING_KNOWN
+from cos_ray.testing.pages import page_of
 
 
 class MemoryEventSource:
@@ -27,6 +31,8 @@ class MemoryEventSource:
     def __init__(self) -> None:
         self.reads: list[tuple[Shard, Offset]] = []
         """Every read: which shard, after which offset."""
+        self.pages_of_entities: list[tuple[EntityId, Revision]] = []
+        """Every read of one entity's events: whose, and from which on."""
         self.is_down = False
         self.error: Exception = JournalUnavailable("the journal is down")
         self.histories: dict[EntityId, int] = {}
@@ -47,17 +53,17 @@ class MemoryEventSource:
         self._history = 0
         """How often it went back."""
 
-    def add(self, shard: int, entity_id: str, count: int = 1) -> Offset:
-        """Give the entity its next events; answer with the last one's offset."""
+    def add(self, shard: int, entity_id: str, count: int = 1, padding: int = 0) -> Offset:
+        """Give the entity its next events, each so much longer; answer with the last one's offset."""
         for _ in range(count):
             id_ = EntityId(entity_id)
             revision = Revision(self.histories.get(id_, 0) + 1)
             self.histories[id_] = revision
             # Offsets have holes, as a sequence's numbers do.
             self._newest = Offset(self._newest + 1 + revision % 2)
-            text = f"{entity_id}/{revision}".encode()
+            text = f"{entity_id}/{revision}".encode() + b"." * padding
             # An Any with nothing but a value.
-            payload = Packed(bytes([0x12, len(text)]) + text)
+            payload = Packed(Any(value=text).SerializeToString())
             envelope = EventEnvelope(payload, payload, Meta(id_, revision), revision)
             row = RowIdentity(self._newest, id_, revision, self._history)
             self._events[Shard(shard)].append(JournaledEvent(self._newest, envelope, row))
@@ -115,19 +121,15 @@ class MemoryEventSource:
 
     async def after(
         self, shard: Shard, offset: Offset, limit: int, known: RowIdentity | None = None
-    ) -> Sequence[JournaledEvent]:
+    ) -> Page[JournaledEvent]:
         """The shard's next events after the offset."""
         self.reads.append((shard, offset))
         if self.is_down:
             raise self.error
         later = (event for event in self._events[shard] if event.offset > offset)
-        found = [event for event in later if event.offset not in self._hidden][:limit]
-        readable = list(itertools.takewhile(lambda event: event.offset not in self.unreadable, found))
         if known is not None and not self.holds(known):
             raise HistoryWentBack([shard])
-        if found and not readable:
-            raise UnreadableEvent("planted: cannot be read", found[0].offset)
-        return readable
+        return self._readable(page_of((event for event in later if event.offset not in self._hidden), limit))
 
     async def stirring(
         self, offsets: Mapping[Shard, Offset], known: Mapping[Shard, RowIdentity] = NOTHING_KNOWN
@@ -166,16 +168,20 @@ class MemoryEventSource:
             for shard in shards
         }
 
-    async def events_of(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[JournaledEvent]:
+    async def events_of(self, entity_id: EntityId, first: Revision, limit: int) -> Page[JournaledEvent]:
         """The entity's events from this one on."""
+        self.pages_of_entities.append((entity_id, first))
         if self.is_down:
             raise self.error
-        events = (event for shard in list(self._events.values()) for event in shard)
-        return [
-            event
-            for event in events
-            if event.envelope.meta.entity_id == entity_id and event.envelope.sequence_number >= first
-        ][:limit]
+        found = (event for event in self._of(entity_id) if event.envelope.sequence_number >= first)
+        return self._readable(page_of(found, limit))
+
+    async def span_of(self, entity_id: EntityId, up_to: Offset) -> Span | None:
+        """Which events the entity has up to this offset."""
+        if self.is_down:
+            raise self.error
+        numbers = [e.envelope.sequence_number for e in self._of(entity_id) if e.offset <= up_to]
+        return Span(len(numbers), numbers[0], numbers[-1]) if numbers else None
 
     async def starts(self, read_side: ReadSideId, offsets: Mapping[Shard, Offset]) -> Mapping[Shard, Start]:
         """What there is at these offsets."""
@@ -196,9 +202,21 @@ class MemoryEventSource:
 
     async def place_of(self, entity_id: EntityId, sequence_number: Revision) -> Offset | None:
         """Where this event lies."""
-        for event in await self.events_of(entity_id, sequence_number, 1):
-            return event.offset if event.envelope.sequence_number == sequence_number else None
-        return None
+        if self.is_down:
+            raise self.error
+        places = (e.offset for e in self._of(entity_id) if e.envelope.sequence_number == sequence_number)
+        return next(places, None)
+
+    def _of(self, entity_id: EntityId) -> list[JournaledEvent]:
+        events = (event for shard in list(self._events.values()) for event in shard)
+        ours = (event for event in events if event.envelope.meta.entity_id == entity_id)
+        return [event for event in ours if event.offset not in self._hidden]
+
+    def _readable(self, page: Page[JournaledEvent]) -> Page[JournaledEvent]:
+        readable = list(itertools.takewhile(lambda event: event.offset not in self.unreadable, page))
+        if page and not readable:
+            raise UnreadableEvent("planted: cannot be read", page[0].offset)
+        return Page(readable, has_more=page.has_more or len(readable) < len(page))
 
 
 class SteppedClock:

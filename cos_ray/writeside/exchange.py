@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from cos_ray.domain.errors import EntityLost, EntityNotReached, EntitySilent
 from cos_ray.domain.ids import CommandId, EntityId
-from cos_ray.domain.messages import Command, Reply, TryElsewhere
+from cos_ray.domain.messages import Accepted, Command, Reply, TryElsewhere
 from cos_ray.domain.placement import Assignment
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,9 @@ NOT_WORTH_SAYING = 0.01
 
 FETCHED_WITHIN = 3.0
 """Seconds after which a reply that no one has fetched is no one's: who asked has given up this side."""
+
+ANSWER_OCTETS = 4 * 1024 * 1024
+"""Bytes of states with which an answer to a call ends."""
 
 LONGEST_LINGER = 0.01
 """Seconds that commands and replies wait at most for company."""
@@ -367,8 +370,18 @@ class _Counter:
                 rest.cancel()
                 if self._resting is resting:
                     self._resting = None
-        ready, self._ready = self._ready, []
-        return ready
+        return self._taken()
+
+    def _taken(self) -> Replies:
+        """The oldest replies, as many as fit into an answer; one, however large. Others go with the next."""
+        octets, fitting = 0, 0
+        for _, reply in self._ready:
+            octets += len(reply.state.state) if isinstance(reply, Accepted) else 0
+            if fitting and octets > ANSWER_OCTETS:
+                break
+            fitting += 1
+        taken, self._ready = self._ready[:fitting], self._ready[fitting:]
+        return taken
 
     async def _run(self, command: Command, process: Callable[[Command], Awaitable[HostReply]]) -> None:
         loop = self._loop

@@ -188,6 +188,7 @@ async def test_a_message_beyond_the_limit_is_not_sent(kind: type[AnyStage]) -> N
         with pytest.raises(HandlerFailed) as caught:
             await ask(handler, kit.OpenAccount(owner="x" * 5_000))
         assert caught.value.status.code is Code.RESOURCE_EXHAUSTED
+        assert "COS_HANDLER_MAX_MESSAGE_BYTES allows more" in caught.value.status.message
         assert stage.requests == []
         await ask(handler)
         await handler.close()

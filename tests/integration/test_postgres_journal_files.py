@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from itertools import count
@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from psycopg import sql
 from typer.testing import CliRunner
 
 from cos_ray.cli.app import app
@@ -35,16 +34,6 @@ EVERYTHING = Selection()
 def silent(rows: int, share: float) -> None:
     assert rows >= 0
     assert 0 <= share <= 1
-
-
-@pytest.fixture
-def other_database(database: Database) -> Iterator[Database]:
-    """A schema that nothing has been made in."""
-    other = replace(database, schema=database.schema + " other")
-    yield other
-    with connected(database) as connection:
-        drop = sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(other.schema))
-        connection.execute(drop)
 
 
 @pytest.fixture
@@ -143,7 +132,7 @@ async def test_what_is_stored_during_an_export_is_not_in_the_file(
     postgres_journal: PostgresJournal, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cos_ray.postgres.exporting._GROUP_ROWS", 1)
-    monkeypatch.setattr("cos_ray.postgres.exporting._FIRST_PAGE", 1)
+    monkeypatch.setattr("cos_ray.postgres.exporting._PAGE_ROWS", 1)
     await asyncio.gather(*[postgres_journal.append(append_of(f"e{n}", 0)) for n in range(20)])
     loop, numbers = asyncio.get_running_loop(), count()
 
@@ -201,6 +190,7 @@ def test_a_broken_file_is_refused_by_what_and_where_and_nothing_is_stored(
     filled: Database, other_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cos_ray.postgres.exporting._GROUP_ROWS", 40)
+    monkeypatch.setattr("cos_ray.postgres.exporting._PAGE_ROWS", 20)
     monkeypatch.setattr(archive, "_ROWS_AT_ONCE", 10)
     good = tmp_path / "good"
     export(filled, EVERYTHING, good, silent)

@@ -108,6 +108,31 @@ async def test_cut_off_from_the_database_again_and_again_it_loses_and_reorders_n
         await all_confirmed(handler, postgres_journal)
 
 
+async def test_poison_beyond_a_thousand_events_stops_nobody_and_is_delivered_in_the_end(
+    database: Database, postgres_journal: PostgresJournal
+) -> None:
+    handler = RecordingReadHandler()
+    handler.fail("bad", 2)
+    shard = append_of("bad", 0).shard
+    good = [name for name in map("good{}".format, range(200)) if append_of(name, 0).shard == shard][:20]
+    for round_ in range(15):
+        await postgres_journal.append(append_of("bad", round_ * 100, events=100))
+        await asyncio.gather(
+            *[postgres_journal.append(append_of(name, round_ * 10, events=10)) for name in good]
+        )
+    async with running(database, handler) as read_side:
+        # 3,000 events of others, and 1,499 of its own behind it.
+        await until(lambda: _true(len(handler.confirmed()) == 3_001), 60)
+        assert handler.confirmed("bad") == [1]
+        status = read_side.status()[shard]
+        assert (status.state, status.pending) == (ShardState.RETRYING, 1_499)
+        handler.heal()
+        await all_confirmed(handler, postgres_journal)
+        newest = (await read_all(postgres_journal, 10_000))[-1].offset
+        await until(lambda: _true(read_side.status()[shard].offset == newest))
+    assert len(handler.confirmed()) == 4_500
+
+
 async def test_an_offset_put_back_by_hand_is_where_the_next_life_begins(
     database: Database, postgres_journal: PostgresJournal
 ) -> None:

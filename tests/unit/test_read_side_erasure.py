@@ -293,7 +293,7 @@ class TestWhatWaitsInMemory:
     async def test_replayed_from_a_long_history_it_is_known_as_of_when_that_was_begun_to_be_read(self, world):
         async def long(*arguments):
             found = await read(*arguments)
-            await world.clock.sleep(5)
+            await world.clock.sleep(15)
             return found
 
         read, world.source.events_of = world.source.events_of, long

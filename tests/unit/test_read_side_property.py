@@ -21,7 +21,8 @@ from cos_ray.domain.errors import DeliveryFailed, JournalUnavailable, ReadSideUn
 from cos_ray.domain.failure_policy import Backoff, DeliveryPolicy
 from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, ReleaseId, Revision, Shard
 from cos_ray.domain.messages import JournaledEvent, RowIdentity
-from cos_ray.domain.read_sides import Refresh, Replay, ReplayEntities
+from cos_ray.domain.pages import Page
+from cos_ray.domain.read_sides import Refresh, Replay, ReplayEntities, Span
 from cos_ray.ports import NOTHING_KNOWN
 from cos_ray.readside.read_side import ReadSide
 from cos_ray.readside.settings import ReadSideSettings
@@ -58,10 +59,13 @@ class Story:
     slow: float
     """How long a delivery, a read or a save may take, in seconds."""
     batch: int
-    look_ahead: int
+    spare: int
+    """How many events are held beyond a batch: more than there are entities that fail for good."""
     concurrency: int
     batch_handler: int
     """How many events the handler takes in one call; 0: one, in the other kind of call."""
+    poison: dict[int, int]
+    """In each life: an entity of which one event fails until nothing does any more, and which event."""
     orders: list[tuple[str, int]]
     """What an operator does in the course of each life, and to which shard."""
 
@@ -69,15 +73,16 @@ class Story:
 stories = st.builds(
     Story,
     seed=st.integers(0, 2**32),
-    appends=st.lists(st.lists(st.integers(0, 8), max_size=25), min_size=1, max_size=6),
+    appends=st.lists(st.lists(st.integers(0, 8), max_size=100), min_size=1, max_size=6),
     lives=st.lists(st.floats(0, 3), min_size=4, max_size=4),
     is_killed=st.lists(st.booleans(), min_size=4, max_size=4),
     failing=st.sampled_from([0.0, 0.1, 0.5]),
     slow=st.sampled_from([0.0, 0.05, 0.7]),
     batch=st.integers(1, 6),
-    look_ahead=st.integers(6, 20),
+    spare=st.integers(4, 9),
     concurrency=st.integers(1, 8),
     batch_handler=st.sampled_from([0, 0, 2, 7]),
+    poison=st.dictionaries(st.integers(0, 8), st.integers(1, 6), max_size=4),
     orders=st.lists(
         st.tuples(st.sampled_from(["pause", "resume", "restart", "repeat"]), st.integers(0, SHARDS - 1)),
         max_size=8,
@@ -92,6 +97,9 @@ class World:
     story: Story
     clock: SteppedClock = field(default_factory=SteppedClock)
     is_calm: bool = False
+    """Nothing happens by chance any more."""
+    is_healed: bool = False
+    """Nothing fails for good any more."""
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.story.seed)
@@ -107,6 +115,9 @@ class World:
         self.letters = MemoryDeadLetters(self.offsets.owner)
 
     async def before_delivery(self, attempt: Attempt) -> None:
+        number = self.story.poison.get(int(attempt.entity_id.removeprefix("e")))
+        if attempt.revision == number and not self.is_healed:
+            raise DeliveryFailed("poison")
         await self.strike(DeliveryFailed("by chance"))
 
     async def strike(self, error: Exception) -> None:
@@ -122,6 +133,13 @@ class World:
     def append(self, entities: Sequence[int]) -> None:
         for entity in entities:
             self.source.add(entity % SHARDS, f"e{entity}")
+
+    def others_are_confirmed(self) -> bool:
+        """Whether all events are that no event which fails for good holds up."""
+        poisoned = {f"e{entity}" for entity in self.story.poison}
+        histories = {whose: n for whose, n in self.source.histories.items() if whose not in poisoned}
+        attempts = [attempt for attempt in self.handler.attempts if attempt.entity_id not in poisoned]
+        return not faults_in(attempts, histories)
 
     def check_offsets(self) -> None:
         """No saved offset is past an event that was never confirmed."""
@@ -143,15 +161,20 @@ class ShakySource(MemoryEventSource):
 
     async def after(
         self, shard: Shard, offset: Offset, limit: int, known: RowIdentity | None = None
-    ) -> Sequence[JournaledEvent]:
+    ) -> Page[JournaledEvent]:
         events = await super().after(shard, offset, limit, known)
         await self.world.strike(JournalUnavailable("by chance"))
         return events
 
-    async def events_of(self, entity_id: EntityId, first: Revision, limit: int) -> Sequence[JournaledEvent]:
+    async def events_of(self, entity_id: EntityId, first: Revision, limit: int) -> Page[JournaledEvent]:
+        events = await super().events_of(entity_id, first, limit)
+        await self.world.strike(JournalUnavailable("by chance"))
+        return events
+
+    async def span_of(self, entity_id: EntityId, up_to: Offset) -> Span | None:
         # What comes again within one life is a fault, unless it was asked for.
         self.world.handler.begin_life()
-        return await super().events_of(entity_id, first, limit)
+        return await super().span_of(entity_id, up_to)
 
 
 class ShakyOffsets(MemoryReadSides):
@@ -221,7 +244,7 @@ async def live(world: World, length: float | None, is_killed: bool, appended: Se
         READ_SIDE,
         concurrency=story.concurrency,
         batch=story.batch,
-        look_ahead=story.look_ahead,
+        look_ahead=story.batch + story.spare,
         save_every=5,
         drain=timedelta(milliseconds=300),
         policy=DeliveryPolicy(waits=QUICK),
@@ -240,6 +263,8 @@ async def live(world: World, length: float | None, is_killed: bool, appended: Se
         world.is_calm = True
         await world.clock.until(operator.done)
         world.offsets.paused_shards[READ_SIDE].clear()
+        await world.clock.until(world.others_are_confirmed)
+        world.is_healed = True
         await world.clock.until(lambda: not faults_in(world.handler.attempts, world.source.histories))
     else:
         await world.clock.advance(length)

@@ -151,17 +151,6 @@ class TestFailure:
             await world.clock.until(world.all_confirmed)
             await world.clock.until(lambda: world.saved(0) == world.source.events(0)[-1].offset)
 
-    async def test_look_ahead_past_a_failing_entity_is_bounded(self, world):
-        world.handler.fail("bad")
-        world.source.add(0, "bad")
-        world.source.add(0, "good", 500)
-        async with world.running(batch=10, look_ahead=30):
-            await world.clock.advance(60)
-            assert world.shard(0).pending == 30
-            assert world.handler.confirmed("good") == list(range(1, 30))
-            world.handler.heal()
-            await world.clock.until(world.all_confirmed)
-
     @pytest.mark.parametrize("error", [RuntimeError("a bug"), asyncio.CancelledError()])
     async def test_a_handlers_own_fault_is_a_failed_delivery(self, world, error):
         world.handler.fail("a", 1, times=2, error=error)

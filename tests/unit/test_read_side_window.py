@@ -44,9 +44,9 @@ class TestWindow:
         for each in events:
             window.admit(each)
         window.settle(events[2])
-        assert (window.offset, len(window)) == (0, 3)
+        assert (window.offset, len(window)) == (0, 2)
         window.settle(events[0])
-        assert (window.offset, len(window)) == (2, 2)
+        assert (window.offset, len(window)) == (2, 1)
         window.settle(events[1])
         assert (window.offset, len(window)) == (9, 0)
 

@@ -61,9 +61,10 @@ def test_a_class_inside_the_service_is_looked_for_in_the_current_folder_too() ->
 def test_read_sides_share_what_is_said_about_channels() -> None:
     config = ReadSideConfig(ReadSideId("r"), Protocol.GRPC, "reader", 1)
     told = settings(COS_READ_SIDE_TLS_CA_FILE="/tls/ca.pem", COS_GRPC_CLIENT_POOL_SIZE="2")
-    assert read_target(told, config) == GrpcTarget("reader", 1, pool_size=2)
+    assert read_target(told, config) == GrpcTarget("reader", 1, pool_size=2, sends_anything=True)
     secured = ReadSideConfig(ReadSideId("r"), Protocol.GRPC, "reader", 1, use_tls=True)
-    assert read_target(told, secured) == GrpcTarget("reader", 1, Tls("/tls/ca.pem"), pool_size=2)
+    tls = Tls("/tls/ca.pem")
+    assert read_target(told, secured) == GrpcTarget("reader", 1, tls, pool_size=2, sends_anything=True)
 
 
 def test_a_breaker_is_there_when_asked_for() -> None:

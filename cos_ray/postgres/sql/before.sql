@@ -1,9 +1,23 @@
--- An entity's events before one of them, the newest first, that were stored no later than a moment.
-select sequence_number, event_payload
-from event_journal
-where persistence_id = %(entity_id)s
-    and sequence_number < %(before)s
-    and write_timestamp <= %(moment)s
-    and not deleted
-order by sequence_number desc
-limit %(limit)s
+-- An entity's events before one of them, the newest first, that were stored no later than a moment; so
+-- many or so many bytes (as in `after`).
+select p.sequence_number, p.event_payload, p.reached
+from (
+    select
+        j.sequence_number,
+        j.event_payload,
+        octet_length(j.event_payload) as octets,
+        sum(octet_length(j.event_payload))
+            over (order by j.sequence_number desc rows unbounded preceding) as reached
+    from (
+        select persistence_id, sequence_number, event_payload
+        from event_journal
+        where persistence_id = %(entity_id)s
+            and sequence_number < %(before)s::bigint
+            and write_timestamp <= %(moment)s::bigint
+            and not deleted
+        order by persistence_id desc, sequence_number desc
+        limit %(limit)s::bigint
+    ) j
+) p
+where p.reached - p.octets < %(octets)s::bigint
+order by p.sequence_number desc

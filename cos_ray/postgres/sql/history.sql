@@ -1,6 +1,19 @@
--- An entity's events from one on, in order.
-select sequence_number, event_payload
-from event_journal
-where persistence_id = %(entity_id)s and sequence_number >= %(first)s
-order by sequence_number
-limit %(limit)s
+-- An entity's events from one on, in order, so many or so many bytes (as in `after`).
+select p.sequence_number, p.event_payload, p.reached
+from (
+    select
+        j.sequence_number,
+        j.event_payload,
+        octet_length(j.event_payload) as octets,
+        sum(octet_length(j.event_payload))
+            over (order by j.sequence_number rows unbounded preceding) as reached
+    from (
+        select persistence_id, sequence_number, event_payload
+        from event_journal
+        where persistence_id = %(entity_id)s and sequence_number >= %(first)s::bigint
+        order by persistence_id, sequence_number
+        limit %(limit)s::bigint
+    ) j
+) p
+where p.reached - p.octets < %(octets)s::bigint
+order by p.sequence_number

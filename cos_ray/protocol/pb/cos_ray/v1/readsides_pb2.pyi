@@ -128,10 +128,12 @@ class ListDeadLettersRequest(_message.Message):
     def __init__(self, read_side_id: _Optional[str] = ..., entity_id: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class ListDeadLettersResponse(_message.Message):
-    __slots__ = ("letters",)
+    __slots__ = ("letters", "has_more")
     LETTERS_FIELD_NUMBER: _ClassVar[int]
+    HAS_MORE_FIELD_NUMBER: _ClassVar[int]
     letters: _containers.RepeatedCompositeFieldContainer[DeadLetter]
-    def __init__(self, letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ...) -> None: ...
+    has_more: bool
+    def __init__(self, letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ..., has_more: bool = ...) -> None: ...
 
 class DeadLetter(_message.Message):
     __slots__ = ("shard", "offset", "event", "state", "meta", "reason", "failures", "parked_at", "sequence_number")

@@ -1,0 +1,39 @@
+"""Replies with large states travel in several answers."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cos_ray.domain.ids import CommandId, EntityId, Revision
+from cos_ray.domain.messages import Accepted, Command, EntityState, Meta, Packed
+from cos_ray.writeside.exchange import ANSWER_OCTETS, Answer, Desk, HostReply, Letter, Line
+
+
+async def test_an_answer_holds_as_many_replies_as_fit_and_all_come() -> None:
+    gate = asyncio.Event()
+    sizes: list[int] = []
+
+    async def process(command: Command) -> HostReply:
+        await gate.wait()
+        state = Packed(b"x" * (ANSWER_OCTETS // 3))
+        meta = Meta(command.entity_id, Revision(1))
+        return Accepted(EntityState(state, meta, Revision(1)))
+
+    desk = Desk(process, lambda *_: None)
+
+    async def call(letter: Letter) -> Answer:
+        answer = await desk.exchange("line", letter)
+        sizes.append(len(answer.replies))
+        return answer
+
+    line = Line(call, lambda: None)
+    commands = [Command(EntityId(f"e{n}"), Packed(b""), CommandId(f"c{n}"), 5.0) for n in range(20)]
+    asked = [asyncio.ensure_future(line.ask(command)) for command in commands]
+    while len(desk._counters) == 0 or desk.in_progress < 20:
+        await asyncio.sleep(0.001)
+    gate.set()
+    replies = await asyncio.gather(*asked)
+    assert {reply.state.meta.entity_id for reply in replies if isinstance(reply, Accepted)} == {
+        command.entity_id for command in commands
+    }
+    assert max(sizes) == 3
