@@ -7,7 +7,9 @@ import os
 import random
 import signal
 from dataclasses import replace
+from pathlib import Path
 
+import psutil
 import pytest
 
 from cos_ray.bootstrap.shard_host import KeeperWiring, build_shard_host, build_shard_keeper
@@ -22,6 +24,7 @@ from cos_ray.testing.history import Ending
 from tests.cluster.conftest import LOGS, Cluster, router_of
 from tests.cluster.ledger import new_command, text_of
 from tests.journal_kit import until
+from tests.running_ray import LiveActor
 
 ENTITIES = [EntityId(f"e{number}") for number in range(40)]
 
@@ -135,7 +138,12 @@ async def test_a_command_that_outlasts_the_release_of_its_shard_is_in_all_answer
         return text_of(slow) in sharded.handler.commands
 
     await until(it_runs)
-    await hosts.resize(1)
+    epoch = (await hosts.resize(1)).epoch
+
+    async def the_old_home_has_heard_of_it() -> bool:
+        return (await hosts.tell(assignment.hosts[1], None)).epoch >= epoch
+
+    await until(the_old_home_has_heard_of_it)
     # Answered by the new home, after it has waited for the old one as long as it does.
     no_op = await clients.process(new_command(entity, 0, budget=30.0))
     assert (no_op.ending, no_op.revision) == (Ending.DONE, 0)
@@ -168,6 +176,7 @@ async def answered_while_frozen(cluster: Cluster, beginning: str) -> None:
     for home in homes:
         os.kill(home.pid, signal.SIGSTOP)
     try:
+        await until(lambda: all_stopped(homes))
         assert (await clients.process(late)).ending is Ending.UNKNOWN
     finally:
         for home in homes:
@@ -177,3 +186,15 @@ async def answered_while_frozen(cluster: Cluster, beginning: str) -> None:
     assert (after.ending, after.revision) == (Ending.DONE, 4)
     assert text_of(late) not in cluster.handler.commands
     await cluster.judge(clients)
+
+
+async def all_stopped(processes: list[LiveActor]) -> bool:
+    """Whether all stand still: a signal takes its time, and a thread may still be at work."""
+    return {state for process in processes for state in thread_states(process.pid)} <= {"T"}
+
+
+def thread_states(pid: int) -> list[str]:
+    stats = [
+        Path(f"/proc/{pid}/task/{thread.id}/stat").read_text() for thread in psutil.Process(pid).threads()
+    ]
+    return [stat.rpartition(")")[2].split()[0] for stat in stats]
