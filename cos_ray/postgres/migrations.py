@@ -72,9 +72,7 @@ def migrate(database: Database) -> Sequence[str]:
                 wait_for_foreign_writers(connection)
             connection.execute("select set_config('lock_timeout', %s, false)", [LOCKS_WITHIN])
             _take(connection, database, schema)
-            if fault := fault_of_rights(lacking_rights(connection, database, {Use.SERVING}), database):
-                raise StartFailed(fault)
-            require_sound_journal(connection, database)
+            _require_all(connection, database)
             wait_for_foreign_writers(connection)
             if _is_true(connection, statement("chief_of_state_wrote")):
                 connection.execute(statement("note_chief_of_state"))
@@ -196,6 +194,18 @@ def _take(connection: PlainConnection, database: Database, schema: Schema) -> No
                 "insert into cos_ray_migrations (number, name, checksum) values (%s, %s, %s)",
                 [migration.number, migration.name, _checksum(migration)],
             )
+
+
+def _require_all(connection: PlainConnection, database: Database) -> None:
+    """Raises StartFailed when the tables are not as they are to be, or the role may not use them."""
+    lacking = lacking_rights(connection, database, {Use.SERVING})
+    forbidden = [row for row in lacking if not row[-1]]
+    if fault := fault_of_rights(forbidden, database):
+        raise StartFailed(fault)
+    # Has more to say than that something is missing.
+    require_sound_journal(connection, database)
+    if fault := fault_of_rights(lacking, database):
+        raise StartFailed(fault)
 
 
 def _record_chief_of_state_version(connection: PlainConnection, *, dated: bool) -> None:

@@ -60,25 +60,29 @@ RIGHTS: Mapping[Use, Sequence[Right]] = {
     Use.SERVING: (
         *_on_tables("select insert", "event_journal", "event_tag", "cos_entities"),
         *_on_tables("select insert update delete", "cos_idempotency_keys"),
+        *_on_tables("select insert", "cos_type_changes", "cos_journal_writers"),
         Right("sequence", "event_journal", "usage"),
         *_on_functions("cos_append", "cos_append_with_keys", "cos_append_some", "cos_lock_shards"),
-        *_on_functions("cos_offset_at"),
+        *_on_functions("cos_has_event", "cos_state_type", "cos_varint"),
     ),
     Use.SNAPSHOTS: (
         *_on_tables("select insert update delete", "state_snapshot"),
         *_on_tables("select", "cos_erased_entities"),
+        *_on_functions("cos_save_snapshots", "cos_lock_entities"),
     ),
     Use.DELETION: _on_functions("cos_delete_events"),
     Use.READ_SIDES: (
         *_on_tables("select insert update", "read_side_offsets", "read_sides", "cos_read_side_releases"),
-        *_on_tables("select insert update delete", "cos_read_side_claims"),
-        *_on_tables("select insert delete", "cos_dead_letters"),
+        *_on_tables("select insert update delete", "cos_read_side_claims", "cos_dead_letters"),
+        *_on_tables("select insert delete", "cos_skipped_events"),
+        *_on_tables("select insert update", "cos_read_side_losses"),
+        *_on_tables("select", "cos_deletions", "cos_erased_entities"),
         Right("sequence", "cos_read_side_runs", "usage"),
-        *_on_functions("cos_place_before"),
+        *_on_functions("cos_set_aside", "cos_lock_entities", "cos_erased_payload"),
     ),
     Use.ERASURE: (
         *_on_tables("select insert", "cos_erased_entities"),
-        *_on_functions("cos_redact", "cos_finish_erasure"),
+        *_on_functions("cos_record_erasure", "cos_lock_entities", "cos_redact", "cos_finish_erasure"),
     ),
 }
 """What each use needs. A table, sequence or function of ours that is missing here is not asked for."""
