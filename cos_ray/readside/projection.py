@@ -14,7 +14,7 @@ from enum import Enum
 from typing_extensions import assert_never
 
 from cos_ray.domain.causes import trace_id_of
-from cos_ray.domain.errors import HistoryGap, JournalUnavailable, UnreadableEvent
+from cos_ray.domain.errors import HistoryGap, HistoryWentBack, JournalUnavailable, UnreadableEvent
 from cos_ray.domain.failure_policy import Backoff
 from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
 from cos_ray.domain.messages import JournaledEvent, RowIdentity
@@ -207,8 +207,8 @@ class Projection:
     def read_failed(self, window: Window, error: Exception) -> None:
         """The read under way brought nothing but an error."""
         self._reading = False
-        if window is not self.window:
-            return
+        if window is not self.window or isinstance(error, HistoryWentBack):
+            return  # it was opened elsewhere meanwhile, or is about to be
         self._barrier = error if isinstance(error, UnreadableEvent) else None
         reason = str(error) or type(error).__name__
         wait = self._hold_reads(ShardState.RETRYING, self._settings.journal_retry)
