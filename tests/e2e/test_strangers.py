@@ -121,7 +121,7 @@ def joins(address: str, environment: dict[str, str]) -> bool:
         program.wait()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_no_one_without_the_token_gets_anything_run(own_service: RunningService, tmp_path: Path) -> None:
     own_service.start()
     ports = {each.port for each in listeners(own_service)}
