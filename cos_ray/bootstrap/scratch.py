@@ -56,7 +56,7 @@ def ray_folder(environment: Mapping[str, str], tell: Callable[[str], None]) -> s
     """
     named = environment.get("RAY_TMPDIR")
     if named:
-        fault = _made(named) or fault_of(named, RAY)
+        fault = _fault_in_name(named, RAY) or _made(named) or _fault_in_use(named, RAY)
         if fault is not None:
             raise StartFailed(f"RAY_TMPDIR is {named!r}, which {fault}")
         return named
@@ -86,6 +86,10 @@ def _first_fit(environment: Mapping[str, str], needs: Needs, tell: Callable[[str
 
 def fault_of(folder: str, needs: Needs) -> str | None:
     """What makes the folder unfit, as the end of a sentence about it; None when nothing does."""
+    return _fault_in_name(folder, needs) or _fault_in_use(folder, needs)
+
+
+def _fault_in_name(folder: str, needs: Needs) -> str | None:
     octets = len(os.fsencode(folder.rstrip("/")))
     if not folder.startswith("/"):
         return "is no absolute path"
@@ -93,7 +97,7 @@ def fault_of(folder: str, needs: Needs) -> str | None:
         return "holds other characters than letters and digits of ASCII and _./+@:,=~^-"
     if octets > needs.longest:
         return f"has {octets} bytes; allowed: {needs.longest}, for the paths of sockets in it"
-    return _fault_in_use(folder, needs)
+    return None
 
 
 def _fault_in_use(folder: str, needs: Needs) -> str | None:

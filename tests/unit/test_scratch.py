@@ -69,6 +69,7 @@ def test_one_that_is_named_to_ray_and_does_not_fit_is_refused_in_a_line(named: s
         ray_folder({"RAY_TMPDIR": named, "TMPDIR": "/tmp"}, print)
     assert str(refused.value).startswith(f"RAY_TMPDIR is {named!r}, which ")
     assert "\n" not in str(refused.value)
+    assert not Path(named).exists()
 
 
 def test_where_none_fits_the_start_is_refused_in_a_line_that_names_all(
