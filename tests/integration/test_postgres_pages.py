@@ -18,6 +18,7 @@ from cos_ray.postgres import connections as postgres_connections
 from cos_ray.postgres import database as postgres_database
 from cos_ray.postgres import paging
 from cos_ray.postgres.database import Database
+from cos_ray.postgres.identities import known_row
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
 from cos_ray.postgres.statements import statement
@@ -115,7 +116,7 @@ async def test_what_is_not_shown_is_not_read_from_where_large_values_are(
     postgres_journal: PostgresJournal, database: Database
 ) -> None:
     await write(postgres_journal, 12)
-    parameters = {"tag": str(SHARD), "offset": 0, "limit": 100, "octets": 1}
+    parameters = {"tag": str(SHARD), "offset": 0, "limit": 100, "octets": 1, **known_row(None)}
     with connected(database) as connection:
         query = b"explain (analyze, buffers) " + statement("after").encode()
         rows = connection.execute(query, parameters).fetchall()

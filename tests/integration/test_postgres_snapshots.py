@@ -18,7 +18,7 @@ from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Revision, Sh
 from cos_ray.domain.retention import Retention
 from cos_ray.domain.sharding import shard_of
 from cos_ray.postgres import snapshots as module
-from cos_ray.postgres.connections import Connections
+from cos_ray.postgres.connections import Connections, OutOfStatementTime
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
@@ -182,6 +182,24 @@ async def test_large_states_are_saved_in_batches_of_their_own(database: Database
 
 
 class TestDeletion:
+    async def test_where_deleting_many_takes_too_long_it_deletes_fewer_at_a_time(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        plain, asked = Connections.run, []
+
+        async def run(self: Connections, query: Any, parameters: Any, *more: Any) -> Any:
+            if isinstance(parameters, Mapping) and (most := parameters.get("most")) is not None:
+                asked.append(most)
+                if most > 3:
+                    raise OutOfStatementTime("planted", is_cut=False)
+            return await plain(self, query, parameters, *more)
+
+        monkeypatch.setattr(Connections, "run", run)
+        async with journal_with(database, DELETING) as journal:
+            await append(journal, "a", 40)
+            await until(lambda: _is(lambda: events_of(database, "a") == list(range(21, 41))))
+        assert asked[:5] == [1000, 125, 15, 1, 2]
+
     async def test_keeps_the_events_that_the_kept_snapshots_span(self, database: Database) -> None:
         async with journal_with(database, DELETING) as journal:
             await append(journal, "a", 35)

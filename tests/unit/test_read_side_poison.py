@@ -115,6 +115,18 @@ async def test_large_events_are_held_by_their_bytes_and_a_failing_one_stops_no_o
         assert most < 20_000 + 4 * 2 * 3_000
 
 
+@pytest.mark.parametrize("shards", [1, 4])
+async def test_where_nothing_is_confirmed_as_many_bytes_are_held_as_may_be(world, shards):
+    world.handler.hang()
+    for number in range(200):
+        world.source.add(number % shards, f"e{number}", padding=1_000)
+    async with world.running(range(shards), look_ahead_octets=40_000, batch=2, drain=timedelta(0)) as it:
+        await world.clock.advance(30)
+        octets = it._projections[S0]._held.octets
+        # An event and its state take 2,500 bytes. Beyond the bound goes what one read of a shard brings.
+        assert 40_000 < octets <= 40_000 + shards * 2 * 2_600
+
+
 async def test_as_many_bytes_are_under_way_as_may_be(world):
     gate = world.handler.hang()
     for number in range(20):
@@ -295,6 +307,28 @@ async def test_one_that_is_there_again_is_delivered(world):
         assert world.handler.confirmed("bad") == list(range(1, 42))
         world.source.unhide()
         await world.clock.until(world.all_confirmed)
+
+
+async def test_nothing_overtakes_what_is_read_again_for_a_replay(world):
+    world.handler.fail("bad", 50)
+    world.source.add(0, "bad", 100)
+    plain = world.source.events_of
+
+    async def slowly(entity_id, first, limit):
+        await world.clock.sleep(60)
+        return await plain(entity_id, first, limit)
+
+    async with world.running(**NARROW):
+        await world.clock.until(lambda: world.shard(0).failures)
+        world.source.events_of = slowly
+        assert (await world.order(ReplayEntities({S0: (BAD,)}))).count == 49
+        world.handler.heal()
+        since = len(world.handler.attempts)
+        # The event that failed falls due again meanwhile.
+        await world.clock.advance(50)
+        assert len(world.handler.attempts) == since
+        await world.clock.until(lambda: len(world.handler.attempts) > since)
+        assert world.handler.attempts[since].revision == 1
 
 
 async def test_an_order_during_a_reread_does_not_lose_it(world):

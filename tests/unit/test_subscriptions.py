@@ -96,6 +96,14 @@ async def test_one_hears_of_the_entity_one_listens_to_and_of_all_its_events(worl
     assert client.heard == [("a", 2), ("a", 3), ("a", 4), ("a", 5)]
 
 
+async def test_large_events_are_told_page_by_page_and_all_of_them() -> None:
+    world = World(SubscriptionPolicy(bounds=Bounds(size=10**9)))
+    client = await world.listen(Wanted("s"))
+    await world.store(append_of("a", 0, events=7, padding=3_000_000))
+    assert client.heard == [("a", revision) for revision in range(1, 8)]
+    world.subscriptions.close()
+
+
 async def test_who_listens_to_all_hears_in_the_order_of_offsets_however_late_one_is_committed(
     world: World,
 ) -> None:
