@@ -122,8 +122,8 @@ class Hop:
 
     async def ask(self, command: Command) -> Reply:
         home = Assignment(1, 4, (HostId("0"),))
-        _, letter = letter_from_bytes(letter_to_bytes(home, Letter([command])))
-        (there,) = letter.commands
+        _, letter = letter_from_bytes(letter_to_bytes(home, Letter([(1, command)])))
+        ((_, there),) = letter.errands
         assert there == pickle.loads(pickle.dumps(command))
         self.seen.append(there)
         # Another process knows nothing of what is current here.

@@ -31,26 +31,27 @@ Plain = tuple[Any, ...]
 
 def letter_to_bytes(assignment: Assignment, letter: Letter) -> bytes:
     """The letter, and the assignment that made it go where it goes."""
-    commands = [_plain_command(command) for command in letter.commands]
-    return pickle.dumps((_plain_assignment(assignment), commands, list(letter.withdrawn)), 5)
+    errands = [(ticket, _plain_command(command)) for ticket, command in letter.errands]
+    return pickle.dumps((_plain_assignment(assignment), errands, list(letter.withdrawn)), 5)
 
 
 def letter_from_bytes(parcel: bytes, late: float = 0.0) -> tuple[Assignment, Letter]:
     """What `letter_to_bytes` was given, its commands with so many seconds less."""
-    assignment, commands, withdrawn = pickle.loads(parcel)  # noqa: S301 - from a process of ours
-    return Assignment(*assignment), Letter([_command(late, *plain) for plain in commands], withdrawn)
+    assignment, plain_errands, withdrawn = pickle.loads(parcel)  # noqa: S301 - from a process of ours
+    errands = [(ticket, _command(late, *plain)) for ticket, plain in plain_errands]
+    return Assignment(*assignment), Letter(errands, withdrawn)
 
 
 def answer_to_bytes(answer: Answer) -> bytes:
-    """Who answers, and replies, each with the id of its command."""
-    replies = [(command_id, *_plain_reply(reply)) for command_id, reply in answer.replies]
+    """Who answers, and replies, each with the ticket of its errand."""
+    replies = [(ticket, *_plain_reply(reply)) for ticket, reply in answer.replies]
     return pickle.dumps((answer.desk, replies), 5)
 
 
 def answer_from_bytes(parcel: bytes) -> Answer:
     """What `answer_to_bytes` was given."""
     desk, replies = pickle.loads(parcel)  # noqa: S301 - from a process of ours
-    return Answer(desk, [(command_id, _READ[kind](*plain)) for command_id, kind, plain in replies])
+    return Answer(desk, [(ticket, _READ[kind](*plain)) for ticket, kind, plain in replies])
 
 
 def _plain_command(command: Command) -> Plain:

@@ -65,10 +65,8 @@ CONFLICTS_PER_COMMAND = 2
 
 CLOCKS_APART = 10.0
 """
-Seconds by which the clocks of two nodes may differ at the most.
-
-A command may have been stored by another copy of the entity if it was sent before the newest event
-that was read from the journal; then it is looked up before it runs.
+Seconds by which the clocks of two nodes may differ at most. A command is looked up before it runs if it was
+sent before the newest event that was read: another copy may have stored it.
 """
 
 OWN_OCTETS = 1500
@@ -177,15 +175,12 @@ class Entity:
             # The other copy may have gone further than what is remembered here.
             self._state = None
             self._keys.forget()
-        elif command.key is not None:
-            earlier = await self._reply_to_known_key(command.key, deadline, doubt)
-            if earlier is not None:
-                return earlier
+        elif earlier := await self._reply_to_known_key(command.key, deadline, doubt):
+            return earlier
         state = await self._expected_state(command, deadline)
         if look_up or self._may_hold(command):
             # Only now that the state is read: what is stored hereafter is not in it, and makes a conflict.
-            earlier = await self._reply_found(command, look_up, deadline)
-            if earlier is not None:
+            if earlier := await self._reply_found(command, look_up, deadline):
                 return earlier
             doubt.not_found(state)
         return await self._run_on(state, command, deadline, doubt)
@@ -232,8 +227,12 @@ class Entity:
         last = EventEnvelope(ERASED, ERASED, meta, next_sequence_number(state))
         return Accepted(await self._append((last,), state, command, deadline))
 
-    async def _reply_to_known_key(self, key: IdempotencyKey, deadline: float, doubt: Doubt) -> Reply | None:
+    async def _reply_to_known_key(
+        self, key: IdempotencyKey | None, deadline: float, doubt: Doubt
+    ) -> Reply | None:
         """What a command with this key was answered with, if one is known here; None if there was none."""
+        if key is None:
+            return None
         if not self._keys.are_read:
             await self._in_time(self._read_keys(), deadline)
         if self._keys.is_new(key):
@@ -247,10 +246,8 @@ class Entity:
 
     async def _reply_found(self, command: Command, look_up: bool, deadline: float) -> Reply | None:
         """What this command was answered with, as the journal knows; None if it does not."""
-        if look_up and command.key is not None:
-            earlier = await self._reply_to_key(command.key, deadline)
-            if earlier is not None:
-                return earlier
+        if look_up and command.key and (earlier := await self._reply_to_key(command.key, deadline)):
+            return earlier
         by_this = self._journal.stored_by(self._entity_id, command.command_id)
         stored = await self._in_time(by_this, deadline)
         return None if stored is None else Accepted(state_after(stored))
@@ -347,11 +344,9 @@ class Entity:
 
     async def _ensure_newest(self, state: EntityState, key: IdempotencyKey | None, deadline: float) -> None:
         """
-        Make sure, where no append does, that the state is the newest: only a look can tell.
-
-        Another copy may have gone further, here or in another cluster, or an append that was given up
-        may have landed since. Raises RevisionConflict if so, and KeyKnown if the command of this key has
-        been run, perhaps without an event.
+        Make sure that the state is the newest. Raises RevisionConflict if not, for another copy has gone
+        further, in this cluster or another, or an append that was given up has landed; and KeyKnown if the
+        command of this key has been run, perhaps without an event.
         """
         standing = await self._in_time(self._journal.standing(self._entity_id, key), deadline)
         if standing.newest != state.sequence_number:
@@ -374,9 +369,9 @@ class Entity:
             raise OutcomeUnknown from None
         finally:
             self._meter.appended(self._clock.monotonic() - begun)
-        # In the journal: only from here on may anyone see it.
         if command.key is not None:
             self._keys.add(command.key)
+        # In the journal: only from here on may anyone see it.
         self._state = state_after(envelopes[-1]) if envelopes else prior
         return self._state
 

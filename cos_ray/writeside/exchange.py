@@ -4,12 +4,14 @@ Commands to another process and replies from it, many in one call.
 A call costs the same whatever it carries. So the asking side keeps at most two calls out for each
 process it asks: one rests there until there are replies, the other brings what has come up
 meanwhile and relieves the first. A reply goes with whichever call is there when it is ready, so no
-command waits for a slower one that it travelled with.
+command waits for a slower one that it travelled with. A command that is asked for once more, since it
+seemed lost, is another errand: what the earlier one led to is not its reply.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -20,6 +22,7 @@ from cos_ray.domain.errors import EntityLost, EntityNotReached, EntitySilent
 from cos_ray.domain.ids import CommandId, EntityId
 from cos_ray.domain.messages import Accepted, Command, Reply, TryElsewhere
 from cos_ray.domain.placement import Assignment
+from cos_ray.writeside.linger import LONGEST_LINGER, Linger
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +47,6 @@ FETCHED_WITHIN = 3.0
 ANSWER_OCTETS = 4 * 1024 * 1024
 """Bytes of states with which an answer to a call ends."""
 
-LONGEST_LINGER = 0.01
-"""Seconds that commands and replies wait at most for company."""
-
-LINGER_SHARE = 0.2
-"""Of what a command takes, as things are, the part that may be spent on waiting for company."""
-
 
 @dataclass(frozen=True, slots=True)
 class Moved:
@@ -59,14 +56,19 @@ class Moved:
 
 
 HostReply: TypeAlias = Reply | Moved
-Replies: TypeAlias = Sequence[tuple[CommandId, HostReply]]
+Ticket: TypeAlias = int
+"""Tells an errand from all others of the process that asks, those for the same command included."""
+
+Replies: TypeAlias = Sequence[tuple[Ticket, HostReply]]
+
+_tickets = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
     """What one call brings."""
 
-    commands: Sequence[Command]
+    errands: Sequence[tuple[Ticket, Command]]
     withdrawn: Sequence[tuple[EntityId, CommandId]] = ()
     """Commands of earlier letters that no one waits for any more."""
 
@@ -83,23 +85,8 @@ class Answer:
 Call: TypeAlias = Callable[[Letter], Awaitable[Answer]]
 """Takes a letter to the other side and returns what replies are ready. Raises EntityLost."""
 
-
-class Linger:
-    """How long to wait for company: a small part of what commands take lately, none when they are quick."""
-
-    __slots__ = ("_usual",)
-
-    def __init__(self) -> None:
-        self._usual = 0.0
-
-    def note(self, taken: float) -> None:
-        """A command took so many seconds."""
-        self._usual += (min(taken, 1.0) - self._usual) / 16
-
-    @property
-    def seconds(self) -> float:
-        """The time to wait."""
-        return min(LONGEST_LINGER, LINGER_SHARE * self._usual)
+Process: TypeAlias = Callable[[Command], Awaitable[HostReply]]
+"""Runs a command."""
 
 
 class Line:
@@ -109,13 +96,13 @@ class Line:
         self._loop = asyncio.get_running_loop()
         self._call = call
         self._tell_silence = tell_silence
-        self._waiting: dict[CommandId, asyncio.Future[HostReply]] = {}
+        self._waiting: dict[Ticket, asyncio.Future[HostReply]] = {}
         self._desk = ""
         # What the desk has been given, in which letter.
-        self._sent_in: dict[CommandId, int] = {}
+        self._sent_in: dict[Ticket, int] = {}
         self._letters = 0
         self._under_way: set[int] = set()
-        self._outgoing: list[tuple[Command, float]] = []
+        self._outgoing: list[tuple[Ticket, Command, float]] = []
         self._withdrawn: list[tuple[EntityId, CommandId]] = []
         self._calls: set[asyncio.Task[None]] = set()
         self._is_sending = False
@@ -128,13 +115,12 @@ class Line:
 
     async def ask(self, command: Command) -> HostReply:
         """Hand the command over and wait for the reply. Raises EntityLost and EntitySilent."""
-        loop = self._loop
+        loop, ticket = self._loop, next(_tickets)
         answer: asyncio.Future[HostReply] = loop.create_future()
         begun = loop.time()
-        self._waiting[command.command_id] = answer
-        self._outgoing.append((command, begun + command.budget))
+        self._waiting[ticket] = answer
+        self._outgoing.append((ticket, command, begun + command.budget))
         self._send_soon()
-        # No task of its own, as asyncio's way to wait for a time would have it.
         timer = loop.call_later(command.budget + GRACE, self._give_up, command, answer)
         try:
             reply = await answer
@@ -144,9 +130,8 @@ class Line:
             raise
         finally:
             timer.cancel()
-            if self._waiting.get(command.command_id) is answer:
-                del self._waiting[command.command_id]
-                self._sent_in.pop(command.command_id, None)
+            self._waiting.pop(ticket, None)
+            self._sent_in.pop(ticket, None)
         self._linger.note(loop.time() - begun)
         return reply
 
@@ -163,16 +148,16 @@ class Line:
 
     def _not_reached(self, letter: Letter, reason: str) -> None:
         """The letter has not left; what earlier ones brought may yet be answered, if a call is still out."""
-        for command in letter.commands:
-            self._sent_in.pop(command.command_id, None)
+        for ticket, _ in letter.errands:
+            self._sent_in.pop(ticket, None)
         is_last = len(self._calls) == 1
         self._lose([each for each in self._waiting if is_last or each not in self._sent_in], reason)
         self._outgoing.clear()
 
-    def _lose(self, command_ids: Iterable[CommandId], reason: str) -> None:
-        for command_id in command_ids:
-            answer = self._waiting.pop(command_id)
-            was_sent = self._sent_in.pop(command_id, None) is not None
+    def _lose(self, tickets: Iterable[Ticket], reason: str) -> None:
+        for ticket in tickets:
+            answer = self._waiting.pop(ticket)
+            was_sent = self._sent_in.pop(ticket, None) is not None
             if not answer.done():
                 answer.set_exception(EntityLost(reason) if was_sent else EntityNotReached(reason))
 
@@ -187,16 +172,16 @@ class Line:
         self._is_sending = False
         now = self._loop.time()
         # What was withdrawn meanwhile never leaves.
-        commands = [
-            _with_left(command, until - now)
-            for command, until in self._outgoing
-            if command.command_id in self._waiting and until > now
+        errands = [
+            (ticket, _with_left(command, until - now))
+            for ticket, command, until in self._outgoing
+            if ticket in self._waiting and until > now
         ]
-        letter = Letter(commands, self._withdrawn)
+        letter = Letter(errands, self._withdrawn)
         self._outgoing, self._withdrawn = [], []
         self._letters += 1
         self._under_way.add(self._letters)
-        self._sent_in.update((command.command_id, self._letters) for command in commands)
+        self._sent_in.update((ticket, self._letters) for ticket, _ in errands)
         call = self._loop.create_task(self._exchange(letter, self._letters))
         self._calls.add(call)
         call.add_done_callback(self._returned)
@@ -219,17 +204,17 @@ class Line:
             self._under_way.discard(number)
             silence.end()
         if response.desk != self._desk:
-            # The process was lost between two calls, and has come up again. Calls that are still out may
-            # return in any order: who has got their letters, they will tell.
+            # The process was lost between two calls, and has come up again. Calls still out may return in
+            # any order: who has got their letters, they will tell.
             self._desk = response.desk
             earlier = [
-                command_id
-                for command_id, sent_in in self._sent_in.items()
+                ticket
+                for ticket, sent_in in self._sent_in.items()
                 if sent_in < number and sent_in not in self._under_way
             ]
             self._lose(earlier, "the process was started anew")
-        for command_id, reply in response.replies:
-            answer = self._waiting.get(command_id)
+        for ticket, reply in response.replies:
+            answer = self._waiting.get(ticket)
             if answer is not None and not answer.done():
                 answer.set_result(reply)
 
@@ -267,11 +252,7 @@ class _Silence:
 class Desk:
     """The answering side: runs commands for any number of lines and gives each its replies."""
 
-    def __init__(
-        self,
-        process: Callable[[Command], Awaitable[HostReply]],
-        withdraw: Callable[[EntityId, CommandId], None],
-    ) -> None:
+    def __init__(self, process: Process, withdraw: Callable[[EntityId, CommandId], None]) -> None:
         self._process = process
         self._withdraw = withdraw
         self._id = uuid.uuid4().hex
@@ -303,9 +284,9 @@ class Desk:
             counter = self._counters[origin] = _Counter(lambda: self._forget_if_empty(origin))
         for entity_id, command_id in letter.withdrawn:
             self._withdraw(entity_id, command_id)
-        self.commands += len(letter.commands)
-        for command in letter.commands:
-            counter.begin(command, self._process)
+        self.commands += len(letter.errands)
+        for ticket, command in letter.errands:
+            counter.begin(ticket, command, self._process)
         try:
             return Answer(self._id, await counter.replies())
         finally:
@@ -333,7 +314,7 @@ class _Counter:
         """By when the other side gives the last of its commands up."""
         self._dropping: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
-        self._ready: list[tuple[CommandId, HostReply]] = []
+        self._ready: list[tuple[Ticket, HostReply]] = []
         self._resting: asyncio.Future[None] | None = None
         self._is_waking = False
         self._linger = Linger()
@@ -350,10 +331,10 @@ class _Counter:
     def is_empty(self) -> bool:
         return not self._running and not self._ready and self._resting is None
 
-    def begin(self, command: Command, process: Callable[[Command], Awaitable[HostReply]]) -> None:
+    def begin(self, ticket: Ticket, command: Command, process: Process) -> None:
         until = self._loop.time() + command.budget + GRACE + FETCHED_WITHIN
         self._waited_for_until = max(self._waited_for_until, until)
-        run = self._loop.create_task(self._run(command, process))
+        run = self._loop.create_task(self._run(ticket, command, process))
         self._running.add(run)
         run.add_done_callback(self._end)
 
@@ -383,7 +364,7 @@ class _Counter:
         taken, self._ready = self._ready[:fitting], self._ready[fitting:]
         return taken
 
-    async def _run(self, command: Command, process: Callable[[Command], Awaitable[HostReply]]) -> None:
+    async def _run(self, ticket: Ticket, command: Command, process: Process) -> None:
         loop = self._loop
         begun = loop.time()
         try:
@@ -393,7 +374,7 @@ class _Counter:
             # Sent again, it is looked up in the journal before it runs.
             reply = TryElsewhere(maybe_stored=True)
         self._linger.note(loop.time() - begun)
-        self._ready.append((command.command_id, reply))
+        self._ready.append((ticket, reply))
 
     def _end(self, run: asyncio.Task[None]) -> None:
         self._running.discard(run)

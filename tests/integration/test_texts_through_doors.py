@@ -66,12 +66,12 @@ class Gateway:
         return await entity.process(command)
 
     async def process(self, command: Command) -> Reply:
-        _, letter = letter_from_bytes(letter_to_bytes(NOBODY, Letter([command])))
+        _, letter = letter_from_bytes(letter_to_bytes(NOBODY, Letter([(1, command)])))
         while True:
             answer = answer_from_bytes(answer_to_bytes(await self._desk.exchange("test", letter)))
             for _, reply in answer.replies:
                 return reply  # type: ignore[return-value]
-            letter = replace(letter, commands=[])
+            letter = replace(letter, errands=[])
 
     async def state(self, entity_id: Anything) -> EntityState:
         raise NotImplementedError

@@ -264,13 +264,31 @@ async def test_the_same_command_sent_twice_is_answered_twice(host: Host, line: L
     assert await in_time(line.ask(replace(first, maybe_stored=True))) == reply_to(first)
 
 
+async def test_what_a_lost_errand_led_to_is_not_the_reply_to_the_next_one(host: Host, line: Line) -> None:
+    first, second = command("first"), command("second")
+    gates = host.hold("first"), host.hold("second")
+    lost = asyncio.ensure_future(line.ask(first))
+    await until(lambda: host.begun)
+    line.abandon("the connection was cut; the process lives on")
+    with pytest.raises(EntityLost):
+        await in_time(lost)
+    # The same command again; what it led to before may be refused, and what it leads to now be stored.
+    again = asyncio.ensure_future(line.ask(replace(first, payload=second.payload, maybe_stored=True)))
+    await until(lambda: len(host.begun) == 2)
+    gates[0].set()
+    assert await in_time(line.ask(other := command())) == reply_to(other)
+    assert not again.done()
+    gates[1].set()
+    await in_time(again)
+
+
 async def test_a_desk_that_no_one_comes_to_any_more_counts_as_empty(
     host: Host, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exchange, "FETCHED_WITHIN", 0.01)
-    await host.desk.exchange("gone", Letter([command("quick")]))
+    await host.desk.exchange("gone", Letter([(1, command("quick"))]))
     gate = host.hold("slow")
-    resting = asyncio.ensure_future(host.desk.exchange("gone", Letter([command("slow")])))
+    resting = asyncio.ensure_future(host.desk.exchange("gone", Letter([(2, command("slow"))])))
     await until(lambda: len(host.begun) == 2)
     resting.cancel()
     gate.set()
@@ -284,7 +302,7 @@ async def test_replies_that_no_one_fetches_are_dropped_when_their_time_is_over(
     monkeypatch.setattr(exchange, "GRACE", 0.05)
     monkeypatch.setattr(exchange, "FETCHED_WITHIN", 0.05)
     gate = host.hold("slow")
-    letters = [Letter([command("slow", budget=1.0) for _ in range(20)]) for _ in range(50)]
+    letters = [Letter([(number, command("slow", budget=1.0)) for number in range(20)]) for _ in range(50)]
     answers = [host.desk.exchange(f"gone {number}", letter) for number, letter in enumerate(letters)]
     # The calls return, and nobody comes for what is ready later.
     assert not any(answer.replies for answer in await asyncio.gather(*answers))
@@ -303,10 +321,10 @@ async def test_a_reply_is_kept_for_as_long_as_its_command_may_take(
     monkeypatch.setattr(exchange, "FETCHED_WITHIN", 0.05)
     gate = host.hold("slow")
     short, long = command("slow", budget=0.01), command("slow", budget=30.0)
-    for each in (short, long):
-        await host.desk.exchange("line", Letter([each]))
+    for ticket, each in enumerate((short, long)):
+        await host.desk.exchange("line", Letter([(ticket, each)]))
     gate.set()
     await until(lambda: host.desk.unfetched == 2)
     await asyncio.sleep(0.4)  # longer than the short one is kept by itself
     answer = await host.desk.exchange("line", Letter([]))
-    assert {command_id for command_id, _ in answer.replies} == {short.command_id, long.command_id}
+    assert {ticket for ticket, _ in answer.replies} == {0, 1}
