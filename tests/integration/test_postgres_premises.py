@@ -152,7 +152,7 @@ def test_what_is_in_one_can_be_brought_to_another(
         "default_transaction_isolation = 'serializable'",
         "default_transaction_isolation = 'repeatable read'",
         "default_transaction_deferrable = on",
-        "statement_timeout = '1ms'",
+        "statement_timeout = '30ms'",
         "lock_timeout = '1ms'",
         "idle_in_transaction_session_timeout = '20ms'",
         "idle_session_timeout = '50ms'",
@@ -176,7 +176,7 @@ async def test_settings_of_a_database_that_are_not_ours_do_no_harm(make_database
 async def test_neither_does_the_environment(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
     monkeypatch.setenv("PGDATESTYLE", "German")
-    monkeypatch.setenv("PGOPTIONS", "-c statement_timeout=1ms -c default_transaction_isolation=serializable")
+    monkeypatch.setenv("PGOPTIONS", "-c statement_timeout=30ms -c default_transaction_isolation=serializable")
     assert migrate(database) == []
     assert await stored_and_read(database) == 2
 
