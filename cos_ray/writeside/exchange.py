@@ -23,6 +23,7 @@ from cos_ray.domain.ids import CommandId, EntityId
 from cos_ray.domain.messages import Accepted, Command, Reply, TryElsewhere
 from cos_ray.domain.placement import Assignment
 from cos_ray.writeside.linger import LONGEST_LINGER, Linger
+from cos_ray.writeside.silence import Silence
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +188,7 @@ class Line:
         call.add_done_callback(self._returned)
 
     async def _exchange(self, letter: Letter, number: int) -> None:
-        silence = _Silence(self._loop, self._tell_silence)
+        silence = Silence(self._loop, SILENCE, self._tell_silence)
         try:
             response = await self._call(letter)
         except EntityNotReached as error:
@@ -229,24 +230,6 @@ class Line:
 
 def _with_left(command: Command, left: float) -> Command:
     return command if command.budget - left < NOT_WORTH_SAYING else replace(command, budget=left)
-
-
-class _Silence:
-    """Tells of a call that does not return, again and again: who is asked may not know of it at first."""
-
-    __slots__ = ("_loop", "_tell", "_timer")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[], None]) -> None:
-        self._loop = loop
-        self._tell = tell
-        self._timer = loop.call_later(SILENCE, self._lasts)
-
-    def end(self) -> None:
-        self._timer.cancel()
-
-    def _lasts(self) -> None:
-        self._timer = self._loop.call_later(SILENCE, self._lasts)
-        self._tell()
 
 
 class Desk:

@@ -50,6 +50,7 @@ class ShardKeeper:
         self._patience: dict[HostId, float] = {}
         """For how many seconds more each host may stay silent, while it is watched."""
         self._watching_since = clock.monotonic()
+        self._started: set[HostId] = set()
         self._wanted: tuple[int, float] | None = None
         """Another number of seats that the cluster calls for, and since when."""
         self._changing = asyncio.Lock()
@@ -93,10 +94,12 @@ class ShardKeeper:
             for host in assignment.hosts:
                 if self._patience[host] < 0:
                     logger.warning("shard host is silent; another takes its place", extra={"host": host})
-                    present = await self._hosts.names()
-                    await self._change(replaced(await self.assignment(), host, present))
+                    await self._change(replaced(await self.assignment(), host, await self._present()))
             await self._follow_cluster()
-            await self._retire_others()
+            assignment = await self.assignment()
+            others = set(await self._hosts.names()) - set(assignment.hosts)
+        # As often as it takes; who wants another number of hosts meanwhile does not wait for them.
+        await asyncio.gather(*(self._see_off(host, assignment) for host in others))
 
     async def _watch(self, assignment: Assignment) -> None:
         """
@@ -165,31 +168,30 @@ class ShardKeeper:
             logger.info(
                 "the number of shard hosts changes", extra={"from": len(assignment.hosts), "to": seats}
             )
-            await self._change(resized(assignment, seats, await self._hosts.names()))
+            await self._change(resized(assignment, seats, await self._present()))
 
     async def _change(self, assignment: Assignment) -> None:
         """Let this be the newest assignment, and everyone know."""
         former = await self.assignment()
         # They begin with what held before them, and so ask the former homes to let go.
         await self._start(former, set(assignment.hosts) - set(former.hosts))
+        self._patience = {host: self._patience[host] for host in assignment.hosts}
         self._assignment = asyncio.get_running_loop().create_future()
         self._assignment.set_result(assignment)
         await asyncio.gather(*(self._tell(host) for host in assignment.hosts))
 
     async def _start(self, assignment: Assignment, hosts: Collection[HostId]) -> None:
         for host in hosts:
+            self._started.add(host)
             await self._hosts.start(host, assignment)
             self._patience[host] = STARTS_WITHIN
 
-    async def _retire_others(self) -> None:
-        """Whoever has no seat is asked to leave, as often as it takes."""
-        assignment = await self.assignment()
-        others = set(await self._hosts.names()) - set(assignment.hosts)
-        # At once: those that hang must not keep this from looking after the others.
-        await asyncio.gather(*(self._see_off(host, assignment) for host in others))
-        self._patience = {host: self._patience[host] for host in assignment.hosts}
+    async def _present(self) -> Collection[HostId]:
+        """All hosts that may live, or may still be asked to leave."""
+        return {*await self._hosts.names(), *self._started}
 
     async def _see_off(self, host: HostId, assignment: Assignment) -> None:
+        """Ask a host without a seat to leave."""
         await self._answer(self._hosts.tell(host, assignment))
         await self._answer(self._hosts.retire(host))
 

@@ -33,3 +33,22 @@ async def falls_silent(answer: Awaitable[object], sleep: Sleep, looks: int = LOO
         return True
     finally:
         asked.cancel()
+
+
+class Silence:
+    """Tells of a call that does not return, again and again: who is asked may not know of it at first."""
+
+    __slots__ = ("_after", "_loop", "_tell", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, after: float, tell: Callable[[], None]) -> None:
+        """`after`: so many seconds, each time."""
+        self._loop, self._after, self._tell = loop, after, tell
+        self._timer = loop.call_later(after, self._lasts)
+
+    def end(self) -> None:
+        """The call has returned."""
+        self._timer.cancel()
+
+    def _lasts(self) -> None:
+        self._timer = self._loop.call_later(self._after, self._lasts)
+        self._tell()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from google.protobuf.any_pb2 import Any
@@ -26,6 +27,7 @@ from cos_ray.domain.messages import (
     Packed,
     Refused,
     Reply,
+    TryElsewhere,
 )
 from cos_ray.domain.types import AcceptedTypes
 from cos_ray.system_clock import SystemClock
@@ -47,6 +49,7 @@ class Purse(CountingWriteHandler):
         super().__init__()
         self.refuses: deque[Status | None] = deque()
         """What the next commands are refused with, one each; None: they are not."""
+        self.before: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
 
     async def handle_command(
         self,
@@ -60,6 +63,7 @@ class Purse(CountingWriteHandler):
         if refusal is not None:
             raise HandlerFailed(refusal)
         self.commands.append((command, prior, headers))
+        await self.before()
         amount = int(command)
         if content_of(prior.state) + amount < 0:
             raise HandlerFailed(TOO_LITTLE)
@@ -185,6 +189,27 @@ async def test_a_command_that_another_copy_may_be_storing_is_not_answered_by_wha
     again = replace(asked, payload=Packed(str(amount).encode()), maybe_stored=True)
     assert await entity(journal, handler).process(again) == Refused(OUTCOME_UNKNOWN)
     assert journal.land_late() == 1
+
+
+async def test_a_command_given_back_while_an_append_of_it_is_in_doubt_stays_in_doubt() -> None:
+    journal = MemoryJournal()
+    journal.plant(Fault.UNKNOWN_AND_LATE, Fault.CONFLICT, Fault.CONFLICT)
+    assert await entity(journal).process(command(3)) == TryElsewhere(maybe_stored=True)
+    assert journal.land_late() == 1
+
+
+async def test_a_command_that_may_be_stored_and_does_not_get_its_turn_stays_in_doubt() -> None:
+    handler = Purse()
+    one = entity(MemoryJournal(), handler)
+    waits = asyncio.Event()
+    handler.before = waits.wait
+    first = asyncio.ensure_future(one.process(command(3)))
+    while not handler.commands:
+        await asyncio.sleep(0)
+    late = replace(command(3), budget=0.01, maybe_stored=True)
+    assert await one.process(late) == Refused(OUTCOME_UNKNOWN)
+    waits.set()
+    assert accepted(await first) == (3, 3)
 
 
 async def test_a_no_op_with_a_key_settles_what_is_in_doubt() -> None:

@@ -158,7 +158,7 @@ async def test_a_keeper_that_was_frozen_while_it_asked_gives_up_no_one(
     cluster: MemoryCluster, clock: ManualClock
 ) -> None:
     before = await cluster.keeper.assignment()
-    for _ in range(3):
+    for _ in range(6):
         for process in cluster.processes.values():
             process.is_awake.clear()
         looking = asyncio.ensure_future(cluster.keeper.look_after())
