@@ -155,16 +155,19 @@ async def test_a_living_host_is_asked_to_let_go_also_where_another_one_was_given
 
 
 async def test_a_keeper_that_was_frozen_while_it_asked_gives_up_no_one(
-    cluster: MemoryCluster, clock: ManualClock
+    cluster: MemoryCluster, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # One look in vain would be enough.
+    monkeypatch.setattr(shard_keeper, "SILENT_AFTER", shard_keeper.LOOK_EVERY)
     before = await cluster.keeper.assignment()
-    for _ in range(6):
+    for _ in range(3):
+        await cluster.keeper.look_after()
         for process in cluster.processes.values():
             process.is_awake.clear()
         looking = asyncio.ensure_future(cluster.keeper.look_after())
         await asyncio.sleep(0)
         # It wakes much later, and finds that the time for all answers is over.
-        clock.advance(3 * shard_keeper.SILENT_AFTER)
+        clock.advance(10)
         await looking
         cluster.thaw()
     assert await cluster.keeper.assignment() == before
