@@ -1,7 +1,7 @@
 """
 How long clients wait when something dies: the series of time to next success, fault by fault.
 
-    uv run python -m benchmarks.faults [--rounds 5] [--only "shard host,HAProxy"] [--into results.json]
+    uv run python -m benchmarks.faults [--rounds 5] [--only "shard host,Postgres"] [--into results.json]
 
 Sharded placement with two hosts, the bank's handlers with a read side, embedded Postgres. 20 clients pay
 into an account each, one deposit after the other, and send a deposit that failed again under its
@@ -197,7 +197,6 @@ class Faults:
             "read side": Fault(lambda: self._actors("read-side:")[:1]),
             "ingress replica": Fault(self._replicas),
             "Serve controller": Fault(lambda: self._actors("SERVE_CONTROLLER_ACTOR")),
-            "HAProxy": Fault(lambda: self._named("haproxy")),
             "Postgres": Fault(self._postmaster),
             "GCS of Ray": Fault(lambda: self._named("gcs_server"), watched=30),
             "everything but the launcher": Fault(lambda: list(family_of(self._service.pid))),

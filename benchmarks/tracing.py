@@ -7,7 +7,7 @@ The write side without Ray and database: the ingress's method, the router, the h
 and a write handler behind gRPC in a process of its own, on a journal in memory. Recorded traces are
 exported to a collector in another process. All ways take turns, many times, so that what else the machine
 does meets all alike; a figure is the median of the rounds, a difference that of the rounds' differences.
-Serve, HAProxy, Ray and Postgres, which a command passes as well, are not in it: of the whole service's
+Ray and Postgres, which a command passes as well, are not in it: of the whole service's
 processor time the share is smaller.
 """
 

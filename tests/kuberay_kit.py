@@ -53,6 +53,10 @@ def ray_pods(service: Manifest) -> list[Pod]:
     return [cluster["headGroupSpec"]["template"], *(g["template"] for g in cluster["workerGroupSpecs"])]
 
 
+LISTEN = ("COS_ADDRESS", "COS_HTTP_ADDRESS", "COS_PORT", "COS_HTTP_PORT")
+"""Settings of where replicas listen."""
+
+
 def pods(manifests: list[Manifest]) -> Iterator[Pod]:
     """All pod templates."""
     for manifest in manifests:
@@ -66,18 +70,32 @@ def _container_ports(pod: Pod) -> dict[str, int]:
     return {p["name"]: p["containerPort"] for c in pod["spec"]["containers"] for p in c.get("ports", ())}
 
 
-def _ports(service: Manifest) -> Iterator[str]:
-    defaults = Settings.from_environment({}).service
+def _listening(service: Manifest) -> Iterator[str]:
     config = serve_config(service)
-    wanted = {"serve": defaults.http_port, "serve-grpc": defaults.port}
-    if (config["http_options"]["port"], config["grpc_options"]["port"]) != tuple(wanted.values()):
-        yield "Serve listens elsewhere"
-    if config["http_options"].get("host") != "0.0.0.0":
-        yield "Serve's HTTP is for its own node only"
+    if config["proxy_location"] != "Disabled":
+        yield "Serve's proxies take the replicas' ports"
+    told = Settings.from_environment(
+        {name: str(value) for name, value in config["applications"][0]["args"].items() if name in LISTEN}
+    ).service
+    if {"serve": told.http_port, "serve-grpc": told.port} != usual_ports():
+        yield "the replicas listen elsewhere"
+    if {told.address, told.http_address or told.address} != {"0.0.0.0"}:
+        yield "the ports are for their own node only"
+
+
+def usual_ports() -> dict[str, int]:
+    """The ports of a replica, by the names that KubeRay knows them by."""
+    defaults = Settings.from_environment({}).service
+    return {"serve": defaults.http_port, "serve-grpc": defaults.port}
+
+
+def _ports(service: Manifest) -> Iterator[str]:
+    wanted = usual_ports()
+    yield from _listening(service)
     for pod in ray_pods(service):
         ports = _container_ports(pod)
         if {name: ports.get(name) for name in wanted} != wanted:
-            yield "a node does not name the ports that Serve listens on"
+            yield "a node does not name the ports that its replica listens on"
         if ports.get("metrics") != 8080:
             yield "a node does not name its port of metrics"
     exposed = {port["name"]: port for port in service["spec"]["serveService"]["spec"]["ports"]}

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import yaml
 
 import cos_ray
 from cos_ray.bootstrap.listening import wait_until_healthy
-from cos_ray.bootstrap.port_block import reserved_block
+from cos_ray.free_port import free_port
 from cos_ray.postgres.embedded import EmbeddedPostgres
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
 from tests.running_ray import LiveActor, RayHead, RayWorkerNode
@@ -32,9 +32,7 @@ class DeployedService:
         self, data_dir: Path, settings: Mapping[str, object], nodes: Mapping[str, str] | None = None
     ) -> None:
         """`settings`: the application's; `nodes`: variables that Ray's nodes are started with."""
-        self._running = ExitStack()
-        # Not any free ports: by the time Serve listens there, three nodes have been given ports.
-        self.port, self.http_port, *_ = self._running.enter_context(reserved_block())
+        self.port, self.http_port = free_port(), free_port()
         self.head = RayHead(nodes)
         self._workers = [RayWorkerNode(self.head, f"worker-{number}") for number in (1, 2)]
         self._data_dir = data_dir
@@ -73,6 +71,11 @@ class DeployedService:
             "COS_DB_USER": database.user,
             "COS_DB_NAME": database.name,
             "COS_DB_PASSWORD_FILE": str(self._data_dir / "password"),
+            # The nodes share this machine's ports.
+            "COS_ADDRESS": "127.0.0.1",
+            "COS_PORT": str(self.port),
+            "COS_HTTP_PORT": str(self.http_port),
+            "COS_INGRESS_DRAIN_DELAY": "1s",
             "COS_PASSIVATION_IDLE_AFTER": "15s",
             "COS_COMMAND_HANDLER_TIMEOUT": "20",
             # What the file says for applications at large, a test may want otherwise.
@@ -89,9 +92,6 @@ class DeployedService:
         """`serve deploy` of our file, with this test's ports and `args`, and changes to the application."""
         configuration: dict[str, Any] = yaml.safe_load(CONFIGURATION.read_text())
         # The nodes share this machine's ports.
-        configuration["proxy_location"] = "HeadOnly"
-        configuration["http_options"] |= {"host": "127.0.0.1", "port": self.http_port}
-        configuration["grpc_options"] |= {"port": self.port}
         (ours,) = configuration["applications"]
         ours["args"] = {**ours["args"], **self._settings, **(args or {})}
         ours |= application
@@ -151,7 +151,6 @@ class DeployedService:
         self.head.kill()
         self.head.end()
         self._postgres.stop()
-        self._running.close()
 
     def _serve(self, *arguments: str) -> str:
         serve = Path(sys.executable).with_name("serve")

@@ -10,13 +10,11 @@ import signal
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from cos_ray.bootstrap.port_block import reserved_block
 from cos_ray.cli.child_process import ChildProcess
 from cos_ray.cluster.environment import ray_environment
 from cos_ray.cluster.inspection import living_actors
@@ -31,13 +29,9 @@ class RayHead:
         """`settings`: variables in place of those the service asks for."""
         # Not pytest's: the path of a Unix socket is limited to 107 bytes.
         self._directory = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
-        scratch = self._directory / "scratch"
-        scratch.mkdir()
-        self._running = ExitStack()
-        ports = self._running.enter_context(reserved_block())
         # Not whatever token may be in the home directory.
         given = {**plain_environment(), "RAY_AUTH_MODE": "disabled", **(settings or {})}
-        self._environment = {**given, **ray_environment(given, scratch, ports, "cos_ray.handlers.grpc_write")}
+        self._environment = {**given, **ray_environment(given, "cos_ray.handlers.grpc_write")}
         self._process: ChildProcess | None = None
         self._family: dict[int, psutil.Process] = {}
         port, dashboard_port = free_port(), free_port()
@@ -103,7 +97,6 @@ class RayHead:
                 if process.is_running():
                     process.kill()
             psutil.wait_procs(self._family.values(), timeout=10)
-        self._running.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
 

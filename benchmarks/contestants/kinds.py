@@ -11,7 +11,6 @@ _BEGINNINGS = {
     "ray::JournalActor": "journal actor",
     "ray::NodeJournal": "journal actor",
     "ray::ReadSide": "read sides",
-    "haproxy": "HAProxy",
     "postgres": "Postgres",
 }
 

@@ -75,7 +75,7 @@ class Service(Contestant):
 
 
 class EmptyIngress(Contestant):
-    """The ceiling: a request goes in and comes out again, through HAProxy and one of Serve's replicas."""
+    """The ceiling: a request goes in and comes out again, through one of the replicas."""
 
     name = "Serve ingress doing nothing"
     style = Style.HEALTH

@@ -71,7 +71,11 @@ def _faults_of_handlers(settings: Settings) -> list[str]:
     from cos_ray.bootstrap.targets import faults_of_tls, write_target
     from cos_ray.handlers.targets import PythonTarget
 
-    faults = faults_of_tls(settings.write_side) + faults_of_tls(settings.read_sides)
+    faults = [
+        fault
+        for group in (settings.write_side, settings.read_sides, settings.listeners)
+        for fault in faults_of_tls(group)
+    ]
     if settings.write_side.handler is not None:
         from cos_ray.handlers.python_application import fault_of
 

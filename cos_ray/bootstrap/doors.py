@@ -7,13 +7,19 @@ from dataclasses import dataclass, field
 
 from cos_ray.config.access_file import read_access_file
 from cos_ray.config.complaints import complaint
+from cos_ray.config.door_settings import ListenerKind, Listeners
 from cos_ray.config.settings import ServerProtocol, Settings
 from cos_ray.domain.errors import ConfigurationError
 from cos_ray.ingress.guard import AdmissionPolicy
 from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.ingress.listener_settings import ListenerBounds, ListenerSettings
+from cos_ray.ingress.tls import TlsFiles
 from cos_ray.protocol.any_form import AnyForms
 from cos_ray.subscriptions.listener import Bounds
 from cos_ray.subscriptions.subscriptions import SubscriptionPolicy
+
+LOAD_BALANCERS_NOTICE = 10.0
+"""Seconds in which they send nothing more to a replica that is not ready; see COS_INGRESS_DRAIN_DELAY."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +34,16 @@ class Doors:
     erasure: bool = False
     """Whether entities may be erased."""
     admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
+    listeners: ListenerSettings | None = None
+    """None: Ray Serve's proxies listen."""
 
 
-def doors_of(settings: Settings) -> Doors:
-    """The doors that the settings ask for; `faults_of_doors` has to have found nothing."""
+def doors_of(settings: Settings, *, is_deployed: bool = False) -> Doors:
+    """
+    The doors that the settings ask for; `faults_of_doors` has to have found nothing.
+
+    `is_deployed`: whether Ray Serve was told to deploy the service, and nobody launches it.
+    """
     service, write_side = settings.service, settings.write_side
     watched = {*write_side.propagated_headers, *write_side.persisted_headers}
     return Doors(
@@ -44,6 +56,7 @@ def doors_of(settings: Settings) -> Doors:
         descriptor_sets=tuple(path.read_bytes() for path in service.descriptor_sets),
         erasure=settings.admission.erasure_enabled,
         admission=_admission(settings),
+        listeners=_listeners(settings, is_deployed),
     )
 
 
@@ -65,6 +78,49 @@ def _admission(settings: Settings) -> AdmissionPolicy:
         metadata_bytes=wanted.metadata_bytes,
         requests_per_second=wanted.requests_per_second,
         access=None if wanted.auth_file is None else read_access_file(wanted.auth_file),
+    )
+
+
+def _listeners(settings: Settings, is_deployed: bool) -> ListenerSettings | None:
+    service, wanted, admission = settings.service, settings.listeners, settings.admission
+    if wanted.kind is ListenerKind.SERVE:
+        return None
+    bounds = ListenerBounds(
+        connections=wanted.connections,
+        connections_per_address=wanted.connections_per_address,
+        streams_per_connection=wanted.streams_per_connection,
+        header_seconds=wanted.header_timeout.total_seconds(),
+        body_seconds=wanted.body_timeout.total_seconds(),
+        idle_seconds=wanted.idle_timeout.total_seconds(),
+        age_seconds=wanted.connection_age.total_seconds(),
+        unread_seconds=wanted.unread_timeout.total_seconds(),
+        request_bytes=admission.request_bytes,
+        metadata_bytes=admission.metadata_bytes,
+        compression=wanted.compression,
+    )
+    timeout = settings.calls.command_timeout.total_seconds()
+    delay = LOAD_BALANCERS_NOTICE if is_deployed else 0.0
+    return ListenerSettings(
+        drain_delay=delay if wanted.drain_delay is None else wanted.drain_delay.total_seconds(),
+        # A service that is launched ends within 30 s, as operators are told.
+        grace=timeout + 1.0 if is_deployed else min(timeout + 1.0, 6.0),
+        grpc_host=service.address,
+        grpc_port=service.port,
+        http_host=service.http_address or service.address,
+        http_port=service.http_port,
+        tls=_tls(wanted),
+        bounds=bounds,
+    )
+
+
+def _tls(wanted: Listeners) -> TlsFiles | None:
+    if wanted.tls_cert_file is None or wanted.tls_key_file is None:
+        return None
+    ca = wanted.tls_ca_file
+    return TlsFiles(
+        str(wanted.tls_cert_file.absolute()),
+        str(wanted.tls_key_file.absolute()),
+        None if ca is None else str(ca.absolute()),
     )
 
 

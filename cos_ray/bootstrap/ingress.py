@@ -13,6 +13,7 @@ from cos_ray.bootstrap.doors import Doors
 from cos_ray.bootstrap.garbage import collect_seldom
 from cos_ray.bootstrap.journal import build_journal
 from cos_ray.bootstrap.wiring import EntityWiring
+from cos_ray.cluster import whiteboard
 from cos_ray.cluster.entities import DedicatedEntities
 from cos_ray.cluster.layer import Head
 from cos_ray.cluster.metrics import exported_meters
@@ -23,11 +24,16 @@ from cos_ray.cluster.sealed import seal
 from cos_ray.cluster.serve_app import own_application
 from cos_ray.cluster.shard_host_actor import node_address
 from cos_ray.cluster.steward_actor import Attendance, Release
+from cos_ray.config.door_settings import ListenerKind
+from cos_ray.config.settings import Settings
 from cos_ray.domain.ids import ReadSideId
 from cos_ray.ingress.guard import AdmissionPolicy
 from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.ingress.listener_settings import ListenerSettings
 from cos_ray.ingress.policy import IngressPolicy
 from cos_ray.ingress.readiness import Check
+from cos_ray.ingress.replica import ListeningIngress
+from cos_ray.ingress.service import Ingress
 from cos_ray.ingress.subscription_methods import Replicas
 from cos_ray.ports import CommandMeter, Entities, EntityGateway, EntityPast, Eraser, History, Operations
 from cos_ray.postgres.database import Database
@@ -64,6 +70,7 @@ class IngressParts:
     replicas: Replicas | None
     admission: AdmissionPolicy
     http: HttpPolicy
+    listeners: ListenerSettings | None
     any_forms: AnyForms
     checks: Mapping[str, Check]
     eraser: Eraser | None
@@ -75,6 +82,8 @@ class IngressParts:
     tracing: Tracing | None = None
     attendance: Attendance | None = None
     """Of a release that Serve was told to deploy."""
+    namespace: str = ""
+    """Of the service that was launched."""
 
     @property
     def history(self) -> History:
@@ -85,6 +94,12 @@ class IngressParts:
     def past(self) -> EntityPast:
         """What was when."""
         return self.journal.past
+
+    async def ends_with_service(self) -> bool:
+        """Whether its launcher has taken the whole service off already; nobody does that for a release."""
+        if self.attendance is not None:
+            return False
+        return await asyncio.to_thread(whiteboard.look_up, self.namespace) is None
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -135,6 +150,7 @@ async def build_ingress(
         replicas=ServeReplicas(own_application()) if doors.subscriptions else None,
         admission=doors.admission,
         http=doors.http,
+        listeners=doors.listeners,
         any_forms=any_forms,
         checks={"database": journal.check, "entities": Head().check},
         eraser=journal.eraser if doors.erasure else None,
@@ -145,7 +161,13 @@ async def build_ingress(
         if read_sides
         else None,
         tracing=tracing,
+        namespace=wiring.namespace,
     )
+
+
+def ingress_class(settings: Settings) -> type[Ingress]:
+    """What the replicas are, by who is to listen on the public ports."""
+    return ListeningIngress if settings.listeners.kind is ListenerKind.REPLICAS else Ingress
 
 
 def _subscriptions(

@@ -17,16 +17,36 @@ HEALTHY_WITHIN = timedelta(seconds=30)
 
 def ensure_free(host: str, port: int, variable: str) -> None:
     """Raises StartFailed, naming the variable and who listens there, if the port is taken."""
+    _bound(host, port, variable).close()
+
+
+def reserved(host: str, port: int, variable: str) -> socket.socket:
+    """
+    Keep the port for this user's processes that share it on purpose (SO_REUSEPORT), until this is closed.
+
+    Replicas share it, and two services would, too: each would answer requests meant for the other. Raises
+    StartFailed like `ensure_free`.
+    """
+    holder = _bound(host, port, variable)
+    # Only now: to bind, it had to be alone. And nobody else may be who does not mean to share.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return holder
+
+
+def _bound(host: str, port: int, variable: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As servers do: a port that merely lingers from an ended connection is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            holder = holder_of(port)
-            reason = f"is in use by {holder}" if holder else f"cannot be used: {error.strerror}"
-            raise StartFailed(f"port {port} on {host} ({variable}) {reason}") from error
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    # As servers do: a port that merely lingers from an ended connection is free.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        holder = holder_of(port)
+        reason = f"is in use by {holder}" if holder else f"cannot be used: {error.strerror}"
+        raise StartFailed(f"port {port} on {host} ({variable}) {reason}") from error
+    return bound
 
 
 def holder_of(port: int) -> str | None:

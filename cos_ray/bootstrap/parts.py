@@ -42,6 +42,12 @@ from cos_ray.telemetry.logs import LogSettings
 from cos_ray.telemetry.traces import TraceSettings
 from cos_ray.writeside.shard_keeper import ShardKeeper
 
+CALLS_GRACE = 6.0
+"""Seconds that calls in progress have when a replica behind Serve's proxies is to end."""
+
+SPARE = 2.0
+"""Seconds that a replica has to end beside those for its last calls; else Serve would cut them."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReadSideProcess:
@@ -104,8 +110,10 @@ def parts_of(
     database: Database,
     shards: int,
     namespace: str,
+    *,
+    is_deployed: bool = False,
 ) -> ServiceParts:
-    """The parts that the settings ask for, in this namespace."""
+    """The parts that the settings ask for, in this namespace. `is_deployed`: see `doors_of`."""
     active = [config for config in read_sides if config.enabled]
     write_handler = write_target(settings)
     actors = settings.read_sides.actors
@@ -142,7 +150,7 @@ def parts_of(
         wiring=wiring,
         database=database,
         policy=policy,
-        doors=doors_of(settings),
+        doors=doors_of(settings, is_deployed=is_deployed),
         shard_keeper=_shard_keeper(settings, wiring) if wiring.is_sharded else None,
         read_sides=tuple(
             _read_side(settings, config, wiring, database, release, actors, number)
@@ -152,19 +160,21 @@ def parts_of(
     )
 
 
-def ingress_options(settings: Settings, application: str) -> IngressOptions:
+def ingress_options(settings: Settings, application: str, doors: Doors) -> IngressOptions:
     """How the ingress listens and is spread."""
-    service = settings.service
+    service, listeners = settings.service, doors.listeners
     return IngressOptions(
         application=application,
         host=service.address,
         grpc_port=service.port,
         http_port=service.http_port,
         servicer_functions=SERVICER_FUNCTIONS,
+        listens=listeners is not None,
         replicas=service.replicas,
         most_replicas=service.most_replicas,
         # Serve's own bound has to come after ours, for it has no word for the client.
         max_ongoing_requests=2 * settings.calls.commands_at_once,
+        grace=SPARE + (CALLS_GRACE if listeners is None else listeners.ends_within),
     )
 
 

@@ -1,9 +1,9 @@
 """
 Where files are kept for as long as the service runs: folders whose paths are short enough for Unix sockets.
 
-The system allows 107 bytes for the path of a socket, and Ray and HAProxy put theirs several folders deep.
-A folder is tried out before anything starts: Ray, told of one that it cannot use, fails after half a minute
-and with pages of traces.
+The system allows 107 bytes for the path of a socket, and Ray puts its own several folders deep. A folder is
+tried out before anything starts: Ray, told of one that it cannot use, fails after half a minute and with
+pages of traces.
 """
 
 from __future__ import annotations
@@ -22,9 +22,6 @@ SOCKET_PATH = 107
 """Bytes of the longest path of a Unix socket, in Linux."""
 
 _RAYS_LONGEST = len("/ray/session_2026-12-01_00-00-00_000000_4194304/sockets/dash_TaskEventsHead")
-_HAPROXY_SOCKET_PATH = 97
-"""It appends a number while it puts another socket in the place of one."""
-_HAPROXYS_LONGEST = len(f"/cos-ray-abcdefgh/{'f' * 56}/metrics.sock")
 
 _TRIED = 1024 * 1024
 """Bytes that must find room."""
@@ -40,11 +37,9 @@ class Needs:
     what: str
     longest: int
     """Bytes that its own path may have."""
-    runs_programs: bool = False
 
 
 RAY = Needs("Ray's files", SOCKET_PATH - _RAYS_LONGEST)
-SCRATCH = Needs("the service's own sockets", _HAPROXY_SOCKET_PATH - _HAPROXYS_LONGEST, runs_programs=True)
 
 
 def ray_folder(environment: Mapping[str, str], tell: Callable[[str], None]) -> str:
@@ -56,16 +51,11 @@ def ray_folder(environment: Mapping[str, str], tell: Callable[[str], None]) -> s
     """
     named = environment.get("RAY_TMPDIR")
     if named:
-        fault = _fault_in_name(named, RAY) or _made(named) or _fault_in_use(named, RAY)
+        fault = _fault_in_name(named, RAY) or _made(named) or _fault_in_use(named)
         if fault is not None:
             raise StartFailed(f"RAY_TMPDIR is {named!r}, which {fault}")
         return named
     return _first_fit(environment, RAY, tell)
-
-
-def scratch_folder(environment: Mapping[str, str], tell: Callable[[str], None]) -> str:
-    """The folder to make one of our own in: that of TMPDIR, or a usual one. See `ray_folder`."""
-    return _first_fit(environment, SCRATCH, tell)
 
 
 def _first_fit(environment: Mapping[str, str], needs: Needs, tell: Callable[[str], None]) -> str:
@@ -86,7 +76,7 @@ def _first_fit(environment: Mapping[str, str], needs: Needs, tell: Callable[[str
 
 def fault_of(folder: str, needs: Needs) -> str | None:
     """What makes the folder unfit, as the end of a sentence about it; None when nothing does."""
-    return _fault_in_name(folder, needs) or _fault_in_use(folder, needs)
+    return _fault_in_name(folder, needs) or _fault_in_use(folder)
 
 
 def _fault_in_name(folder: str, needs: Needs) -> str | None:
@@ -100,12 +90,10 @@ def _fault_in_name(folder: str, needs: Needs) -> str | None:
     return None
 
 
-def _fault_in_use(folder: str, needs: Needs) -> str | None:
+def _fault_in_use(folder: str) -> str | None:
     if not Path(folder).is_dir():
         return "is no folder"
     try:
-        if needs.runs_programs and os.statvfs(folder).f_flag & getattr(os, "ST_NOEXEC", 0):
-            return "is mounted noexec: no program can be started from it"
         with tempfile.TemporaryDirectory(prefix="cos-ray-", dir=folder) as trial:
             (Path(trial) / "room").write_bytes(bytes(_TRIED))
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:

@@ -13,7 +13,6 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -21,7 +20,7 @@ from pydantic import SecretStr
 
 from cos_ray.bootstrap.configuration import Configuration, checked
 from cos_ray.bootstrap.database import external_database, prepared
-from cos_ray.bootstrap.ingress import build_deployed_ingress
+from cos_ray.bootstrap.ingress import build_deployed_ingress, ingress_class
 from cos_ray.bootstrap.parts import ServiceParts, ingress_options, parts_of
 from cos_ray.cluster.names import namespace_of, namespace_of_release
 from cos_ray.cluster.sealed import seal
@@ -31,7 +30,6 @@ from cos_ray.cluster.versions import ensure_same_everywhere
 from cos_ray.config.complaints import complaint
 from cos_ray.config.settings import groups
 from cos_ray.domain.errors import ConfigurationError, StartFailed
-from cos_ray.ingress.service import Ingress
 from cos_ray.postgres.database import Database, wait_until_reachable
 from cos_ray.telemetry.logs import LogSettings
 
@@ -42,9 +40,6 @@ RELEASE = "COS_RELEASE"
 
 DATABASE_PATIENCE = timedelta(minutes=10)
 """How long to wait for a database that does not answer: Serve does not try again of its own accord."""
-
-SPARE = 10.0
-"""Seconds that a replica has to end beside those for its last commands; else Serve would cut them."""
 
 
 def build(args: dict[str, Any]) -> Any:
@@ -155,16 +150,11 @@ def _application(configuration: Configuration, database: Database, shards: int) 
         database,
         shards,
         namespace,
+        is_deployed=True,
     )
     release = Release(namespace_of(service), namespace, seal(start, parts), parts.way_in, logs)
-    grace = _reachable_still() + settings.calls.command_timeout.total_seconds() + SPARE
-    options = replace(ingress_options(settings, service), grace=grace)
-    return bound(Ingress, parts.ingress(build_deployed_ingress, release), options)
-
-
-def _reachable_still() -> float:
-    """Seconds that Serve keeps a replica reachable which is to end, for proxies to go elsewhere."""
-    return float(os.environ.get("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "30"))
+    options = ingress_options(settings, service, parts.doors)
+    return bound(ingress_class(settings), parts.ingress(build_deployed_ingress, release), options)
 
 
 def start(parts: ServiceParts) -> None:

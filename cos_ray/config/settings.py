@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from typing_extensions import Self
 
 from cos_ray.config.complaints import complaint, complaints_of
-from cos_ray.config.door_settings import Admission, Subscriptions
+from cos_ray.config.door_settings import Admission, Listeners, Subscriptions
 from cos_ray.config.environment import with_file, with_secret
 from cos_ray.config.group import Group
 from cos_ray.config.state_types import StateTypes
@@ -116,7 +116,7 @@ class Service(Group):
     port: Port = Field(9000, alias="COS_PORT")
     """The port for gRPC."""
     http_address: Host | None = Field(None, alias="COS_HTTP_ADDRESS")
-    """The address to listen on for HTTP; unset: that of COS_ADDRESS. Ray Serve has one for both."""
+    """The address to listen on for HTTP; unset: that of COS_ADDRESS."""
     http_port: Port = Field(9001, alias="COS_HTTP_PORT")
     """The port for HTTP: `/ready` and `/alive` always, the API if COS_SERVER_PROTOCOL says so."""
     replicas: Annotated[int, Field(ge=1, le=1000)] = Field(1, alias="COS_INGRESS_REPLICAS")
@@ -144,12 +144,6 @@ class Service(Group):
         if self.metrics_port in (self.port, self.http_port):
             allowed = "another port than COS_PORT and COS_HTTP_PORT"
             raise ValueError(complaint("COS_METRICS_PORT", str(self.metrics_port), allowed))
-        if self.http_address not in (None, self.address):
-            raise ValueError(
-                complaint(
-                    "COS_HTTP_ADDRESS", str(self.http_address), f"the same as COS_ADDRESS ({self.address})"
-                )
-            )
         return self
 
 
@@ -353,6 +347,7 @@ class Settings(Group):
     read_sides: ReadSides = ReadSides()
     subscriptions: Subscriptions = Subscriptions()
     admission: Admission = Admission()
+    listeners: Listeners = Listeners()
     logs: Logs = Logs()
     traces: Traces = Traces()
 

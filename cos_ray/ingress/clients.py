@@ -13,12 +13,16 @@ def client_of(context: ReplyContext) -> Hashable:
     """
     The caller that a token names, else the address that a gateway in front has put down last.
 
-    None if neither is there: the service's own proxy hides where a connection comes from.
+    Without either where the connection comes from; None where Serve's proxy hides that.
     """
     caller: Hashable = getattr(context, "caller", None)
     if caller is not None:
         return caller
     addresses = [value for key, value in context.invocation_metadata() if key.lower() == FORWARDED_FOR]
-    if not addresses or not isinstance(addresses[-1], str):
-        return None
-    return addresses[-1].rpartition(",")[2].strip() or None
+    forwarded = (
+        addresses[-1].rpartition(",")[2].strip() if addresses and isinstance(addresses[-1], str) else ""
+    )
+    if forwarded:
+        return forwarded
+    peer = getattr(context, "peer_address", None)
+    return None if peer is None else peer()

@@ -10,6 +10,8 @@ from cos_ray.domain.ids import IdempotencyKey, Revision, fault_of_idempotency_ke
 
 IDEMPOTENCY_KEY = "x-cos-idempotency-key"
 EXPECTED_REVISION = "x-cos-expected-revision"
+TIMEOUT = "x-cos-timeout-ms"
+"""What a gRPC client says by its deadline."""
 
 _DIGITS = 19
 """Of the longest revision a journal can hold."""
@@ -21,6 +23,8 @@ class Demands:
 
     key: IdempotencyKey | None = None
     expected_revision: Revision | None = None
+    timeout: float | None = None
+    """Seconds that the client gives it; None: it does not say."""
 
 
 NONE = Demands()
@@ -31,7 +35,7 @@ def demands_of(metadata: Iterable[tuple[str, str | bytes]]) -> Demands | Status:
     found: dict[str, str] = {}
     for key, value in metadata:
         name = key.lower()
-        if name in (IDEMPOTENCY_KEY, EXPECTED_REVISION):
+        if name in (IDEMPOTENCY_KEY, EXPECTED_REVISION, TIMEOUT):
             if name in found:
                 return _wrong(f"{name} is given more than once")
             found[name] = value if isinstance(value, str) else value.decode("utf-8", "replace")
@@ -42,9 +46,13 @@ def demands_of(metadata: Iterable[tuple[str, str | bytes]]) -> Demands | Status:
         return _wrong(fault)
     if revision is not None and not is_whole_number(revision):
         return _wrong(f"{EXPECTED_REVISION} is {revision!r}; allowed: a whole number from 0")
+    timeout = found.get(TIMEOUT)
+    if timeout is not None and not (is_whole_number(timeout) and int(timeout) > 0):
+        return _wrong(f"{TIMEOUT} is {timeout!r}; allowed: a whole number from 1")
     return Demands(
         None if given_key is None else IdempotencyKey(given_key),
         None if revision is None else Revision(int(revision)),
+        None if timeout is None else int(timeout) / 1000,
     )
 
 

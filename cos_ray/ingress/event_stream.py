@@ -7,11 +7,11 @@ import json
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any as Anything
-from urllib.parse import quote
 
 from fastapi.responses import StreamingResponse
 
 from cos_ray.domain.errors import Code, Status
+from cos_ray.ingress.headers import header_text
 from cos_ray.ingress.http_context import HttpContext
 from cos_ray.ingress.http_errors import HttpError, error_body
 from cos_ray.ingress.places import FROM_OFFSET, FROM_REVISION
@@ -45,7 +45,7 @@ async def event_stream(
     return StreamingResponse(
         _lines(messages, first, context, shown),
         media_type="text/event-stream",
-        headers={"cache-control": "no-store", SUBSCRIPTION_ID: _in_a_header(subscription_id)},
+        headers={"cache-control": "no-store", SUBSCRIPTION_ID: header_text(subscription_id)},
     )
 
 
@@ -80,11 +80,6 @@ async def _lines(
         coming.cancel()
         await asyncio.gather(coming, return_exceptions=True)
         await messages.aclose()
-
-
-def _in_a_header(text: str) -> str:
-    """The text, percent-encoded where it holds what a header cannot, an end of a line above all."""
-    return text if text.isascii() and text.isprintable() and text == text.strip() else quote(text, safe="")
 
 
 def _place_to_come_back_to(status: Status) -> str:

@@ -17,7 +17,7 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
-from cos_ray.domain.access import ALL_ENTITIES, AccessPolicy
+from cos_ray.domain.access import ALL_ENTITIES, AccessPolicy, Caller
 from cos_ray.domain.errors import Code, Status
 from cos_ray.domain.rate import Rate
 from cos_ray.ingress.clients import client_of
@@ -65,6 +65,17 @@ class Guard:
             self._meter.turned_away(status.code)
         return status
 
+    def refuses_caller(self, context: ReplyContext) -> Status | None:
+        """Why nothing is taken from who calls, whatever it is; asked before a body is read."""
+        if self._policy.access is None:
+            return None
+        caller = caller_of(context.invocation_metadata(), self._policy.access)
+        if isinstance(caller, Status):
+            self._meter.turned_away(caller.code)
+            return caller
+        context.known_caller = caller  # type: ignore[attr-defined]
+        return None
+
     def _fault(self, method: str, request: Message, context: ReplyContext) -> Status | None:
         checks = (self._of_size, self._of_caller, self._of_rate)
         if not self._policy.grpc and not getattr(context, "is_http", False):
@@ -88,12 +99,13 @@ class Guard:
     def _of_caller(self, method: str, request: Message, context: ReplyContext) -> Status | None:
         if self._policy.access is None:
             return None
-        caller = caller_of(context.invocation_metadata(), self._policy.access)
+        known: Caller | None = getattr(context, "known_caller", None)
+        caller = known or caller_of(context.invocation_metadata(), self._policy.access)
         if isinstance(caller, Status):
             return caller
         if not caller.may(method, touched(method, request)):
             return Status(Code.PERMISSION_DENIED, f"this caller may not call {method} for that")
-        # Serve's context is an object like any other, and lives as long as the call.
+        # A context is an object like any other, and lives as long as the call.
         context.caller = caller.name  # type: ignore[attr-defined]
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from urllib.parse import quote
 
 from cos_ray.domain.messages import Header, Headers
 
@@ -24,3 +25,8 @@ def select_headers(metadata: Iterable[tuple[str, str | bytes]], keys: Sequence[s
     for key, value in metadata:
         values.setdefault(key.lower(), []).append(value)
     return tuple(Header(key, value) for key in keys for value in values.get(key.lower(), ()))
+
+
+def header_text(text: str) -> str:
+    """The text, percent-encoded where it holds what a header cannot, an end of a line above all."""
+    return text if text.isascii() and text.isprintable() and text == text.strip() else quote(text, safe="")

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from cos_ray import __version__
 from cos_ray.domain.errors import Code, Status
@@ -24,6 +25,7 @@ from cos_ray.ingress.http_forms import Forms
 from cos_ray.ingress.http_history import history_routes
 from cos_ray.ingress.http_models import ERRORS, StatusShown
 from cos_ray.ingress.http_streams import stream_routes
+from cos_ray.ingress.last_answers import LastAnswers
 from cos_ray.ingress.raw_path import RawPaths
 from cos_ray.ingress.readiness import Readiness
 from cos_ray.protocol.any_form import AnyForms
@@ -54,14 +56,24 @@ def build_http_api(methods: Anything, readiness: Readiness, policy: HttpPolicy, 
         openapi_url="/openapi.json" if policy.api else None,
         responses=ERRORS,
         redirect_slashes=False,
+        # Requests are traced and counted by us, once.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     api.add_middleware(RawPaths)
+    api.add_middleware(LastAnswers, is_last=lambda: readiness.is_draining)
     _add_error_handlers(api)
 
     @api.get("/alive", tags=["health"])
     async def alive() -> StatusShown:
         """Whether this process runs."""
         return StatusShown(status="alive")
+
+    @api.get("/-/healthz", include_in_schema=False)
+    async def healthz() -> StatusShown:
+        """Whether this node takes requests, whatever becomes of them; what KubeRay's probes ask."""
+        if readiness.is_draining:
+            raise HttpError(Status(Code.UNAVAILABLE, "this process is about to stop"))
+        return StatusShown(status="success")
 
     @api.get("/ready", tags=["health"])
     async def ready() -> StatusShown:
@@ -99,13 +111,20 @@ class Door:
         self._watched = policy.watched_headers
 
     def context(self, request: Request, more: Sequence[tuple[str, str]] = ()) -> HttpContext:
-        """The request's headers as metadata, and `more` that stands elsewhere. Raises HttpError."""
+        """
+        The request's headers as metadata, and `more` that stands elsewhere.
+
+        Raises HttpError, also when the caller's token is not one: no body has been read by then.
+        """
         try:
             metadata = metadata_of(request.headers.raw, self._watched)
         except BadHeader as error:
             raise bad_request(str(error)) from None
         path = getattr(request.scope.get("route"), "path", "")
-        return HttpContext([*metadata, *more], f"{request.method} {path}")
+        context = HttpContext([*metadata, *more], f"{request.method} {path}")
+        if (status := self.methods.refuses_caller(context)) is not None:
+            raise HttpError(status)
+        return context
 
     def forms(self, request: Request) -> Forms:
         """How the client wants an `Any` to look. Raises HttpError."""
@@ -156,6 +175,11 @@ def _add_error_handlers(api: FastAPI) -> None:
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
         return error_response(HttpError(Status(Code.INTERNAL, "the service failed; its log says why")))
 
+    async def client_gone(request: Request, error: Exception) -> Response:
+        # Nobody reads it.
+        return Response(status_code=499)
+
     api.add_exception_handler(HttpError, http_error)
+    api.add_exception_handler(ClientDisconnect, client_gone)
     api.add_exception_handler(HTTPException, unknown_path)
     api.add_exception_handler(Exception, unforeseen)

@@ -1,15 +1,20 @@
-"""A request's body: read within bounds, and understood or refused."""
+"""A request's body: read within bounds, and understood or refused; and whether its client is still there."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
+from typing import Any, TypeVar
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from cos_ray.domain.errors import Code, Status
 from cos_ray.ingress.http_errors import HttpError, bad_request
 from cos_ray.protocol.json_form import Json
+
+_Reply = TypeVar("_Reply")
 
 
 async def read_object(request: Request, largest: int, known: Collection[str]) -> dict[str, Json]:
@@ -33,6 +38,31 @@ async def read_object(request: Request, largest: int, known: Collection[str]) ->
     if unknown:
         raise bad_request(f"unknown field {unknown[0][:100]!r}; known: {', '.join(sorted(known))}")
     return fields
+
+
+async def while_connected(request: Request, call: Coroutine[Any, Any, _Reply]) -> _Reply:
+    """
+    What the call returns; cancelled when the client hangs up. The body must have been read.
+
+    Raises ClientDisconnect then.
+    """
+    calling, leaving = asyncio.ensure_future(call), asyncio.ensure_future(_hung_up(request))
+    try:
+        awaited: list[asyncio.Future[Any]] = [calling, leaving]
+        await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+        if not calling.done():
+            raise ClientDisconnect
+        return calling.result()
+    finally:
+        leaving.cancel()
+        if not calling.done():
+            calling.cancel()
+            await asyncio.gather(calling, return_exceptions=True)
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _read(request: Request, largest: int) -> bytes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from cos_ray.ingress.http_body import read_object
+from cos_ray.ingress.http_body import read_object, while_connected
 from cos_ray.ingress.http_errors import bad_request
 from cos_ray.ingress.http_forms import any_of, number_of, time_of
 from cos_ray.ingress.http_models import CommandAsked, StatesAsked, StateShown, StatesShown, body_of
@@ -33,11 +33,12 @@ def command_routes(api: FastAPI, door: Door) -> None:
         forms, context = door.forms(request), door.context(request)
         fields = await read_object(request, door.largest_body, ("entity_id", "command"))
         command = any_of(door.any_forms, fields.get("command"), "command")
-        reply = await door.call(
+        call = door.call(
             "ProcessCommand",
             lambda: ProcessCommandRequest(entity_id=decoded(entity_id), command=command),
             context,
         )
+        reply = await while_connected(request, call)
         return JSONResponse(forms.state(reply.state, reply.meta))
 
     @api.get("/v1/entities/{entity_id}/state", tags=["states"], response_model=StateShown)

@@ -47,6 +47,10 @@ class HttpContext:
         """See `ReplyContext`."""
         return self._metadata
 
+    def note_live(self, subscription_id: str) -> None:
+        """The request's stream has been let in."""
+        self.opened.set()
+
     @property
     def status(self) -> Status | None:
         """How the call ended, if not well."""

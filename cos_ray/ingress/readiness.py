@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -28,15 +29,26 @@ class Readiness:
         self._clock = clock
         self._asked_at = float("-inf")
         self._asking: asyncio.Future[tuple[str, ...]] | None = None
-        self._is_draining = False
+        self._draining = asyncio.Event()
 
     def drain(self) -> None:
         """From now on this process is not ready: it is about to stop."""
-        self._is_draining = True
+        self._draining.set()
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether this process is about to stop."""
+        return self._draining.is_set()
+
+    async def drains_within(self, seconds: float) -> bool:
+        """Return after so many seconds, or as soon as this process is about to stop; whether it is."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._draining.wait(), seconds)
+        return self.is_draining
 
     async def faults(self) -> tuple[str, ...]:
         """The names of the parts that do not work; empty when all do."""
-        if self._is_draining:
+        if self.is_draining:
             return ("ingress",)
         now = self._clock.monotonic()
         if self._asking is None or (self._asking.done() and now - self._asked_at >= HOLDS_FOR):

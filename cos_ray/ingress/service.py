@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Protocol
 
 from fastapi import FastAPI
-from google.protobuf.message import Message
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from typing_extensions import assert_never
 
@@ -31,6 +31,7 @@ from cos_ray.ingress.guard import AdmissionPolicy, Guard, guarded
 from cos_ray.ingress.headers import select_headers
 from cos_ray.ingress.history_methods import HistoryMethods, HistoryParts
 from cos_ray.ingress.http_api import HttpPolicy, build_http_api
+from cos_ray.ingress.listener_settings import ListenerSettings
 from cos_ray.ingress.operations_methods import (
     OPERATIONS_SERVICE,
     OPERATIONS_SERVICER_FUNCTION,
@@ -43,8 +44,7 @@ from cos_ray.ingress.read_side_methods import (
     ReadSideMethods,
 )
 from cos_ray.ingress.readiness import Check, Readiness
-from cos_ray.ingress.status import FAILED, ReplyContext, refuse, refused_stream
-from cos_ray.ingress.straight import Metadata, answer_straight
+from cos_ray.ingress.status import FAILED, ReplyContext, refuse
 from cos_ray.ingress.subscription_methods import SubscriptionMethods, SubscriptionParts
 from cos_ray.ingress.traced import TracingParts, traced
 from cos_ray.ingress.waiting import PENDING, awaited_read_side, is_pending
@@ -83,6 +83,10 @@ SERVICER_FUNCTIONS = (
 """Where Serve finds the services' registration, importable on every node."""
 
 
+WATCH_EVERY = 1.0
+"""Seconds between two looks whether those who watch the health are to be told something new."""
+
+
 class Parts(SubscriptionParts, HistoryParts, ErasureParts, TracingParts, Protocol):
     """What the ingress is put together from, in the process it runs in."""
 
@@ -90,6 +94,8 @@ class Parts(SubscriptionParts, HistoryParts, ErasureParts, TracingParts, Protoco
     policy: IngressPolicy
     admission: AdmissionPolicy
     http: HttpPolicy
+    listeners: ListenerSettings | None
+    """None: others listen, and call the methods."""
     any_forms: AnyForms
     checks: Mapping[str, Check]
     """By which each part that commands need says that it is well."""
@@ -98,6 +104,10 @@ class Parts(SubscriptionParts, HistoryParts, ErasureParts, TracingParts, Protoco
     whereabouts: tuple[str, int]
     """The node's address and this process's id."""
     meter: CommandMeter
+
+    async def ends_with_service(self) -> bool:
+        """Whether a replica that is to end now has no successor, for the whole service ends."""
+        ...
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -118,6 +128,10 @@ class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMetho
         self._serial = itertools.count(1)
         self._in_hand = 0
         self._commands = 0
+
+    def refuses_caller(self, context: ReplyContext) -> Status | None:
+        """Why nothing is taken from who calls; asked by the HTTP API before it reads a body."""
+        return self._guard.refuses_caller(context)
 
     async def ProcessCommand(
         self, request: ProcessCommandRequest, grpc_context: ReplyContext
@@ -157,15 +171,21 @@ class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMetho
     async def Watch(
         self, request: HealthCheckRequest, grpc_context: ReplyContext
     ) -> AsyncIterator[HealthCheckResponse]:
-        """grpc.health.v1 allows servers to leave this out; clients then poll Check."""
-        raise refused_stream(grpc_context, Status(Code.UNIMPLEMENTED, "use Check"))
-        yield
-
-    async def straight(
-        self, method: str, request: Message, context: object, metadata: Metadata
-    ) -> bytes | None:
-        """What this method replies, for a call that did not come by way of Serve; None: it failed."""
-        return await answer_straight(getattr(self, method), request, context, metadata)
+        """grpc.health.v1: the answer of Check, now and whenever it changes."""
+        if request.service and request.service not in SERVICES:
+            # As grpc.health.v1 has it: a service may yet come.
+            yield HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN)
+            return
+        told = None
+        while True:
+            faults = await self._readiness.faults()
+            status = HealthCheckResponse.NOT_SERVING if faults else HealthCheckResponse.SERVING
+            if status != told:
+                told = status
+                yield HealthCheckResponse(status=status)
+            if await self._readiness.drains_within(WATCH_EVERY):
+                break
+        yield HealthCheckResponse(status=HealthCheckResponse.NOT_SERVING)
 
     async def drain(self) -> None:
         """End all streams, for this process is about to stop; called before it does, not by clients."""
@@ -179,6 +199,11 @@ class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMetho
     async def close(self) -> None:
         """Let go of connections."""
         await self._parts.close()
+
+    @property
+    def in_hand(self) -> int:
+        """How many commands have not been answered yet."""
+        return self._in_hand
 
     async def own_status(self) -> IngressStatus:
         """How this replica is; asked by another one, not by clients."""
@@ -269,10 +294,17 @@ class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMetho
             entity_id=EntityId(request.entity_id),
             payload=payload,
             command_id=CommandId(f"{self._origin}-{next(self._serial)}"),
-            budget=policy.command_timeout,
+            budget=min(policy.command_timeout, demands.timeout or math.inf, _time_left(context)),
             propagated=select_headers(metadata, policy.propagated_headers),
             persisted=select_headers(metadata, policy.persisted_headers),
             key=demands.key,
             expected_revision=demands.expected_revision,
             sent_at=time.time(),
         )
+
+
+def _time_left(context: ReplyContext) -> float:
+    """Seconds until the client's deadline; infinite where there is none, or Serve's proxy hides it."""
+    time_remaining = getattr(context, "time_remaining", None)
+    left = None if time_remaining is None else time_remaining()
+    return math.inf if left is None else max(0.0, left)

@@ -6,6 +6,7 @@ import logging
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Hashable
 from contextlib import aclosing
+from functools import partial
 from typing import Protocol
 
 from google.protobuf.any import pack
@@ -134,8 +135,8 @@ class SubscriptionMethods:
         if isinstance(wanted, Status):
             raise refused_stream(context, wanted)
         try:
-            opened = getattr(context, "opened", None)
-            on_open = None if opened is None else opened.set
+            note_live = getattr(context, "note_live", None)
+            on_open = None if note_live is None else partial(note_live, wanted.subscription_id)
             async with aclosing(subscriptions.events(wanted, on_open)) as events:
                 async for event in events:
                     yield event

@@ -30,9 +30,6 @@ from cos_ray.testing.history import Call, Ending
 MAYBE = {grpc.StatusCode.ABORTED, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE}
 """How a command may end that may have been stored; UNAVAILABLE also when it is the ingress that died."""
 
-HAPROXYS = "Received http2 header with status: 5"
-"""What a client makes of HAProxy's own answers: of 502 and 503 UNAVAILABLE, of a rare 500 UNKNOWN."""
-
 DENIED = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.NOT_FOUND}
 
 
@@ -96,8 +93,7 @@ class Teller:
             await asyncio.sleep(0.1)
 
     def _ending(self, error: grpc.aio.AioRpcError) -> Ending:
-        is_haproxys = (error.details() or "").startswith(HAPROXYS)
-        if error.code() not in MAYBE | DENIED and not is_haproxys:
+        if error.code() not in MAYBE | DENIED:
             self.dishonest.append(f"{error.code().name}: {error.details()}")
         return Ending.DENIED if error.code() in DENIED else Ending.UNKNOWN
 

@@ -26,7 +26,6 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     ProcessCommandRequest,
     SubscribeAllRequest,
 )
-from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
 from cos_ray.samples.bank.client import Bank, BankError
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import Account, Deposit, OpenAccount
 from cos_ray.samples.bank.read_handler import read_balances
@@ -48,23 +47,6 @@ def journal_rows(service: RunningService, entity_id: str) -> list[tuple[int, byt
 
 def opened(owner: str, balance: int = 0) -> OpenAccount:
     return OpenAccount(owner=owner, opening_balance=balance)
-
-
-def test_commands_come_straight_to_the_ingress_unless_a_client_speaks_to_serve(
-    service: RunningService,
-) -> None:
-    def state_by(*metadata: tuple[str, str]) -> tuple[bool, str]:
-        """Whether Serve has put its mark on the answer, and what it says."""
-        with grpc.insecure_channel(service.address) as channel:
-            call = ChiefOfStateServiceStub(channel).GetState.future(
-                GetStateRequest(entity_id="nobody"), metadata=metadata, timeout=10
-            )
-            assert call.code() is grpc.StatusCode.NOT_FOUND
-            return any(key == "request_id" for key, _ in call.trailing_metadata()), call.details()
-
-    # The first may come by Serve's own proxy, as long as HAProxy has not heard of the replica.
-    eventually(lambda: state_by() == (False, ""))
-    assert state_by(("application", "another"))[1].startswith("Application 'another' not found")
 
 
 def test_a_client_generated_from_the_protos_alone_runs_commands(

@@ -214,7 +214,7 @@ def cos_ray(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "victim",
-    ["ray::ShardHostActor", "ray::ServeReplica", "haproxy", "ray::ServeController", "ray::ShardKeeperActor"],
+    ["ray::ShardHostActor", "ray::ServeReplica", "ray::ServeController", "ray::ShardKeeperActor"],
 )
 async def test_after_the_loss_of_a_process_commands_succeed_again(
     sharded: RunningService, victim: str

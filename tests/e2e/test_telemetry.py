@@ -137,6 +137,9 @@ def test_a_command_over_http_is_traced_by_b3_too(observed: Observed) -> None:
     received = observed.spans(trace)[name]
     assert received.parent_id == CALLER
     assert received.attributes["http.response.status_code"] == 200
+    # Once: the library for the routes would trace requests as well.
+    names = [span.name for span in observed.collector.spans if span.trace_id == trace]
+    assert [each for each in names if each.startswith("POST")] == [name]
 
 
 def test_each_process_writes_its_lines_to_the_launchers_error_output(observed: Observed) -> None:

@@ -13,7 +13,6 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any as Anything
 
 import grpc
@@ -26,12 +25,12 @@ from hypothesis import strategies as some
 
 from cos_ray import Rejected
 from cos_ray.cluster.parcels import answer_from_bytes, answer_to_bytes, letter_from_bytes, letter_to_bytes
-from cos_ray.cluster.straight_calls import straight_handler
 from cos_ray.domain.errors import Code
 from cos_ray.domain.ids import Shard
 from cos_ray.domain.messages import Command, EntityState, Reply
 from cos_ray.domain.placement import Assignment
 from cos_ray.handlers.targets import HttpTarget, PythonTarget
+from cos_ray.ingress.grpc_calls import MethodHandlers
 from cos_ray.ingress.http_api import HttpPolicy
 from cos_ray.ports import WriteHandler
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import ProcessCommandRequest
@@ -44,9 +43,8 @@ from cos_ray.writeside.exchange import Desk, Letter
 from tests import handler_kit as kit
 from tests.handler_kit import HttpStage, ScriptedApplication
 from tests.unit.test_ingress import ingress
-from tests.unit.test_straight_calls import Counts
 
-METHOD = "/chief_of_state.v1.ChiefOfStateService/ProcessCommand"
+SERVICE = "chief_of_state.v1.ChiefOfStateService"
 BUDGET = 5.0
 """Seconds for a command: no case here needs but a fraction of it."""
 
@@ -89,22 +87,7 @@ class House:
     async def _open(self) -> None:
         http = HttpPolicy(api=True)
         made = await ingress(self.gateway, http=http)  # type: ignore[arg-type]
-        replica = SimpleNamespace(
-            _deployment_id=SimpleNamespace(app_name="bank"),
-            _metrics_manager=Counts(),
-            _semaphore=asyncio.Semaphore(10),
-            _can_accept_request=lambda _: True,
-            _user_callable_wrapper=SimpleNamespace(
-                get_user_method_info=lambda name: SimpleNamespace(callable=getattr(made, name))
-            ),
-        )
-        self._server = grpc.aio.server()
-        call = grpc.unary_unary_rpc_method_handler(
-            straight_handler(replica, METHOD, None),  # type: ignore[arg-type]
-            request_deserializer=ProcessCommandRequest.FromString,
-        )
-        service, _, name = METHOD[1:].partition("/")
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: call}),))
+        self._server = grpc.aio.server(handlers=[MethodHandlers(made, [SERVICE], unread_seconds=30)])
         port = self._server.add_insecure_port("127.0.0.1:0")
         await self._server.start()
         self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")

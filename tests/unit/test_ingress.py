@@ -29,6 +29,7 @@ from cos_ray.domain.placement import HostId
 from cos_ray.domain.status import IngressStatus, NodeStatus, ServiceStatus, ShardHostStatus
 from cos_ray.ingress.guard import AdmissionPolicy
 from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.ingress.listener_settings import ListenerSettings
 from cos_ray.ingress.readiness import Check
 from cos_ray.ingress.service import Ingress, IngressPolicy
 from cos_ray.ports import CommandMeter, Unmeasured
@@ -126,6 +127,7 @@ class Parts:
     eraser: object = None
     admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
     http: HttpPolicy = field(default_factory=HttpPolicy)
+    listeners: ListenerSettings | None = None
     any_forms: AnyForms = field(default_factory=AnyForms)
     checks: dict[str, Check] = field(default_factory=dict)
     read_sides: ReadSideDesk = field(default_factory=lambda: desk_of([]))
@@ -134,16 +136,23 @@ class Parts:
     meter: CommandMeter = field(default_factory=Unmeasured)
     tracing: Any = None
 
+    async def ends_with_service(self) -> bool:
+        return False
+
     async def close(self) -> None: ...
 
 
 async def ingress(gateway: Gateway, policy: IngressPolicy | None = None, **parts: Any) -> Ingress:
+    return await built(Ingress, gateway, policy, **parts)
+
+
+async def built(cls: type[Any], gateway: Gateway, policy: IngressPolicy | None = None, **parts: Any) -> Any:
     async def build() -> Parts:
         return Parts(gateway, policy or IngressPolicy(command_timeout=5.0), **parts)
 
     # Its constructor is async: Serve awaits it.
-    one = Ingress.__new__(Ingress)
-    await one.__init__(build)  # type: ignore[misc]
+    one = cls.__new__(cls)
+    await one.__init__(build)
     return one
 
 

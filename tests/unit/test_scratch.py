@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from cos_ray.bootstrap import scratch
-from cos_ray.bootstrap.scratch import RAY, SCRATCH, fault_of, ray_folder, scratch_folder
+from cos_ray.bootstrap.scratch import RAY, fault_of, ray_folder
 from cos_ray.domain.errors import StartFailed
 
-ANY_LENGTH = replace(SCRATCH, longest=200)
+ANY_LENGTH = replace(RAY, longest=200)
 APART = ["unshare", "--map-root-user", "--mount"]
 
 
@@ -32,7 +32,7 @@ def test_one_that_is_named_and_fits_is_taken_without_a_word(folder: Path) -> Non
     told: list[str] = []
     assert ray_folder({"TMPDIR": str(folder)}, told.append) == str(folder)
     assert ray_folder({"RAY_TMPDIR": str(folder / "new"), "TMPDIR": "/nope"}, told.append) == f"{folder}/new"
-    assert scratch_folder({}, told.append) == "/tmp"
+    assert ray_folder({}, told.append) == "/tmp"
     assert told == []
 
 
@@ -49,7 +49,7 @@ def test_a_socket_of_ray_s_at_the_longest_still_fits() -> None:
 @pytest.mark.parametrize(
     ("named", "fault"),
     [
-        ("/run/user/1000/a-name-of-length", "has 31 bytes; allowed: 10, for the paths of sockets in it"),
+        ("/run/user/1000/a-name-of-some-length", "has 36 bytes; allowed: 32, for the paths of sockets in it"),
         ("/nope", "is no folder"),
         ("nope", "is no absolute path"),
         ("/tmp/a b", "holds other characters than letters and digits of ASCII and _./+@:,=~^-"),
@@ -59,8 +59,8 @@ def test_a_socket_of_ray_s_at_the_longest_still_fits() -> None:
 )
 def test_one_that_does_not_fit_gives_way_to_a_usual_one_and_that_is_said(named: str, fault: str) -> None:
     told: list[str] = []
-    assert scratch_folder({"TMPDIR": named}, told.append) == "/tmp"
-    assert told == [f"the service's own sockets are kept in /tmp: TMPDIR is {named!r}, which {fault}"]
+    assert ray_folder({"TMPDIR": named}, told.append) == "/tmp"
+    assert told == [f"Ray's files are kept in /tmp: TMPDIR is {named!r}, which {fault}"]
 
 
 @pytest.mark.parametrize("named", ["/tmp/" + "a" * 40, "/proc/nope", "/tmp/größe"])
@@ -77,10 +77,10 @@ def test_where_none_fits_the_start_is_refused_in_a_line_that_names_all(
 ) -> None:
     monkeypatch.setattr(scratch, "_USUAL", ("/proc", "/nope"))
     with pytest.raises(StartFailed) as refused:
-        scratch_folder({"TMPDIR": "/a/name/that/is/long"}, print)
+        ray_folder({"TMPDIR": "/a/name/that/is/long/and/longer/still"}, print)
     assert str(refused.value) == (
-        "there is no folder for the service's own sockets: TMPDIR is '/a/name/that/is/long', which has 20 "
-        "bytes; allowed: 10, for the paths of sockets in it; /proc cannot be used: No such file or "
+        "there is no folder for Ray's files: TMPDIR is '/a/name/that/is/long/and/longer/still', which "
+        "has 37 bytes; allowed: 32, for the paths of sockets in it; /proc cannot be used: No such file or "
         "directory; "
         "/nope is no folder; set TMPDIR to one that fits"
     )
@@ -101,7 +101,6 @@ def test_one_without_the_right_to_write_does_not_fit(folder: Path) -> None:
     [
         ("size=64k", "cannot be used: No space left on device"),
         ("ro", "cannot be used: Read-only file system"),
-        ("noexec", "is mounted noexec: no program can be started from it"),
         ("nr_inodes=1", "cannot be used: No space left on device"),
         ("size=8m", "None"),
     ],
@@ -109,8 +108,8 @@ def test_one_without_the_right_to_write_does_not_fit(folder: Path) -> None:
 def test_a_file_system_that_is_of_no_use_does_not_fit(folder: Path, options: str, fault: str) -> None:
     code = (
         "import sys; from dataclasses import replace; "
-        "from cos_ray.bootstrap.scratch import SCRATCH, fault_of; "
-        "print(fault_of(sys.argv[1], replace(SCRATCH, longest=200)))"
+        "from cos_ray.bootstrap.scratch import RAY, fault_of; "
+        "print(fault_of(sys.argv[1], replace(RAY, longest=200)))"
     )
     mount_and_ask = 'mount -t tmpfs -o "$1" none "$2" && exec "$3" -c "$4" "$2"'
     command = [*APART, "sh", "-c", mount_and_ask, "sh", options, str(folder), sys.executable, code]

@@ -16,10 +16,8 @@ from ray.serve.schema import ServeDeploySchema
 
 from cos_ray.bootstrap import serve_build
 from cos_ray.bootstrap.serve_build import RELEASE, configuration_of
-from cos_ray.cluster.serve_app import LOST_REPLICAS
 from cos_ray.config.serving import known_variables
 from cos_ray.domain.errors import ConfigurationError
-from cos_ray.ingress.service import SERVICER_FUNCTIONS
 
 FILE = Path(__file__).parents[2] / "deploy/serve/cos_ray.yaml"
 NEEDED = {"COS_DB_HOST": "db", "COS_WRITE_SIDE_HOST": "handler", "COS_WRITE_SIDE_PORT": 50051}
@@ -58,7 +56,7 @@ def test_serve_takes_it_and_knows_every_key_of_it(content: dict[str, Any]) -> No
     assert list(unknown_keys(ServeDeploySchema, content)) == []
 
 
-@pytest.mark.parametrize("path", ["typo", "grpc_options.typo", "http_options.typo", "applications.typo"])
+@pytest.mark.parametrize("path", ["typo", "logging_config.typo", "applications.typo"])
 def test_a_key_that_serve_does_not_know_is_found(content: dict[str, Any], path: str) -> None:
     *parents, key = path.split(".")
     place: Any = content
@@ -70,17 +68,14 @@ def test_a_key_that_serve_does_not_know_is_found(content: dict[str, Any], path: 
 
 
 def test_what_serve_does_not_take_is_found(content: dict[str, Any]) -> None:
-    content["grpc_options"]["port"] = "the usual"
+    content["logging_config"]["enable_access_log"] = "now and then"
     with pytest.raises(ValidationError):
         ServeDeploySchema.model_validate(content)
 
 
-def test_it_registers_every_service_on_the_usual_ports_and_builds_by_our_builder(
-    content: dict[str, Any],
-) -> None:
-    assert content["grpc_options"]["grpc_servicer_functions"] == [*SERVICER_FUNCTIONS, LOST_REPLICAS]
-    assert (content["grpc_options"]["port"], content["http_options"]["port"]) == (9000, 9001)
-    assert "request_timeout_s" not in content["grpc_options"]
+def test_the_replicas_listen_and_it_builds_by_our_builder(content: dict[str, Any]) -> None:
+    assert content["proxy_location"] == "Disabled"
+    assert not content.keys() & {"grpc_options", "http_options"}
     (application,) = content["applications"]
     assert application["import_path"] == f"{serve_build.__name__}:{serve_build.build.__name__}"
 

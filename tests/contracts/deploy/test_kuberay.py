@@ -81,8 +81,9 @@ def _replace_in_serve_config(manifests: list[Manifest], old: str, new: str) -> N
 @pytest.mark.parametrize(
     ("finding", "spoil"),
     [
-        ("Serve listens elsewhere", lambda m: _replace_in_serve_config(m, "port: 9000", "port: 9002")),
-        ("for its own node", lambda m: _replace_in_serve_config(m, "host: 0.0.0.0", "host: 127.0.0.1")),
+        ("take the replicas' ports", lambda m: _replace_in_serve_config(m, ": Disabled", ": EveryNode")),
+        ("listen elsewhere", lambda m: _replace_in_serve_config(m, "args:", "args:\n      COS_PORT: 9002")),
+        ("own node", lambda m: _replace_in_serve_config(m, "args:", "args:\n      COS_ADDRESS: 127.0.0.1")),
         ("does not name the ports", lambda m: _container(m, 1)["ports"].pop()),
         ("port of metrics", lambda m: _container(m, 1)["ports"].pop(0)),
         ("other ports", lambda m: _serve_port(m, 1).update(port=9002)),

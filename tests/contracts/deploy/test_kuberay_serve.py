@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from cos_ray.cluster.serve_app import LOST_REPLICAS
 from cos_ray.config.read_sides import read_sides_from
 from cos_ray.config.serving import missing, notices
 from cos_ray.config.settings import Placement, Settings
@@ -69,7 +68,7 @@ def test_serve_accepts_it(config: Config, schema: type[BaseModel]) -> None:
     ("spoil", "key"),
     [
         (lambda config: config.update(grpc_option={}), "grpc_option"),
-        (lambda config: config["grpc_options"].update(ports=1), "grpc_options.ports"),
+        (lambda config: config["logging_config"].update(level=1), "logging_config.level"),
         (lambda config: config["applications"][0].update(arg={}), "applications.arg"),
     ],
 )
@@ -84,16 +83,9 @@ def test_it_has_our_one_application_and_all_of_its_services(config: Config) -> N
     [application] = config["applications"]
     assert application["import_path"] == "cos_ray.bootstrap.serve_build:build"
     assert application["route_prefix"] == "/"
-    assert config["proxy_location"] == "EveryNode"
-    assert config["grpc_options"]["grpc_servicer_functions"] == [*SERVICER_FUNCTIONS, LOST_REPLICAS]
-    # It would end subscriptions, too.
-    assert "request_timeout_s" not in config["grpc_options"]
-
-
-def test_every_service_is_where_serve_imports_it_from(config: Config) -> None:
-    for path in config["grpc_options"]["grpc_servicer_functions"]:
-        module, _, function = path.rpartition(".")
-        assert callable(getattr(importlib.import_module(module), function))
+    # The replicas listen themselves.
+    assert config["proxy_location"] == "Disabled"
+    assert not config.keys() & {"grpc_options", "http_options"}
 
 
 @pytest.mark.skipif(not FOR_SERVE_DEPLOY.exists(), reason="there is no configuration for `serve deploy`")

@@ -1,0 +1,84 @@
+"""A replica's HTTP server: uvicorn on COS_HTTP_PORT."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import uvicorn
+
+from cos_ray.domain.errors import StartFailed
+from cos_ray.ingress.http_connection import bounded_protocol, largest_head
+from cos_ray.ingress.listener_settings import ListenerSettings
+from cos_ray.ingress.tls import Certificates
+
+
+class HttpServer:
+    """The server; to be made in the loop it works in."""
+
+    def __init__(
+        self, application: Any, settings: ListenerSettings, certificates: Certificates | None = None
+    ) -> None:
+        self._settings = settings
+        config = uvicorn.Config(
+            application,
+            http=bounded_protocol(settings.bounds),
+            ws="none",
+            h11_max_incomplete_event_size=largest_head(settings.bounds),
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            # What a request ends in is logged by the application.
+            log_level="critical",
+            timeout_keep_alive=max(1, round(settings.bounds.idle_seconds)),
+            server_header=False,
+            # Whoever connects is who it is: a gateway's word is read where it is needed.
+            proxy_headers=False,
+            ssl_context_factory=None if certificates is None else lambda *_: certificates.http_context(),
+        )
+        self._server = uvicorn.Server(config)
+        self._serving: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Listen. Raises StartFailed."""
+        host, port = self._settings.http_host, self._settings.http_port
+        try:
+            listening = _listening(host, port)
+        except OSError as error:
+            reason = f"HTTP cannot listen on {host}:{port} (COS_HTTP_PORT): {error.strerror}"
+            raise StartFailed(reason) from error
+        self._serving = asyncio.create_task(self._server.serve([listening]))
+        while not self._server.started:
+            if self._serving.done():
+                raise StartFailed(f"HTTP does not start on {host}:{port}") from self._serving.exception()
+            await asyncio.sleep(0.01)
+
+    def stop_listening(self) -> None:
+        """Take in no more connections."""
+        for each in getattr(self._server, "servers", ()):
+            each.close()
+
+    async def close(self, grace: float) -> None:
+        """Take in nothing more; let requests in progress end, and cut them after `grace` seconds."""
+        if self._serving is None:
+            return
+        self._server.should_exit = True
+        _, late = await asyncio.wait([self._serving], timeout=grace)
+        if late:
+            self._server.force_exit = True
+            await asyncio.wait([self._serving], timeout=1.0)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Several replicas on one node share the port, also while one takes another's place.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listening.bind((host, port))
+    except OSError:
+        listening.close()
+        raise
+    return listening

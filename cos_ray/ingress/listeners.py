@@ -1,0 +1,76 @@
+"""The public ports of one ingress replica, opened and closed together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import resource
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from cos_ray.ingress.grpc_server import GrpcServer
+from cos_ray.ingress.http_server import HttpServer
+from cos_ray.ingress.listener_settings import ListenerSettings
+from cos_ray.ingress.own_sockets import open_connections, stop_listening
+from cos_ray.ingress.tls import Certificates
+
+logger = logging.getLogger(__name__)
+
+
+LOOK_EVERY = 0.2
+"""Seconds between two looks whether clients have left."""
+
+
+class Listeners:
+    """A gRPC and an HTTP server; to be made in the loop they work in."""
+
+    def __init__(
+        self, methods: object, services: Sequence[str], application: Any, settings: ListenerSettings
+    ) -> None:
+        """`methods` has the gRPC methods of `services`, `application` (ASGI) answers HTTP."""
+        self._settings = settings
+        certificates = None if settings.tls is None else Certificates(settings.tls)
+        self._grpc = GrpcServer(methods, services, settings, certificates)
+        self._http = HttpServer(application, settings, certificates)
+
+    async def open(self) -> None:
+        """Listen on both. Raises StartFailed."""
+        _allow_many_files()
+        await self._http.open()
+        await self._grpc.open()
+
+    def has_failed(self) -> bool:
+        """Whether one of them has ended by itself."""
+        return self._grpc.has_failed()
+
+    async def leave(self, within: float) -> None:
+        """
+        Take in no more connections; return when none is left, or after so many seconds.
+
+        Requests on the connections that there are go on being served. HTTP clients leave with their next
+        answer, gRPC clients when their connection is old enough.
+        """
+        self._http.stop_listening()
+        stop_listening(self._settings.grpc_port)
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            # Which connections there are, nobody tells of their own accord.
+            if not await asyncio.to_thread(self._has_connections):
+                return
+            await asyncio.sleep(LOOK_EVERY)
+
+    def _has_connections(self) -> bool:
+        return any(map(open_connections, (self._settings.grpc_port, self._settings.http_port)))
+
+    async def close(self, grace: float) -> None:
+        """Take in nothing more; let what is in progress end, and cut it after `grace` seconds."""
+        await asyncio.gather(self._grpc.close(grace), self._http.close(grace))
+
+
+def _allow_many_files() -> None:
+    """As many open files, and so connections, as this process may have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
