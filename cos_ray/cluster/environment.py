@@ -27,9 +27,9 @@ def ray_environment(given: Mapping[str, str], handler_module: str) -> dict[str, 
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         # Ray and Postgres are forked from processes that use gRPC.
         "GRPC_ENABLE_FORK_SUPPORT": "0",
-        # gRPC's older way of waiting for sockets: a message passes one thread less on its way to Python.
-        # For calls to handlers only: with the server's half of it, an ending replica cut an answer.
-        "GRPC_EXPERIMENTS": "-event_engine_client",
+        # gRPC's older way of waiting for sockets: a message passes one thread less on its way from and to
+        # Python, which spares an eighth of what a call costs its server.
+        "GRPC_EXPERIMENTS": "-event_engine_client,-event_engine_listener",
         # gRPC's own lines: one for each call that it refuses.
         "GRPC_VERBOSITY": "NONE",
         # The ingress, Serve's router and Ray's calls share one event loop.

@@ -14,7 +14,7 @@ from cos_ray.domain.messages import EntityState, EventEnvelope
 from cos_ray.ingress.demands import is_whole_number
 from cos_ray.ingress.status import FAILED, ReplyContext, refuse
 from cos_ray.ports import EntityGateway, EntityPast, History
-from cos_ray.protocol.codec import date_from_pb, date_to_pb, event_fields, meta_to_pb, state_fields, unpack
+from cos_ray.protocol.codec import date_from_pb, date_to_pb, event_fields, meta_to_pb, showing, unpack
 from cos_ray.protocol.pb.cos_ray.v1.history_pb2 import (
     GetEventsRequest,
     GetEventsResponse,
@@ -158,7 +158,7 @@ class HistoryMethods:
                 elif reply.states and octets > LARGEST_STATES:
                     raise _too_large(len(reply.states))
                 else:
-                    reply.states.append(GetStateAtResponse(**state_fields(state)))
+                    reply.states.append(showing(GetStateAtResponse(), state))
             average = max(1.0, octets / (len(reply.states) + len(reply.missing)))
             fitting = int((LARGEST_STATES - octets) / average) + 1
             at_once = max(1, min(2 * at_once, fitting))

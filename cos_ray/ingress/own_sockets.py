@@ -20,17 +20,19 @@ _OPEN_FILES = Path("/proc/self/fd")
 def stop_listening(port: int) -> int:
     """Take in no more connections on this port; how many sockets listened on it."""
     count = 0
-    for each in _sockets_on(port):
+    for number, each in _sockets_on(port):
         if each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-                count += 1
+            # Its owner is left with a socket on which nothing ever comes: one that was shut down would be an
+            # error that gRPC goes on meeting.
+            with socket.socket(each.family, socket.SOCK_STREAM) as deaf:
+                os.dup2(deaf.fileno(), number, inheritable=False)
+            count += 1
     return count
 
 
 def open_connections(port: int) -> int:
     """How many connections there are to this port of this process."""
-    return sum(_is_connected(each) for each in _sockets_on(port))
+    return sum(_is_connected(each) for _, each in _sockets_on(port))
 
 
 def _is_connected(each: socket.socket) -> bool:
@@ -41,8 +43,8 @@ def _is_connected(each: socket.socket) -> bool:
     return True
 
 
-def _sockets_on(port: int) -> Iterator[socket.socket]:
-    """Each as a second way to the same socket, which closing leaves as it is."""
+def _sockets_on(port: int) -> Iterator[tuple[int, socket.socket]]:
+    """Each by its number and as a second way to the same socket, which closing leaves as it is."""
     for name in [path.name for path in _OPEN_FILES.iterdir()] if _OPEN_FILES.exists() else ():
         with contextlib.suppress(OSError):
             descriptor = os.dup(int(name))
@@ -53,4 +55,4 @@ def _sockets_on(port: int) -> Iterator[socket.socket]:
                 continue
             with each:
                 if each.family in (socket.AF_INET, socket.AF_INET6) and each.getsockname()[1] == port:
-                    yield each
+                    yield int(name), each

@@ -50,7 +50,7 @@ from cos_ray.ingress.traced import TracingParts, traced
 from cos_ray.ingress.waiting import PENDING, awaited_read_side, is_pending
 from cos_ray.ports import CommandMeter, EntityGateway, Operations
 from cos_ray.protocol.any_form import AnyForms
-from cos_ray.protocol.codec import pack, state_fields
+from cos_ray.protocol.codec import pack, showing
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     GetStateRequest,
     GetStateResponse,
@@ -140,7 +140,7 @@ class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMetho
         try:
             outcome = await self._process(request, grpc_context)
             if isinstance(outcome, EntityState):
-                return ProcessCommandResponse(**state_fields(outcome))
+                return showing(ProcessCommandResponse(), outcome)
         except Exception:
             logger.exception("a request ended in an unforeseen error")
             outcome = FAILED
@@ -152,7 +152,7 @@ class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMetho
         try:
             outcome = await self._state(request)
             if isinstance(outcome, EntityState):
-                return GetStateResponse(**state_fields(outcome))
+                return showing(GetStateResponse(), outcome)
         except Exception:
             logger.exception("a request ended in an unforeseen error")
             outcome = FAILED

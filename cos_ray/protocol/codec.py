@@ -7,7 +7,7 @@ An `Any` crosses as its serialized bytes (`Packed`), unknown fields and all.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TypedDict
+from typing import Protocol, TypedDict, TypeVar
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import DecodeError
@@ -21,11 +21,17 @@ from cos_ray.protocol.pb.chief_of_state.v1.common_pb2 import MetaData
 from cos_ray.protocol.pb.chief_of_state.v1.persistence_pb2 import EventWrapper, StateWrapper
 
 
-class StateFields(TypedDict):
-    """How every reply shows an entity."""
+class ShowsState(Protocol):
+    """A message that shows an entity: `state` and `meta`."""
 
-    state: Any
-    meta: MetaData
+    @property
+    def state(self) -> Any: ...  # noqa: D102
+
+    @property
+    def meta(self) -> MetaData: ...  # noqa: D102
+
+
+_Reply = TypeVar("_Reply", bound=ShowsState)
 
 
 def pack(message: Any) -> Packed:
@@ -105,9 +111,13 @@ def envelope_from_bytes(sequence_number: Revision, payload: bytes) -> EventEnvel
     )
 
 
-def state_fields(state: EntityState) -> StateFields:
-    """The fields of a reply that shows this state."""
-    return StateFields(state=unpack(state.state), meta=meta_to_pb(state.meta))
+def showing(reply: _Reply, state: EntityState) -> _Reply:
+    """The empty message that was given, filled with this state."""
+    # In place: a field that is given to a message's constructor is copied.
+    reply.state.SetInParent()
+    reply.state.MergeFromString(state.state)
+    meta_into(reply.meta, state.meta)
+    return reply
 
 
 class EventFields(TypedDict):

@@ -84,7 +84,8 @@ async def test_a_command_has_the_time_that_its_client_gives_it_and_no_more_than_
     async with front_door(policy=IngressPolicy(command_timeout=5.0)) as door, door.client() as client:
         await client.ProcessCommand(COMMAND, timeout=given)
         (command,) = door.gateway.commands
-        assert 0 < command.budget <= (given or 5.0)
+        # gRPC rounds a deadline up on its way.
+        assert 0 < command.budget <= (given or 5.0) + 0.01
         assert given is not None or command.budget == 5.0
 
 
@@ -340,8 +341,15 @@ async def test_a_replica_whose_grpc_server_has_ended_says_that_it_is_not_well() 
     async with front_door() as door:
         await door.replica.check_health()
         await door.replica._listeners._grpc._server.stop(0)
-        with pytest.raises(RuntimeError, match="has ended by itself"):
-            await door.replica.check_health()
+
+        async def says_so() -> bool:
+            try:
+                await door.replica.check_health()
+            except RuntimeError as error:
+                return "has ended by itself" in str(error)
+            return False
+
+        await eventually(says_so)
 
 
 @pytest.mark.parametrize("wish", [b"h2c", b"websocket"])

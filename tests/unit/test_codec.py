@@ -23,11 +23,12 @@ from cos_ray.protocol.codec import (
     meta_from_pb,
     meta_to_pb,
     pack,
-    state_fields,
+    showing,
     unpack,
 )
 from cos_ray.protocol.pb.chief_of_state.v1.common_pb2 import MetaData
 from cos_ray.protocol.pb.chief_of_state.v1.persistence_pb2 import EventWrapper
+from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import GetStateResponse
 
 UNKNOWN_FIELD = b"\xa2\x06\x03abc"
 """Field 100, of which `Any` knows nothing."""
@@ -130,8 +131,9 @@ def test_the_state_of_an_entity_without_events_is_an_any_of_empty() -> None:
     expected = Any()
     expected.Pack(Empty())
     assert unpack(EMPTY_STATE) == expected
-    fields = state_fields(unborn(EntityId("e")))
-    assert fields == {"state": expected, "meta": MetaData(entity_id="e")}
+    reply = showing(GetStateResponse(), unborn(EntityId("e")))
+    assert reply == GetStateResponse(state=expected, meta=MetaData(entity_id="e"))
+    assert reply.HasField("state")
 
 
 def test_a_payload_that_is_no_event_wrapper_is_an_error() -> None:
