@@ -56,7 +56,7 @@ class EntityActor:
         return await self._resident.process(replace(command, budget=command.budget - late))
 
     async def withdraw(self, command_id: CommandId) -> None:
-        """Drop the command if it has not begun."""
+        """Drop the command, unless it is being appended already."""
         self._resident.withdraw(command_id)
 
     async def passivate(self, after: float) -> float:

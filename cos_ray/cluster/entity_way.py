@@ -74,7 +74,7 @@ class EntityWay:
         except (WireCut, RayError) as error:
             raise EntityLost(first_line(error)) from error
         except asyncio.CancelledError:
-            # If it has not begun, it need not.
+            # Unless it is being appended already, it need not be run.
             if self._wire is not None:
                 self._wire.tell("withdraw", command.command_id)
             else:

@@ -155,7 +155,7 @@ class OutOfTime(CosError):
 
 
 class Withdrawn(CosError):
-    """A command was taken back before its turn came: no one waits for its reply."""
+    """A command was taken back before it was appended: no one waits for its reply."""
 
 
 class EntityLost(CosError):

@@ -93,7 +93,7 @@ class TracedEntity:
         return await self._process(command)
 
     def withdraw(self, command_id: CommandId) -> None:
-        """Drop the command if it has not begun."""
+        """Drop the command, unless it is being appended already."""
         self._withdraw(command_id)
 
 

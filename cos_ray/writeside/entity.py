@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from typing_extensions import assert_never
@@ -52,10 +52,11 @@ from cos_ray.domain.messages import (
 from cos_ray.domain.type_changes import PassedChange, Precedent, TypeChange
 from cos_ray.domain.types import change_between
 from cos_ray.ports import Clock, EntityMeter, Journal, Unmeasured, WriteHandler
+from cos_ray.writeside.in_hand import InHand
 from cos_ray.writeside.known_keys import MOST_READ, KnownKeys
 from cos_ray.writeside.mailbox import Mailbox
 from cos_ray.writeside.refusals import no_longer_there, status_of
-from cos_ray.writeside.time_limit import time_limit
+from cos_ray.writeside.time_limit import Deadline, time_limit
 from cos_ray.writeside.type_guard import passed
 
 logger = logging.getLogger(__name__)
@@ -86,6 +87,7 @@ class Entity:
         "_clock",
         "_entity_id",
         "_handler",
+        "_in_hand",
         "_journal",
         "_keys",
         "_mailbox",
@@ -116,6 +118,7 @@ class Entity:
         self._type_policy = policy.type_policy
         self._meter = meter
         self._mailbox = Mailbox(policy.waiting_commands)
+        self._in_hand: InHand | None = None
         self._keys = KnownKeys()
         # The newest state known to be in the journal; None until recovered.
         self._state: EntityState | None = None
@@ -125,17 +128,23 @@ class Entity:
     async def process(self, command: Command) -> Reply:
         """Run the command when its turn comes. Every foreseen end is a reply; nothing of it is raised."""
         begun = self._clock.monotonic()
-        deadline = begun + command.budget
+        deadline = Deadline(self._clock, begun + command.budget)
         try:
             async with self._mailbox.turn(command.command_id, command.budget):
                 self._meter.waited(self._clock.monotonic() - begun)
-                return await self._run(command, deadline)
+                self._in_hand = InHand(command.command_id)
+                try:
+                    return await self._run(command, deadline)
+                finally:
+                    self._in_hand = None
         except (MailboxFull, OutOfTime, Withdrawn) as error:
             return Refused(status_of(error, command.key, in_doubt=command.maybe_stored))
 
     def withdraw(self, command_id: CommandId) -> None:
-        """Drop the command if it has not begun: its client has gone."""
+        """Drop the command, for its client has gone; what is being appended already is appended."""
         self._mailbox.withdraw(command_id)
+        if self._in_hand is not None:
+            self._in_hand.withdraw(command_id)
 
     @property
     def octets(self) -> int:
@@ -143,7 +152,7 @@ class Entity:
         state = 0 if self._state is None else len(self._state.state)
         return OWN_OCTETS + state + self._keys.octets
 
-    async def _run(self, command: Command, deadline: float) -> Reply:
+    async def _run(self, command: Command, deadline: Deadline) -> Reply:
         doubt = Doubt(command)
         look_up = command.maybe_stored
         conflicts = 0
@@ -166,10 +175,10 @@ class Entity:
             except OutcomeUnknown:
                 # The journal can tell by the command's id, once it answers; the next try asks it.
                 look_up = True
-            except (HandlerFailed, EventRefused, JournalUnavailable, OutOfTime) as error:
+            except (HandlerFailed, EventRefused, JournalUnavailable, OutOfTime, Withdrawn) as error:
                 return Refused(status_of(error, command.key, in_doubt=bool(doubt)))
 
-    async def _try(self, command: Command, deadline: float, look_up: bool, doubt: Doubt) -> Reply:
+    async def _try(self, command: Command, deadline: Deadline, look_up: bool, doubt: Doubt) -> Reply:
         """One attempt, on the state as far as it is known. What it raises stored nothing it knows of."""
         if look_up:
             # The other copy may have gone further than what is remembered here.
@@ -185,7 +194,7 @@ class Entity:
             doubt.not_found(state)
         return await self._run_on(state, command, deadline, doubt)
 
-    async def _run_on(self, state: EntityState, command: Command, deadline: float, doubt: Doubt) -> Reply:
+    async def _run_on(self, state: EntityState, command: Command, deadline: Deadline, doubt: Doubt) -> Reply:
         """Let the handler decide, and store what it decides."""
         try:
             if is_erased(state):
@@ -210,16 +219,24 @@ class Entity:
             doubt.may_land_at(state.sequence_number)
             raise
 
-    async def _decide(self, state: EntityState, command: Command, first: Meta, deadline: float) -> Decision:
+    async def _decide(
+        self, state: EntityState, command: Command, first: Meta, deadline: Deadline
+    ) -> Decision:
         begun = self._clock.monotonic()
         try:
-            return await self._handler.handle_command(
-                command.payload, state, command.propagated, self._time_left(deadline), first
+            left = deadline.left()
+            return await self._ask(
+                lambda: self._handler.handle_command(command.payload, state, command.propagated, left, first)
             )
         finally:
             self._meter.handled_command(self._clock.monotonic() - begun)
 
-    async def _erase(self, state: EntityState, command: Command, deadline: float) -> Reply:
+    async def _ask(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """The handler's answer. Raises what the call does, and Withdrawn."""
+        assert self._in_hand is not None
+        return await self._in_hand.ask(call)
+
+    async def _erase(self, state: EntityState, command: Command, deadline: Deadline) -> Reply:
         """Come to the last event, without asking a handler."""
         if not state.exists:
             _insist(Status(Code.NOT_FOUND, "the entity has no events"))
@@ -228,13 +245,13 @@ class Entity:
         return Accepted(await self._append((last,), state, command, deadline))
 
     async def _reply_to_known_key(
-        self, key: IdempotencyKey | None, deadline: float, doubt: Doubt
+        self, key: IdempotencyKey | None, deadline: Deadline, doubt: Doubt
     ) -> Reply | None:
         """What a command with this key was answered with, if one is known here; None if there was none."""
         if key is None:
             return None
         if not self._keys.are_read:
-            await self._in_time(self._read_keys(), deadline)
+            await deadline.wait_for(self._read_keys())
         if self._keys.is_new(key):
             return None
         try:
@@ -244,29 +261,29 @@ class Entity:
                 doubt.may_be_there()
             raise
 
-    async def _reply_found(self, command: Command, look_up: bool, deadline: float) -> Reply | None:
+    async def _reply_found(self, command: Command, look_up: bool, deadline: Deadline) -> Reply | None:
         """What this command was answered with, as the journal knows; None if it does not."""
         if look_up and command.key and (earlier := await self._reply_to_key(command.key, deadline)):
             return earlier
         by_this = self._journal.stored_by(self._entity_id, command.command_id)
-        stored = await self._in_time(by_this, deadline)
+        stored = await deadline.wait_for(by_this)
         return None if stored is None else Accepted(state_after(stored))
 
-    async def _reply_to_key(self, key: IdempotencyKey, deadline: float) -> Reply | None:
-        remembered = await self._in_time(self._journal.remembered(self._entity_id, key), deadline)
+    async def _reply_to_key(self, key: IdempotencyKey, deadline: Deadline) -> Reply | None:
+        remembered = await deadline.wait_for(self._journal.remembered(self._entity_id, key))
         if remembered is None:
             return None
         state = state_remembered(self._entity_id, remembered)
         return Accepted(state) if state else Refused(no_longer_there(key))
 
-    async def _expected_state(self, command: Command, deadline: float) -> EntityState:
+    async def _expected_state(self, command: Command, deadline: Deadline) -> EntityState:
         """The newest state; before a command is refused for its revision, as the journal has it."""
         state = self._state
         if state is not None and fault_of_revision(command.expected_revision, state.meta.revision):
             # Another copy may have gone further: to where the client expects it.
             state = None
         if state is None:
-            state = self._state = await self._in_time(self._newest_state(), deadline)
+            state = self._state = await deadline.wait_for(self._newest_state())
             logger.debug(
                 "entity recovered", extra={"entity_id": self._entity_id, "revision": state.meta.revision}
             )
@@ -295,7 +312,7 @@ class Entity:
         return state_after(newest)
 
     async def _fold(
-        self, decided: Persist, first: Meta, prior: EntityState, command: Command, deadline: float
+        self, decided: Persist, first: Meta, prior: EntityState, command: Command, deadline: Deadline
     ) -> tuple[EventEnvelope, ...]:
         """Let the handler evolve the state from event to event, in order, as far as it has not yet."""
         if self._types is not None:
@@ -320,47 +337,52 @@ class Entity:
             prior = state_after(envelope)
         return tuple(envelopes)
 
-    async def _passed(self, change: TypeChange, deadline: float) -> PassedChange:
+    async def _passed(self, change: TypeChange, deadline: Deadline) -> PassedChange:
         """That the state may be of another type now. Raises HandlerFailed."""
 
         def ask(change: TypeChange) -> Awaitable[Precedent]:
-            return self._in_time(self._journal.precedent(change), deadline)
+            return deadline.wait_for(self._journal.precedent(change))
 
         return await passed(change, self._type_policy, ask, self._meter)
 
-    async def _evolve(self, event: Packed, prior: EntityState, meta: Meta, deadline: float) -> Packed:
+    async def _evolve(self, event: Packed, prior: EntityState, meta: Meta, deadline: Deadline) -> Packed:
         begun = self._clock.monotonic()
         try:
-            return await self._handler.handle_event(event, prior.state, meta, self._time_left(deadline))
+            left = deadline.left()
+            return await self._ask(lambda: self._handler.handle_event(event, prior.state, meta, left))
         finally:
             self._meter.handled_event(self._clock.monotonic() - begun)
 
-    async def _conclude(self, state: EntityState, command: Command, deadline: float, doubt: Doubt) -> Reply:
+    async def _conclude(
+        self, state: EntityState, command: Command, deadline: Deadline, doubt: Doubt
+    ) -> Reply:
         """End a command without events. Where an append of it is in doubt, only its key can settle that."""
         if command.key is not None:
             return Accepted(await self._append((), state, command, deadline))
         await self._ensure_newest(state, None, deadline)
         return Refused(OUTCOME_UNKNOWN) if doubt else Accepted(state)
 
-    async def _ensure_newest(self, state: EntityState, key: IdempotencyKey | None, deadline: float) -> None:
+    async def _ensure_newest(
+        self, state: EntityState, key: IdempotencyKey | None, deadline: Deadline
+    ) -> None:
         """
         Make sure that the state is the newest. Raises RevisionConflict if not, for another copy has gone
         further, in this cluster or another, or an append that was given up has landed; and KeyKnown if the
         command of this key has been run, perhaps without an event.
         """
-        standing = await self._in_time(self._journal.standing(self._entity_id, key), deadline)
+        standing = await deadline.wait_for(self._journal.standing(self._entity_id, key))
         if standing.newest != state.sequence_number:
             raise RevisionConflict(self._entity_id, state.sequence_number)
         if standing.key_is_known:
             raise KeyKnown(self._entity_id)
 
     async def _append(
-        self, envelopes: tuple[EventEnvelope, ...], prior: EntityState, command: Command, deadline: float
+        self, envelopes: tuple[EventEnvelope, ...], prior: EntityState, command: Command, deadline: Deadline
     ) -> EntityState:
         append = Append(
             self._entity_id, self._shard, command.command_id, prior.sequence_number, envelopes, command.key
         )
-        time_left = self._time_left(deadline)
+        time_left = deadline.left()
         begun = self._clock.monotonic()
         try:
             async with time_limit(time_left):
@@ -378,21 +400,6 @@ class Entity:
     def _may_hold(self, command: Command) -> bool:
         """Whether what was read from the journal may hold what the command led to elsewhere."""
         return self._read_up_to >= command.sent_at - CLOCKS_APART
-
-    async def _in_time(self, question: Awaitable[_Answer], deadline: float) -> _Answer:
-        """The journal's answer to a question that costs nothing to give up. Raises OutOfTime."""
-        try:
-            async with time_limit(max(0.0, deadline - self._clock.monotonic())):
-                return await question
-        except asyncio.TimeoutError:
-            raise OutOfTime from None
-
-    def _time_left(self, deadline: float) -> float:
-        """Seconds until the deadline. Raises OutOfTime when none are left for another call."""
-        left = deadline - self._clock.monotonic()
-        if left <= 0:
-            raise OutOfTime
-        return left
 
 
 def _insist(fault: Status | None) -> None:

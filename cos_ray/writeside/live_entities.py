@@ -64,7 +64,7 @@ class LiveEntities:
                 resident.at_rest.set()
 
     def withdraw(self, entity_id: EntityId, command_id: CommandId) -> None:
-        """Drop the command if it has not begun."""
+        """Drop the command, unless it is being appended already."""
         resident = self._residents.get(entity_id)
         if resident is not None:
             resident.entity.withdraw(command_id)

@@ -55,7 +55,7 @@ class Mailbox:
         self._pass_on()
 
     def withdraw(self, command_id: CommandId) -> None:
-        """Take a command back if its turn has not come yet; one that has begun goes on."""
+        """Take a command back if its turn has not come yet."""
         for waiting in [each for each in self._waiting if each.command_id == command_id]:
             self._send_away(waiting, Withdrawn(command_id))
 

@@ -44,7 +44,7 @@ def status_of(failure: Failure, key: IdempotencyKey | None, *, in_doubt: bool) -
         case MailboxFull():
             return Status(Code.RESOURCE_EXHAUSTED, "too many commands wait for this entity")
         case Withdrawn():
-            return Status(Code.CANCELLED, "the command was taken back before it began")
+            return Status(Code.CANCELLED, "the command was taken back: its client has gone")
         case unreachable:
             assert_never(unreachable)
 

@@ -60,7 +60,7 @@ class Resident:
         return reply
 
     def withdraw(self, command_id: CommandId) -> None:
-        """Drop the command if it has not begun."""
+        """Drop the command, unless it is being appended already."""
         self._entity.withdraw(command_id)
 
     def leave(self, after: float) -> float | None:

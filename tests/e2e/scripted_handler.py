@@ -9,7 +9,7 @@ A write handler that does what each command says, wrong things included.
 from __future__ import annotations
 
 import json
-import time
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -66,6 +66,8 @@ class ScriptedHandler:
         """Entity id and value of each command, in the order of arrival."""
         self.metadata: list[dict[str, list[str | bytes]]] = []
         self.event_metadata: list[dict[str, list[str | bytes]]] = []
+        self.given_up: list[tuple[str, float]] = []
+        """The entity id of each call whose client went while it slept, and the seconds it had left."""
         self.port = 0
         self.start()
 
@@ -97,7 +99,7 @@ class ScriptedHandler:
         self.commands.append((request.prior_event_meta.entity_id, value))
         self.metadata.append(_by_key(context))
         script = Script(**json.loads(value)) if value else Script()
-        time.sleep(script.sleep)
+        self._sleep(request.prior_event_meta.entity_id, script.sleep, context)
         if script.refuse is not None:
             code, message = script.refuse
             if script.details:
@@ -122,7 +124,7 @@ class ScriptedHandler:
         name, _, state_type = request.event.value.decode().partition("|")
         what, _, argument = name.partition(":")
         if what == "slow":
-            time.sleep(float(argument))
+            self._sleep(request.event_meta.entity_id, float(argument), context)
         if what == "refuse":
             context.abort(CODES[int(argument)], "the event is refused")
         if what == "stateless":
@@ -132,6 +134,11 @@ class ScriptedHandler:
         prior = request.prior_state.value.decode()
         value = "x" * int(argument) if what == "large" else f"{prior}/{name}"
         return HandleEventResponse(resulting_state=Any(type_url=state_type, value=value.encode()))
+
+    def _sleep(self, entity_id: str, seconds: float, context: grpc.ServicerContext) -> None:
+        gone = threading.Event()
+        if not context.add_callback(gone.set) or gone.wait(seconds):
+            self.given_up.append((entity_id, context.time_remaining()))
 
 
 def _method(function: Callable[..., Untyped], request: Untyped) -> grpc.RpcMethodHandler:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Collection
+from typing import Any
 
 import pytest
 
 from cos_ray.domain.errors import Code, HandlerFailed, OutcomeUnknown, RevisionConflict, Status
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Revision, Shard
-from cos_ray.domain.messages import Accepted, Command, Packed, Refused, Remembered, Reply
+from cos_ray.domain.messages import Accepted, Append, Command, Packed, Refused, Remembered, Reply
 from cos_ray.system_clock import SystemClock
 from cos_ray.testing.journal import Fault, MemoryJournal
 from cos_ray.testing.write_handlers import CountingWriteHandler, count_of
@@ -285,6 +286,63 @@ async def test_a_command_withdrawn_while_it_waits_runs_no_handler() -> None:
     handler.gate.set()
     assert accepted(await running) == (1, 1)
     assert len(handler.commands) == 1
+
+
+@pytest.mark.parametrize("times", [0, 1])
+async def test_a_command_withdrawn_at_its_handler_call_ends_and_makes_way(times: int) -> None:
+    handler, journal = CountingWriteHandler(), MemoryJournal()
+    one = entity(journal, handler)
+    handler.gate.clear()
+    gone = keyed("k", times)
+    running = asyncio.ensure_future(one.process(gone))
+    while not handler.commands:
+        await asyncio.sleep(0)
+    following = asyncio.ensure_future(one.process(keyed(None, 2)))
+    one.withdraw(gone.command_id)
+    one.withdraw(gone.command_id)
+    assert refusal(await running).code is Code.CANCELLED
+    handler.gate.set()
+    assert accepted(await following) == (2, 2)
+    # Its key is free: nothing is known of it.
+    assert accepted(await one.process(keyed("k", 1))) == (3, 3)
+
+
+async def test_a_command_withdrawn_before_its_handler_is_called_calls_none() -> None:
+    handler = CountingWriteHandler()
+    gone = keyed(None, 3)
+
+    class Slow(MemoryJournal):
+        async def newest(self, entity_id: EntityId) -> Any:
+            one.withdraw(gone.command_id)
+            return await super().newest(entity_id)
+
+    one = entity(Slow(), handler)
+    assert refusal(await one.process(gone)).code is Code.CANCELLED
+    assert not handler.commands
+    assert accepted(await one.process(keyed(None, 1))) == (1, 1)
+
+
+async def test_a_command_withdrawn_while_it_is_appended_is_stored() -> None:
+    class Slow(MemoryJournal):
+        async def append(self, append: Append) -> None:
+            one.withdraw(append.command_id)
+            await asyncio.sleep(0)
+            await super().append(append)
+
+    one = entity(Slow())
+    assert accepted(await one.process(keyed(None, 2))) == (2, 2)
+
+
+async def test_who_cancels_the_task_of_a_command_itself_has_it_cancelled() -> None:
+    handler = CountingWriteHandler()
+    one = entity(MemoryJournal(), handler)
+    handler.gate.clear()
+    running = asyncio.ensure_future(one.process(keyed(None)))
+    while not handler.commands:
+        await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
 
 
 async def test_a_journal_that_is_silent_while_the_entity_recovers_is_a_missed_deadline() -> None:

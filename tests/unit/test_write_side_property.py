@@ -3,8 +3,8 @@ Whatever befalls an entity, its history is what its clients were told.
 
 Random commands go through the router to two copies of one entity: of no, one or several events,
 refused, broken in every way a handler can break, with keys that come again, with right and wrong
-expected revisions, over a journal that fails, with replies that get lost on their way. Afterwards
-the history is held against what every client was told.
+expected revisions, over a journal that fails, with replies that get lost on their way, and clients that
+go. Afterwards the history is held against what every client was told.
 """
 
 from __future__ import annotations
@@ -72,6 +72,8 @@ class Order:
     faults: tuple[Fault, ...] = ()
     lost: str | None = None
     """The entity's process is gone before, or after it did its work."""
+    gone: int | None = None
+    """After how many turns of the loop nobody waits for it any more."""
 
 
 orders = st.builds(
@@ -86,6 +88,7 @@ orders = st.builds(
     copy=st.sampled_from([0, 0, 1]),
     faults=st.just(()) | st.lists(st.sampled_from(list(Fault)), max_size=3).map(tuple),
     lost=st.none() | st.none() | st.none() | st.sampled_from(["before", "after"]),
+    gone=st.none() | st.none() | st.none() | st.integers(0, 12),
 )
 
 
@@ -174,7 +177,16 @@ class World:
             reply = await self.copies[which].process(command)
             self.copies[which] = self._copy()
             raise EntityLost(f"after {reply}")
+        elif order.gone is not None:
+            return await self._withdrawn(self.copies[which], command, order.gone)
         return await self.copies[which].process(command)
+
+    async def _withdrawn(self, copy: Entity, command: Command, after: int) -> Reply:
+        running = asyncio.ensure_future(copy.process(command))
+        for _ in range(after):
+            await asyncio.sleep(0)
+        copy.withdraw(command.command_id)
+        return await running
 
     async def send(self, order: Order) -> tuple[Order, int, Command, Reply]:
         number = next(self.numbers)
@@ -276,6 +288,8 @@ def _judge_status(order: Order, command: Command, status: Status) -> None:
         assert status.message.endswith("as planted")
     elif order.failure and status == FAILURES[order.failure]:
         pass
+    elif status.code is Code.CANCELLED:
+        assert order.gone is not None
     else:
         assert status.code is Code.UNAVAILABLE, status
 
@@ -311,9 +325,12 @@ async def test_one_after_the_other_everyone_is_told_the_truth(sequence: list[Ord
                 assert status.trailers[0][1] == str(len(before))
             case Accepted(state) if order.key is None and order.events:
                 assert state.meta.revision == len(after)
+            case Refused(status) if status.code is Code.CANCELLED:
+                assert after == before
         if (
             not order.faults
             and not order.lost
+            and order.gone is None
             and not known
             and command.expected_revision in (None, len(before))
         ):
