@@ -17,6 +17,8 @@ from cos_ray.domain.messages import EntityState, EventEnvelope, JournaledEvent, 
 ERASE = Packed(b"\x0a\x31type.googleapis.com/cos_ray.v1.EraseEntityRequest")
 """The command, an `Any` of `cos_ray.v1.EraseEntityRequest`; the service's own, never a client's."""
 
+ERASED_TYPE = "cos_ray.v1.EntityErased"
+
 ERASED = Packed(b"\x0a\x2btype.googleapis.com/cos_ray.v1.EntityErased")
 """An `Any` of `cos_ray.v1.EntityErased`: the last event, and the last state."""
 

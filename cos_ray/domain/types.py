@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cos_ray.domain.erasure import ERASED_TYPE
 from cos_ray.domain.errors import Code, Status
 from cos_ray.domain.messages import EMPTY_STATE, NOTHING, Packed
 from cos_ray.domain.type_changes import TypeChange, change_of
 
 _TYPE_URL = 0x0A
 """How the field `type_url` of an `Any` begins; written first, if it is not empty."""
+
+_ERASED = ERASED_TYPE.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,18 @@ class AcceptedTypes:
     def fault_of_state(self, state: Packed) -> Status | None:
         """The status for a state of another type."""
         return _fault("state", state, self.states)
+
+
+def fault_of_event(event: Packed, accepted: AcceptedTypes | None) -> Status | None:
+    """The status for an event that no handler may decide on; `accepted`: None for any type."""
+    fault = _fault_of_own("event", event)
+    return accepted.fault_of_event(event) if accepted and not fault else fault
+
+
+def fault_of_state(state: Packed, accepted: AcceptedTypes | None) -> Status | None:
+    """The status for a state that no handler may come to; `accepted`: None for any type."""
+    fault = _fault_of_own("state", state)
+    return accepted.fault_of_state(state) if accepted and not fault else fault
 
 
 def type_url_of(packed: Packed) -> str:
@@ -58,6 +73,16 @@ def _begin_alike(one: Packed, other: Packed) -> bool:
     if len(one) < 2 or one[0] != _TYPE_URL or one[1] >= 0x80:
         return False
     return other.startswith(one[: 2 + one[1]])
+
+
+def _fault_of_own(kind: str, packed: Packed) -> Status | None:
+    """What a handler cannot say, for the service itself says it: that an entity is erased."""
+    # Nearly always this one comparison is enough: a type URL of less than 128 bytes that ends otherwise.
+    if len(packed) > 1 and packed[1] < 0x80 and not packed.endswith(_ERASED, 0, 2 + packed[1]):
+        return None
+    if type_name_of(packed) != ERASED_TYPE:
+        return None
+    return Status(Code.INVALID_ARGUMENT, f"invalid {kind}: {ERASED_TYPE} is the service's own")
 
 
 def _fault(kind: str, packed: Packed, accepted: frozenset[str]) -> Status | None:

@@ -50,7 +50,7 @@ from cos_ray.domain.messages import (
     TryElsewhere,
 )
 from cos_ray.domain.type_changes import PassedChange, Precedent, TypeChange
-from cos_ray.domain.types import change_between
+from cos_ray.domain.types import change_between, fault_of_event, fault_of_state
 from cos_ray.ports import Clock, EntityMeter, Journal, Unmeasured, WriteHandler
 from cos_ray.writeside.in_hand import InHand
 from cos_ray.writeside.known_keys import MOST_READ, KnownKeys
@@ -315,9 +315,8 @@ class Entity:
         self, decided: Persist, first: Meta, prior: EntityState, command: Command, deadline: Deadline
     ) -> tuple[EventEnvelope, ...]:
         """Let the handler evolve the state from event to event, in order, as far as it has not yet."""
-        if self._types is not None:
-            for event in decided.events:
-                _insist(self._types.fault_of_event(event))
+        for event in decided.events:
+            _insist(fault_of_event(event, self._types))
         envelopes = []
         foreseen = iter(decided.states)
         for event in decided.events:
@@ -327,8 +326,7 @@ class Entity:
             meta = next_meta(prior, date, command.persisted)
             if resulting is None:
                 resulting = await self._evolve(event, prior, meta, deadline)
-            if self._types is not None:
-                _insist(self._types.fault_of_state(resulting))
+            _insist(fault_of_state(resulting, self._types))
             change = change_between(prior.state, resulting)
             noted = None if change is None else await self._passed(change, deadline)
             number = next_sequence_number(prior)

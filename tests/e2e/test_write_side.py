@@ -30,6 +30,7 @@ from tests.running_ray import live_actors
 from tests.running_service import RunningService, eventually
 
 EMPTY = "type.googleapis.com/google.protobuf.Empty"
+ERASED = "type.googleapis.com/cos_ray.v1.EntityErased"
 COMMAND_TIMEOUT = 3
 
 _names = count(1)
@@ -191,6 +192,16 @@ def test_every_error_of_an_entity_has_its_code_and_message_for_details(house: Ho
             Script(["a"], state_type="type.test/Other"),
             grpc.StatusCode.INVALID_ARGUMENT,
             "invalid state: type.test/Other",
+        ),
+        (
+            Script(["a"], event_type=ERASED),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "invalid event: cos_ray.v1.EntityErased is the service's own",
+        ),
+        (
+            Script(["a"], state_type=ERASED),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "invalid state: cos_ray.v1.EntityErased is the service's own",
         ),
         (Script(sleep=8), grpc.StatusCode.DEADLINE_EXCEEDED, ""),
         (Script(["a", "slow:8"]), grpc.StatusCode.DEADLINE_EXCEEDED, ""),

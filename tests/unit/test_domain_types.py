@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cos_ray.domain.errors import Code, Status
 from cos_ray.domain.messages import EMPTY_STATE, NOTHING, Packed
-from cos_ray.domain.types import AcceptedTypes, type_url_of
+from cos_ray.domain.types import AcceptedTypes, fault_of_event, fault_of_state, type_url_of
 from cos_ray.protocol.codec import pack
 
 ACCEPTED = AcceptedTypes(events=frozenset({"shop.v1.ItemAdded"}), states=frozenset({"shop.v1.Cart"}))
@@ -41,6 +41,23 @@ def test_an_empty_list_rejects_all() -> None:
     nothing = AcceptedTypes(frozenset(), frozenset())
     assert nothing.fault_of_event(any_of("x/shop.v1.ItemAdded")) is not None
     assert nothing.fault_of_state(any_of("x/shop.v1.Cart")) is not None
+
+
+@pytest.mark.parametrize("prefix", ["type.googleapis.com/", "", "/", "a" * 300 + "/"])
+def test_that_an_entity_is_erased_is_not_for_handlers_to_say(prefix: str) -> None:
+    erased = any_of(prefix + "cos_ray.v1.EntityErased")
+    everything = AcceptedTypes(*[frozenset({"cos_ray.v1.EntityErased"})] * 2)
+    for accepted in (None, ACCEPTED, everything):
+        for fault in (fault_of_event(erased, accepted), fault_of_state(erased, accepted)):
+            assert fault is not None
+            assert fault.message.endswith("cos_ray.v1.EntityErased is the service's own")
+
+
+@pytest.mark.parametrize("type_url", ["", "x", "x/EntityErased", "x/mycos_ray.v1.EntityErased", "x" * 300])
+def test_without_a_list_any_other_type_is_accepted(type_url: str) -> None:
+    assert fault_of_event(any_of(type_url), None) is None
+    assert fault_of_state(any_of(type_url), None) is None
+    assert fault_of_event(NOTHING, None) is None
 
 
 @given(st.text(max_size=400), st.binary(max_size=50))

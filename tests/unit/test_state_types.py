@@ -267,13 +267,15 @@ class TestEntity:
         assert _told(caplog.records) == [(CART, BASKET), (CART, TROLLEY)]
         assert len(house.meter.of("refused type")) == 6
 
-    async def test_an_entity_is_erased_whatever_its_type_which_is_no_precedent_for_handlers(self) -> None:
+    async def test_an_entity_is_erased_whatever_its_type_and_by_no_handler(self) -> None:
         house = House()
         await house.process(CART)
         assert isinstance(await house.send(ERASE), Accepted)
         await house.process(CART, entity="b")
         assert Any.FromString(ERASED).TypeName() == "cos_ray.v1.EntityErased"
-        refused(await house.process("cos_ray.v1.EntityErased", entity="b"), CART, "cos_ray.v1.EntityErased")
+        reply = await house.process("cos_ray.v1.EntityErased", entity="b")
+        assert isinstance(reply, Refused)
+        assert reply.status.message.endswith("cos_ray.v1.EntityErased is the service's own")
 
 
 def _told(records: Sequence[logging.LogRecord]) -> list[tuple[object, object]]:
