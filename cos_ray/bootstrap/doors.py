@@ -52,6 +52,7 @@ def doors_of(settings: Settings, *, is_deployed: bool = False) -> Doors:
             api=service.protocol is not ServerProtocol.GRPC,
             largest_body=settings.admission.request_bytes,
             watched_headers=frozenset(name.lower() for name in watched),
+            tokens=settings.admission.auth_file is not None,
         ),
         descriptor_sets=tuple(path.read_bytes() for path in service.descriptor_sets),
         erasure=settings.admission.erasure_enabled,

@@ -6,12 +6,12 @@ So whatever holds for a method (who may call it, how often, what is refused) hol
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any as Anything
 from typing import Protocol, TypeVar
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -20,10 +20,13 @@ from cos_ray import __version__
 from cos_ray.domain.errors import Code, Status
 from cos_ray.ingress.http_commands import command_routes
 from cos_ray.ingress.http_context import BadHeader, HttpContext, metadata_of
+from cos_ray.ingress.http_docs_page import docs_page
+from cos_ray.ingress.http_document import require_tokens
 from cos_ray.ingress.http_errors import HttpError, bad_request, error_response
 from cos_ray.ingress.http_forms import Forms
 from cos_ray.ingress.http_history import history_routes
 from cos_ray.ingress.http_models import ERRORS, StatusShown
+from cos_ray.ingress.http_query import check_query, only_known_parameters
 from cos_ray.ingress.http_streams import stream_routes
 from cos_ray.ingress.last_answers import LastAnswers
 from cos_ray.ingress.raw_path import RawPaths
@@ -43,6 +46,8 @@ class HttpPolicy:
     """In bytes."""
     watched_headers: frozenset[str] = frozenset()
     """Those that matter to somebody, in lower case."""
+    tokens: bool = False
+    """Whether the document is to say that a token is needed; `methods` ask for it."""
 
 
 def build_http_api(methods: Anything, readiness: Readiness, policy: HttpPolicy, forms: AnyForms) -> FastAPI:
@@ -53,7 +58,7 @@ def build_http_api(methods: Anything, readiness: Readiness, policy: HttpPolicy, 
         description="Commands, states and events of entities.",
         docs_url=None,
         redoc_url=None,
-        openapi_url="/openapi.json" if policy.api else None,
+        openapi_url=None,
         responses=ERRORS,
         redirect_slashes=False,
         # Requests are traced and counted by us, once.
@@ -62,20 +67,35 @@ def build_http_api(methods: Anything, readiness: Readiness, policy: HttpPolicy, 
     api.add_middleware(RawPaths)
     api.add_middleware(LastAnswers, is_last=lambda: readiness.is_draining)
     _add_error_handlers(api)
+    _add_health(api, readiness)
+    if policy.api:
+        door = Door(methods, policy, forms)
+        for add_routes in (command_routes, history_routes, stream_routes):
+            add_routes(api, door)
+        _add_documentation(api)
+    # Made now rather than for the first request.
+    document = api.openapi()
+    if policy.tokens:
+        require_tokens(document)
+    return api
 
-    @api.get("/alive", tags=["health"])
+
+def _add_health(api: FastAPI, readiness: Readiness) -> None:
+    known_only = [Depends(only_known_parameters)]
+
+    @api.get("/alive", tags=["health"], dependencies=known_only)
     async def alive() -> StatusShown:
         """Whether this process runs."""
         return StatusShown(status="alive")
 
-    @api.get("/-/healthz", include_in_schema=False)
+    @api.get("/-/healthz", include_in_schema=False, dependencies=known_only)
     async def healthz() -> StatusShown:
         """Whether this node takes requests, whatever becomes of them; what KubeRay's probes ask."""
         if readiness.is_draining:
             raise HttpError(Status(Code.UNAVAILABLE, "this process is about to stop"))
         return StatusShown(status="success")
 
-    @api.get("/ready", tags=["health"])
+    @api.get("/ready", tags=["health"], dependencies=known_only)
     async def ready() -> StatusShown:
         """Whether commands are taken: with the database, the entities and the ingress at work."""
         faults = await readiness.faults()
@@ -83,11 +103,20 @@ def build_http_api(methods: Anything, readiness: Readiness, policy: HttpPolicy, 
             raise HttpError(Status(Code.UNAVAILABLE, f"not ready: {', '.join(faults)}"))
         return StatusShown(status="ready")
 
-    if policy.api:
-        door = Door(methods, policy, forms)
-        for add_routes in (command_routes, history_routes, stream_routes):
-            add_routes(api, door)
-    return api
+
+def _add_documentation(api: FastAPI) -> None:
+    """Open to anybody: it says nothing that is not in the source."""
+    known_only = [Depends(only_known_parameters)]
+
+    @api.get("/openapi.json", include_in_schema=False, dependencies=known_only)
+    async def document() -> JSONResponse:
+        """This API, in OpenAPI."""
+        return JSONResponse(api.openapi())
+
+    @api.get("/docs", include_in_schema=False, dependencies=known_only)
+    async def docs() -> Response:
+        """The same for people."""
+        return docs_page(api.openapi())
 
 
 _Reply = TypeVar("_Reply")
@@ -110,20 +139,22 @@ class Door:
         self.largest_body = policy.largest_body
         self._watched = policy.watched_headers
 
-    def context(self, request: Request, more: Sequence[tuple[str, str]] = ()) -> HttpContext:
+    def context(self, request: Request) -> HttpContext:
         """
-        The request's headers as metadata, and `more` that stands elsewhere.
+        The request's headers as metadata.
 
-        Raises HttpError, also when the caller's token is not one: no body has been read by then.
+        Raises HttpError, also when the caller's token is not one, or the query has what the route does not:
+        no body has been read by then.
         """
         try:
             metadata = metadata_of(request.headers.raw, self._watched)
         except BadHeader as error:
             raise bad_request(str(error)) from None
         path = getattr(request.scope.get("route"), "path", "")
-        context = HttpContext([*metadata, *more], f"{request.method} {path}")
+        context = HttpContext(metadata, f"{request.method} {path}")
         if (status := self.methods.refuses_caller(context)) is not None:
             raise HttpError(status)
+        check_query(request)
         return context
 
     def forms(self, request: Request) -> Forms:

@@ -17,27 +17,58 @@ from cos_ray.protocol.json_form import Json
 _Reply = TypeVar("_Reply")
 
 
-async def read_object(request: Request, largest: int, known: Collection[str]) -> dict[str, Json]:
+async def read_object(
+    request: Request, largest: int, known: Collection[str], required: Collection[str] = ()
+) -> dict[str, Json]:
     """
-    The JSON object in the body, of known fields only; an empty body is an empty one.
+    The JSON object in the body, of known fields only, the `required` ones among them.
 
-    Raises HttpError: 413 for more than `largest` bytes, 400 for what is no such object.
+    Raises HttpError: 413 for more than `largest` bytes, 415 for a compressed body, 400 for what is no such
+    object.
     """
-    body = await _read(request, largest)
-    if not body.strip():
-        return {}
-    try:
-        fields = json.loads(body)
-    except RecursionError:
-        raise bad_request("the body is nested too deeply") from None
-    except ValueError:
-        raise bad_request("the body is no JSON") from None
-    if not isinstance(fields, dict):
-        raise bad_request("the body is no JSON object")
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.strip().lower() != "identity":
+        message = f"content-encoding is {encoding[:100]!r}; bodies are taken uncompressed only"
+        raise HttpError(Status(Code.INVALID_ARGUMENT, message), 415)
+    fields = _parsed(await _read(request, largest), request.headers.get("content-type", ""))
     unknown = sorted(set(fields) - set(known))
     if unknown:
         raise bad_request(f"unknown field {unknown[0][:100]!r}; known: {', '.join(sorted(known))}")
+    for name in required:
+        if fields.get(name) is None:
+            raise bad_request(f"field {name!r} is missing")
     return fields
+
+
+def _parsed(body: bytes, content_type: str) -> dict[str, Json]:
+    if not body.strip():
+        raise bad_request("the body is empty; a JSON object is due")
+    try:
+        fields = json.loads(body, object_pairs_hook=_each_once, parse_constant=_no_json)
+    except RecursionError:
+        raise bad_request("the body is nested too deeply") from None
+    except ValueError:
+        # Who sends another kind of body is to see it; JSON under another name is taken.
+        is_said = content_type and "json" not in content_type.lower()
+        kind = f"; content-type is {content_type[:100]!r}" if is_said else ""
+        raise bad_request(f"the body is no JSON{kind}") from None
+    if not isinstance(fields, dict):
+        raise bad_request("the body is no JSON object")
+    return fields
+
+
+def _each_once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in fields if names.count(name) > 1)
+        raise bad_request(f"field {twice[:100]!r} is given twice")
+    return fields
+
+
+def _no_json(constant: str) -> Json:
+    """Python would take NaN and the infinities."""
+    raise ValueError(constant)
 
 
 async def while_connected(request: Request, call: Coroutine[Any, Any, _Reply]) -> _Reply:

@@ -8,15 +8,28 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from cos_ray.ingress.http_body import read_object, while_connected
+from cos_ray.ingress.http_document import (
+    ANY_FORM,
+    COMMAND_HEADERS,
+    COMMAND_REPLY_HEADERS,
+    described,
+)
 from cos_ray.ingress.http_errors import bad_request
 from cos_ray.ingress.http_forms import any_of, number_of, time_of
-from cos_ray.ingress.http_models import CommandAsked, StatesAsked, StateShown, StatesShown, body_of
+from cos_ray.ingress.http_models import CommandAsked, StatesAsked, StateShown, StatesShown
 from cos_ray.ingress.raw_path import decoded
+from cos_ray.protocol.json_form import Json
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import GetStateRequest, ProcessCommandRequest
 from cos_ray.protocol.pb.cos_ray.v1.history_pb2 import GetStateAtRequest, GetStatesRequest
 
 if TYPE_CHECKING:
     from cos_ray.ingress.http_api import Door
+
+
+def _check_id(fields: dict[str, Json]) -> None:
+    """The path wins, but what is no id is no request either. Raises HttpError."""
+    if not isinstance(fields.get("entity_id"), str | None):
+        raise bad_request("entity_id is no text")
 
 
 def command_routes(api: FastAPI, door: Door) -> None:
@@ -26,12 +39,15 @@ def command_routes(api: FastAPI, door: Door) -> None:
         "/v1/commands/{entity_id}/process",
         tags=["commands"],
         response_model=StateShown,
-        openapi_extra=body_of(CommandAsked),
+        openapi_extra=described(
+            parameters=[ANY_FORM, *COMMAND_HEADERS], body=CommandAsked, reply_headers=COMMAND_REPLY_HEADERS
+        ),
     )
     async def process(entity_id: str, request: Request) -> JSONResponse:
         """Run a command and answer with the state it led to, once that is stored."""
-        forms, context = door.forms(request), door.context(request)
+        context, forms = door.context(request), door.forms(request)
         fields = await read_object(request, door.largest_body, ("entity_id", "command"))
+        _check_id(fields)
         command = any_of(door.any_forms, fields.get("command"), "command")
         call = door.call(
             "ProcessCommand",
@@ -39,14 +55,19 @@ def command_routes(api: FastAPI, door: Door) -> None:
             context,
         )
         reply = await while_connected(request, call)
-        return JSONResponse(forms.state(reply.state, reply.meta))
+        return JSONResponse(forms.state(reply.state, reply.meta), headers=context.reply_headers)
 
-    @api.get("/v1/entities/{entity_id}/state", tags=["states"], response_model=StateShown)
+    @api.get(
+        "/v1/entities/{entity_id}/state",
+        tags=["states"],
+        response_model=StateShown,
+        openapi_extra=described(parameters=[ANY_FORM]),
+    )
     async def state(
         entity_id: str, request: Request, revision: str | None = None, at: str | None = None
     ) -> JSONResponse:
         """Answer with the state: now, at a revision, or `at` a time (ISO 8601)."""
-        forms, context, id_ = door.forms(request), door.context(request), decoded(entity_id)
+        context, forms, id_ = door.context(request), door.forms(request), decoded(entity_id)
         if revision is not None and at is not None:
             raise bad_request("revision and at exclude each other")
         if revision is not None:
@@ -63,12 +84,17 @@ def command_routes(api: FastAPI, door: Door) -> None:
             reply = await door.call("GetState", lambda: GetStateRequest(entity_id=id_), context)
         return JSONResponse(forms.state(reply.state, reply.meta))
 
-    @api.post("/v1/states", tags=["states"], response_model=StatesShown, openapi_extra=body_of(StatesAsked))
+    @api.post(
+        "/v1/states",
+        tags=["states"],
+        response_model=StatesShown,
+        openapi_extra=described(parameters=[ANY_FORM], body=StatesAsked),
+    )
     async def states(request: Request) -> JSONResponse:
         """Answer with the states of several entities at once."""
-        forms, context = door.forms(request), door.context(request)
-        fields = await read_object(request, door.largest_body, ("entity_ids",))
-        wanted = fields.get("entity_ids", [])
+        context, forms = door.context(request), door.forms(request)
+        fields = await read_object(request, door.largest_body, ("entity_ids",), required=("entity_ids",))
+        wanted = fields["entity_ids"]
         if not isinstance(wanted, list) or not all(isinstance(one, str) for one in wanted):
             raise bad_request("entity_ids is no list of texts")
         entity_ids = [str(one) for one in wanted]

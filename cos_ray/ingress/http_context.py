@@ -47,6 +47,15 @@ class HttpContext:
         """See `ReplyContext`."""
         return self._metadata
 
+    def add(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """What stands elsewhere in the request than in its headers."""
+        self._metadata.extend(metadata)
+
+    @property
+    def reply_headers(self) -> dict[str, str]:
+        """What gRPC has in a reply's trailers, for the headers of a response."""
+        return headers_of(self._trailers)
+
     def note_live(self, subscription_id: str) -> None:
         """The request's stream has been let in."""
         self.opened.set()
@@ -63,6 +72,11 @@ class HttpContext:
             details if isinstance(details, bytes) else None,
             tuple((key, value) for key, value in self._trailers if isinstance(value, str)),
         )
+
+
+def headers_of(trailers: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
+    """Those trailers that are ours, and text."""
+    return {name: value for name, value in trailers if name.startswith("x-cos-") and isinstance(value, str)}
 
 
 def metadata_of(

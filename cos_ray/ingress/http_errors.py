@@ -7,6 +7,7 @@ import base64
 from fastapi.responses import JSONResponse
 
 from cos_ray.domain.errors import Code, Status
+from cos_ray.ingress.http_context import headers_of
 
 HTTP_STATUS = {
     Code.CANCELLED: 499,
@@ -52,7 +53,7 @@ def error_body(status: Status) -> dict[str, str]:
 
 def error_response(error: HttpError) -> JSONResponse:
     """The response; what gRPC has in its trailers is in the headers."""
-    headers = {name: value for name, value in error.status.trailers if name.startswith("x-cos-")}
+    headers = headers_of(error.status.trailers)
     if error.http_status == 401:
         headers["www-authenticate"] = "Bearer"
     return JSONResponse(error_body(error.status), error.http_status, headers)

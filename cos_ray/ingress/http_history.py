@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse
 
+from cos_ray.ingress.http_document import ANY_FORM, described
 from cos_ray.ingress.http_forms import number_of, time_form, time_of
 from cos_ray.ingress.http_models import EntitiesShown, ErasureShown, EventsShown
 from cos_ray.ingress.raw_path import decoded
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 def history_routes(api: FastAPI, door: Door) -> None:
     """Add the routes."""
 
-    @api.get("/v1/entities/{entity_id}/events", tags=["history"], response_model=EventsShown)
+    @api.get(
+        "/v1/entities/{entity_id}/events",
+        tags=["history"],
+        response_model=EventsShown,
+        openapi_extra=described(parameters=[ANY_FORM]),
+    )
     async def events(
         entity_id: str,
         request: Request,
@@ -30,7 +36,7 @@ def history_routes(api: FastAPI, door: Door) -> None:
         page_size: Annotated[str | None, Query(description="At most 1000")] = None,
     ) -> JSONResponse:
         """Answer with an entity's events, page by page."""
-        forms, context, id_ = door.forms(request), door.context(request), decoded(entity_id)
+        context, forms, id_ = door.context(request), door.forms(request), decoded(entity_id)
         asked = GetEventsRequest(
             from_revision=number_of(first, "from"),
             to_revision=number_of(last, "to"),

@@ -113,12 +113,6 @@ class StatesAsked(Shown):
     entity_ids: list[str] = Field(max_length=1000)
 
 
-def body_of(model: type[BaseModel]) -> dict[str, Any]:
-    """What the document says of a request's body."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {"requestBody": {"content": {"application/json": {"schema": schema}}}}
-
-
 ERRORS: dict[int | str, dict[str, Any]] = {
     "default": {"model": ErrorShown, "description": "Why it failed"},
 }

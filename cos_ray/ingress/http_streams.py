@@ -10,6 +10,14 @@ from google.protobuf.wrappers_pb2 import UInt64Value
 
 from cos_ray.ingress.demands import is_whole_number
 from cos_ray.ingress.event_stream import event_stream, new_subscription_id
+from cos_ray.ingress.http_document import (
+    ANY_FORM,
+    ENTITY_STREAM_HEADERS,
+    LAST_EVENT_ID,
+    STREAM_HEADERS,
+    STREAM_REPLY_HEADERS,
+    described,
+)
 from cos_ray.ingress.http_errors import bad_request
 from cos_ray.ingress.http_models import ERRORS
 from cos_ray.ingress.places import FROM_OFFSET, FROM_REVISION, WITH_OFFSET
@@ -19,8 +27,6 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import SubscribeAllReques
 
 if TYPE_CHECKING:
     from cos_ray.ingress.http_api import Door
-
-LAST_EVENT_ID = "last-event-id"
 
 _STREAM: dict[int | str, dict[str, Any]] = {
     **ERRORS,
@@ -39,6 +45,9 @@ def stream_routes(api: FastAPI, door: Door) -> None:
         tags=["streams"],
         response_class=Response,
         responses=_STREAM,
+        openapi_extra=described(
+            parameters=[ANY_FORM, *ENTITY_STREAM_HEADERS], reply_headers=STREAM_REPLY_HEADERS
+        ),
     )
     async def of_entity(
         entity_id: str,
@@ -47,9 +56,8 @@ def stream_routes(api: FastAPI, door: Door) -> None:
         subscription_id: str = "",
     ) -> Response:
         """Stream an entity's events."""
-        forms, id_ = door.forms(request), decoded(entity_id)
-        place = _place(request, from_revision, FROM_REVISION, after_last=1)
-        context = door.context(request, place)
+        context, forms, id_ = door.context(request), door.forms(request), decoded(entity_id)
+        context.add(_place(request, from_revision, FROM_REVISION, after_last=1))
         name = subscription_id or new_subscription_id()
         messages = door.stream(
             "Subscribe", lambda: SubscribeRequest(entity_id=id_, subscription_id=name), context
@@ -61,17 +69,23 @@ def stream_routes(api: FastAPI, door: Door) -> None:
 
         return await event_stream(messages, context, name, shown)
 
-    @api.get("/v1/events/stream", tags=["streams"], response_class=Response, responses=_STREAM)
+    @api.get(
+        "/v1/events/stream",
+        tags=["streams"],
+        response_class=Response,
+        responses=_STREAM,
+        openapi_extra=described(parameters=[ANY_FORM, *STREAM_HEADERS], reply_headers=STREAM_REPLY_HEADERS),
+    )
     async def of_all(
         request: Request,
         from_offset: Annotated[str | None, Query(description="After this offset; else live only")] = None,
         subscription_id: str = "",
     ) -> Response:
         """Stream the events of all entities, in the order of their offsets."""
-        forms = door.forms(request)
-        place = _place(request, from_offset, FROM_OFFSET, after_last=0)
-        with_offset = [] if WITH_OFFSET in request.headers else [(WITH_OFFSET, "true")]
-        context = door.context(request, [*place, *with_offset])
+        context, forms = door.context(request), door.forms(request)
+        context.add(_place(request, from_offset, FROM_OFFSET, after_last=0))
+        if WITH_OFFSET not in request.headers:
+            context.add([(WITH_OFFSET, "true")])
         name = subscription_id or new_subscription_id()
         messages = door.stream("SubscribeAll", lambda: SubscribeAllRequest(subscription_id=name), context)
 

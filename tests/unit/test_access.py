@@ -124,8 +124,8 @@ async def test_over_http_the_same_rules_hold_and_health_is_open() -> None:
         mine = {"authorization": f"Bearer {TOKEN}"}
         refused = await client.post("/v1/commands/cart-1/process")
         assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
-        assert (await client.post("/v1/commands/cart-1/process", headers=mine)).status_code == 200
-        assert (await client.post("/v1/commands/account-1/process", headers=mine)).status_code == 403
+        assert (await client.post("/v1/commands/cart-1/process", json={}, headers=mine)).status_code == 200
+        assert (await client.post("/v1/commands/account-1/process", json={}, headers=mine)).status_code == 403
         assert (await client.get("/v1/events/stream", headers=mine)).status_code == 403
         for path in ("/ready", "/alive"):
             assert (await client.get(path)).status_code == 200
@@ -260,7 +260,7 @@ async def test_with_http_alone_grpc_is_refused_but_for_health() -> None:
     assert code is grpc.StatusCode.UNIMPLEMENTED
     transport = httpx.ASGITransport(one.__serve_build_asgi_app__())
     async with httpx.AsyncClient(transport=transport, base_url="http://cos") as client:
-        assert (await client.post("/v1/commands/a/process")).status_code == 200
+        assert (await client.post("/v1/commands/a/process", json={})).status_code == 200
 
 
 async def test_a_client_that_asks_too_often_waits_and_others_do_not() -> None:

@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
+    missing_required_header,
+    negative_data_rejection,
     response_schema_conformance,
     status_code_conformance,
 )
@@ -100,6 +102,8 @@ def test_every_request_is_answered_as_the_document_says(case: schemathesis.Case)
             status_code_conformance,
             content_type_conformance,
             response_schema_conformance,
+            missing_required_header,
+            negative_data_rejection,
         ]
     )
 

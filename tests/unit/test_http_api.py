@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import functools
+import html
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +19,13 @@ from cos_ray.domain.errors import Code, Status
 from cos_ray.domain.evolution import unborn
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.messages import Header, Refused
+from cos_ray.ingress.demands import EXPECTED_REVISION, IDEMPOTENCY_KEY, TIMEOUT
 from cos_ray.ingress.http_api import HttpPolicy
 from cos_ray.ingress.http_errors import HTTP_STATUS
+from cos_ray.ingress.places import FROM_OFFSET, FROM_REVISION, WITH_OFFSET
+from cos_ray.ingress.waiting import PENDING, WAIT_FOR
 from cos_ray.protocol.any_form import AnyForms
+from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import ProcessCommandResponse
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import OpenAccount
 from tests.http_kit import ADA, World, http_world, world_of
 from tests.journal_kit import append_of
@@ -27,6 +35,14 @@ from tests.journal_kit import append_of
 async def world() -> AsyncIterator[World]:
     async with http_world() as world:
         yield world
+
+
+@functools.cache
+def build_document() -> dict[str, Any]:
+    """The paths in the OpenAPI document."""
+    api = asyncio.run(world_of(HttpPolicy(api=True))).one.__serve_build_asgi_app__()
+    paths: dict[str, Any] = api.openapi()["paths"]
+    return paths
 
 
 def command(**fields: Any) -> dict[str, Any]:
@@ -55,7 +71,7 @@ async def test_a_command_is_run_and_its_state_answered(world: World) -> None:
     [("a%2Fb", "a/b"), ("a%252Fb", "a%2Fb"), ("%2E%2E", ".."), ("%C3%A9%20%3F", "é ?"), ("a+b", "a+b")],
 )
 async def test_what_a_path_says_in_one_segment_is_the_id(world: World, path: str, entity_id: str) -> None:
-    await world.client.post(f"/v1/commands/{path}/process")
+    await world.client.post(f"/v1/commands/{path}/process", json={})
     assert [sent.entity_id for sent in world.gateway.commands] == [entity_id]
 
 
@@ -90,8 +106,16 @@ DEEP = '{"command":' + "[" * 100_000 + "]" * 100_000 + "}"
     ("body", "status", "text"),
     [
         ("{", 400, "the body is no JSON"),
+        ("", 400, "the body is empty; a JSON object is due"),
+        (" \n", 400, "the body is empty; a JSON object is due"),
         ("[]", 400, "the body is no JSON object"),
+        ('"text"', 400, "the body is no JSON object"),
+        ("null", 400, "the body is no JSON object"),
+        ('{"command": NaN}', 400, "the body is no JSON"),
         ('{"comand": ""}', 400, "unknown field 'comand'"),
+        ('{"command": null, "command": ""}', 400, "field 'command' is given twice"),
+        ('{"command": {"@type": "a", "@type": "b"}}', 400, "field '@type' is given twice"),
+        ('{"entity_id": 5}', 400, "entity_id is no text"),
         ('{"command": "%%%"}', 400, "command is no base64"),
         ('{"command": "////"}', 400, "command is no google.protobuf.Any"),
         ('{"command": 5}', 400, "command is no text"),
@@ -118,6 +142,115 @@ async def test_a_body_that_makes_no_sense_is_refused_in_one_line(
     assert world.gateway.commands == []
 
 
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("", "the body is empty; a JSON object is due"),
+        ("{}", "field 'entity_ids' is missing"),
+        ('{"entity_ids": null}', "field 'entity_ids' is missing"),
+        ('{"entity_ids": "a"}', "entity_ids is no list of texts"),
+        ('{"entity_ids": ["a", 1]}', "entity_ids is no list of texts"),
+        ('{"entity_ids": ["a"], "entity_ids": ["b"]}', "field 'entity_ids' is given twice"),
+    ],
+)
+async def test_which_entities_are_meant_has_to_be_said(world: World, body: str, text: str) -> None:
+    reply = await world.client.post("/v1/states", content=body)
+    assert (reply.status_code, reply.json()) == (400, {"error": f"INVALID_ARGUMENT: {text}"})
+
+
+async def test_a_body_of_another_kind_is_told_what_was_taken_for_one(world: World) -> None:
+    path = "/v1/commands/a/process"
+    form = await world.client.post(path, data={"command": "x"})
+    assert (form.status_code, form.json()["error"]) == (
+        400,
+        "INVALID_ARGUMENT: the body is no JSON; content-type is 'application/x-www-form-urlencoded'",
+    )
+    packed = await world.client.post(path, content=b"\x1f\x8b", headers={"content-encoding": "gzip"})
+    assert (packed.status_code, "content-encoding is 'gzip'" in packed.json()["error"]) == (415, True)
+    # What no client has to say: JSON is JSON.
+    assert (await world.client.post(path, content="{}", headers={"content-type": "text/plain"})).is_success
+    assert len(world.gateway.commands) == 1
+
+
+ROUTES = [
+    (method.upper(), path.replace("{entity_id}", "a"))
+    for path, operations in build_document().items()
+    for method in operations
+] + [("GET", "/-/healthz"), ("GET", "/openapi.json"), ("GET", "/docs")]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+async def test_a_query_has_known_parameters_each_of_them_once(world: World, method: str, path: str) -> None:
+    async def error_for(query: str) -> tuple[int, str]:
+        reply = await world.client.request(method, f"{path}?{query}", json={"entity_ids": []})
+        return reply.status_code, reply.json()["error"]
+
+    status, error = await error_for("pagesize=5")
+    assert (status, error.startswith("INVALID_ARGUMENT: unknown query parameter 'pagesize'")) == (400, True)
+    assert await error_for("prefix=%FF") == (400, "INVALID_ARGUMENT: the query is no UTF-8")
+    known = [each["name"] for each in parameters_of(method, path) if each["in"] == "query"]
+    for name in known:
+        said = f"INVALID_ARGUMENT: query parameter '{name}' is given more than once"
+        assert await error_for(f"{name}=1&{name}=1") == (400, said)
+    assert world.gateway.commands == []
+
+
+def parameters_of(method: str, path: str) -> list[dict[str, Any]]:
+    operations = build_document().get(path.replace("/a/", "/{entity_id}/"), {})
+    found: list[dict[str, Any]] = operations.get(method.lower(), {}).get("parameters", [])
+    return found
+
+
+async def test_a_read_side_that_is_behind_is_named_over_http_too(world: World) -> None:
+    world.one.ProcessCommand = behind  # type: ignore[method-assign]
+    reply = await world.client.post("/v1/commands/a/process", json={})
+    assert (reply.status_code, reply.headers["x-cos-read-side-pending"]) == (200, "balances")
+
+
+async def behind(request: Any, context: Any) -> ProcessCommandResponse:
+    context.set_trailing_metadata([(PENDING, "balances"), ("other", "1")])
+    return ProcessCommandResponse()
+
+
+async def test_the_page_of_the_documentation_needs_nothing_from_elsewhere(world: World) -> None:
+    page = await world.client.get("/docs")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert not re.findall(r"<script|<link|@import|url\(|src=|https?://", page.text)
+    for path, operations in build_document().items():
+        assert html.escape(path) in page.text
+        for operation in operations.values():
+            assert html.escape(operation["description"]) in page.text
+            for parameter in operation.get("parameters", ()):
+                assert html.escape(parameter["name"]) in page.text
+
+
+def test_headers_are_in_the_document() -> None:
+    document = build_document()
+    process = document["/v1/commands/{entity_id}/process"]["post"]
+    sent = {each["name"] for each in process["parameters"] if each["in"] == "header"}
+    assert sent == {IDEMPOTENCY_KEY, EXPECTED_REVISION, TIMEOUT, WAIT_FOR}
+    assert process["responses"]["200"]["headers"].keys() == {PENDING}
+    assert process["responses"]["default"]["headers"].keys() == {"x-cos-actual-revision"}
+    assert process["requestBody"]["required"]
+    streams = [document[f"/v1/{of}events/stream"]["get"] for of in ("entities/{entity_id}/", "")]
+    sent = {each["name"] for one in streams for each in one["parameters"] if each["in"] == "header"}
+    assert sent == {FROM_REVISION, FROM_OFFSET, WITH_OFFSET, "last-event-id"}
+    for one in streams:
+        assert one["responses"]["200"]["headers"].keys() == {"x-cos-subscription-id"}
+
+
+@pytest.mark.parametrize("tokens", [True, False])
+async def test_the_document_says_where_a_token_is_needed(tokens: bool) -> None:
+    world = await world_of(HttpPolicy(api=True, tokens=tokens))
+    document = (await world.client.get("/openapi.json")).json()
+    assert ("securitySchemes" in document["components"]) is tokens
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert ("security" in operation) is (tokens and path.startswith("/v1/"))
+    assert ("Bearer" in (await world.client.get("/docs")).text) is tokens
+
+
 async def test_a_body_without_a_length_is_bounded_too(world: World) -> None:
     async def endless() -> AsyncIterator[bytes]:
         for _ in range(1_000_000):
@@ -137,7 +270,7 @@ async def test_a_refusal_without_details_says_nothing_twice(world: World) -> Non
 async def test_each_refusal_has_its_status_its_code_and_its_details(world: World, code: Code) -> None:
     trailers = (("x-cos-actual-revision", "5"),)
     world.gateway.answer = Refused(Status(code, "why", b"details", trailers))
-    reply = await world.client.post("/v1/commands/a/process")
+    reply = await world.client.post("/v1/commands/a/process", json={})
     assert reply.status_code == HTTP_STATUS[code]
     details = base64.b64encode(b"details").decode()
     assert reply.json() == {"error": f"{code.name}: why", "details": details}
@@ -146,7 +279,7 @@ async def test_each_refusal_has_its_status_its_code_and_its_details(world: World
 
 async def test_a_fault_of_ours_tells_nothing(world: World) -> None:
     world.gateway.answer = ValueError("secret")
-    reply = await world.client.post("/v1/commands/a/process")
+    reply = await world.client.post("/v1/commands/a/process", json={})
     assert (reply.status_code, reply.json()) == (
         500,
         {"error": "INTERNAL: the service failed; its log says why"},
@@ -160,7 +293,7 @@ async def test_request_headers_count_as_metadata(world: World) -> None:
         "X-Cos-Idempotency-Key": "k",
         "x-cos-expected-revision": "3",
     }
-    await world.client.post("/v1/commands/a/process", headers=headers)
+    await world.client.post("/v1/commands/a/process", json={}, headers=headers)
     (sent,) = world.gateway.commands
     assert sent.persisted == (Header("x-user", "ada"), Header("raw-bin", b"\xff\x00"))
     assert (sent.key, sent.expected_revision) == ("k", 3)
@@ -180,7 +313,7 @@ async def test_request_headers_count_as_metadata(world: World) -> None:
 async def test_a_header_that_matters_must_be_one_that_metadata_can_hold(
     world: World, header: tuple[bytes, bytes], status: int
 ) -> None:
-    reply = await world.client.post("/v1/commands/a/process", headers=[header])
+    reply = await world.client.post("/v1/commands/a/process", json={}, headers=[header])
     assert reply.status_code == status
 
 
