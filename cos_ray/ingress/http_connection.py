@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
 from asyncio.events import TimerHandle
 from collections import Counter
 from typing import Any, ClassVar
@@ -23,6 +24,11 @@ _LINE_AND_OWN = 16 * 1024
 
 _LINGER = 1.0
 """Seconds that a peer has to read why its connection is closed."""
+
+_LOOK_EVERY = 0.5
+"""Seconds between two looks whether a peer that is not read from has gone."""
+
+_GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 
 def _refusal(status: str, text: str) -> bytes:
@@ -62,6 +68,7 @@ class _Connection(H11Protocol):
     _address: str | None = None
     _reading: TimerHandle | None = None
     _writing: TimerHandle | None = None
+    _looking: TimerHandle | None = None
     _phase: object = None
     """What the peer sends, in h11's words, as far as `_reading` goes by it."""
 
@@ -79,6 +86,8 @@ class _Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect(None)
         self._stop_waiting_for_reader()
+        if self._looking is not None:
+            self._looking.cancel()
         if self._address is not None:
             self.open_by_address[self._address] -= 1
             if not self.open_by_address[self._address]:
@@ -89,9 +98,11 @@ class _Connection(H11Protocol):
         if not self.transport.is_closing():
             super().data_received(data)
             self._follow(has_sent=True)
+            self._look_out()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._look_out()
         self._follow(has_sent=bool(self.conn.trailing_data[0]))
 
     def send_400_response(self, msg: str) -> None:
@@ -106,6 +117,25 @@ class _Connection(H11Protocol):
     def resume_writing(self) -> None:
         self._stop_waiting_for_reader()
         super().resume_writing()
+
+    def _look_out(self) -> None:
+        """
+        Look now and then whether the peer has gone, for as long as nothing is read from it.
+
+        Requests that wait behind one that is being answered stop the reading, and who does not read is told
+        nothing: the command of a client that has gone would run to its end.
+        """
+        if self._looking is None and self.flow.read_paused and not self.transport.is_closing():
+            self._looking = self.loop.call_later(_LOOK_EVERY, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        if self.flow.read_paused and not self.transport.is_closing():
+            poll = select.poll()
+            poll.register(self.transport.get_extra_info("socket").fileno(), _GONE)
+            if poll.poll(0):
+                self.transport.abort()
+        self._look_out()
 
     def _stop_waiting_for_reader(self) -> None:
         if self._writing is not None:

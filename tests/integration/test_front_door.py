@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import gzip
 import json
+import socket
+import struct
 import time
 
 import grpc
@@ -111,6 +113,35 @@ async def test_when_the_client_goes_its_command_is_given_up(protocol: str) -> No
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
         await eventually(lambda: door.replica.in_hand == 0)
+
+
+@pytest.mark.parametrize("by_force", [True, False])
+@pytest.mark.parametrize("more", [1, 500])
+async def test_a_client_that_goes_is_noticed_with_requests_waiting_behind_its_command(
+    by_force: bool, more: int
+) -> None:
+    head = f"POST /v1/commands/a/process HTTP/1.1\r\nhost: cos\r\ncontent-length: {len(BODY)}\r\n\r\n"
+    async with front_door() as door:
+        door.gateway.gate.clear()
+        _, writer = await asyncio.open_connection("127.0.0.1", door.settings.http_port)
+        writer.write(head.encode() + BODY)
+        await eventually(lambda: door.replica.in_hand == 1)
+        # One, or many that the server leaves unread.
+        writer.write((head.encode() + BODY) * more)
+        await asyncio.sleep(0.1)
+        if by_force:
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.transport.abort()
+        else:
+            writer.close()
+        await eventually(lambda: door.replica.in_hand == 0, within=3.0)
+        door.gateway.gate.set()
+        await asyncio.sleep(0.1)
+        assert len(door.gateway.commands) == 1
+
+
+BODY = b'{"entity_id": "a"}'
 
 
 async def _process(client) -> None:  # type: ignore[no-untyped-def]
