@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from cos_ray.bootstrap.doors import doors_of
 from cos_ray.config.settings import Settings
 from tests.kustomize_kit import Manifest
 
@@ -52,6 +53,9 @@ def ray_pods(service: Manifest) -> list[Pod]:
     cluster = service["spec"]["rayClusterConfig"]
     return [cluster["headGroupSpec"]["template"], *(g["template"] for g in cluster["workerGroupSpecs"])]
 
+
+SPARE_AT_END = 20
+"""Seconds that Ray's processes have at the end of a pod."""
 
 LISTEN = ("COS_ADDRESS", "COS_HTTP_ADDRESS", "COS_PORT", "COS_HTTP_PORT")
 """Settings of where replicas listen."""
@@ -117,6 +121,25 @@ def _nodes(service: Manifest) -> Iterator[str]:
         probe = pod["spec"]["containers"][0].get("readinessProbe", {}).get("httpGet")
         if probe is None or probe["port"] not in _container_ports(pod):
             yield "a worker is not asked whether it is ready, or at a port that it does not name"
+        elif probe != {"path": "/-/healthz", "port": "serve"}:
+            yield "a worker is ready for other reasons than that its replica serves"
+    yield from _ends(service)
+
+
+def _ends(service: Manifest) -> Iterator[str]:
+    """Clients of a pod, or of a cluster, that is to go have the time to leave."""
+    told = {name: str(value) for name, value in serve_config(service)["applications"][0]["args"].items()}
+    listeners = doors_of(Settings.from_environment(told), is_deployed=True).listeners
+    assert listeners is not None
+    if service["spec"].get("rayClusterDeletionDelaySeconds", 60) < listeners.leave_seconds:
+        yield "a cluster is deleted before its clients have left"
+    for pod in ray_pods(service)[1:]:
+        hook = pod["spec"]["containers"][0].get("lifecycle", {}).get("preStop", {}).get("exec", {})
+        waits = float(hook.get("command", ["sleep", "0"])[1])
+        if waits < listeners.ends_within:
+            yield "a worker is ended before its clients have left"
+        if pod["spec"]["terminationGracePeriodSeconds"] < waits + SPARE_AT_END:
+            yield "a worker is killed before it has ended"
 
 
 def _references(content: Any) -> Iterator[tuple[str, str]]:

@@ -94,6 +94,20 @@ def _replace_in_serve_config(manifests: list[Manifest], old: str, new: str) -> N
         ("no token", lambda m: _spec(m, "RayService")["rayClusterConfig"].pop("authOptions")),
         ("whether it is ready", lambda m: _container(m, 1).pop("readinessProbe")),
         ("whether it is ready", lambda m: _container(m, 1)["readinessProbe"]["httpGet"].update(port="http")),
+        ("other reasons", lambda m: _container(m, 1)["readinessProbe"]["httpGet"].update(path="/ready")),
+        ("before its clients have left", lambda m: _container(m, 1).pop("lifecycle")),
+        (
+            "cluster is deleted before",
+            lambda m: _spec(m, "RayService").update(rayClusterDeletionDelaySeconds=60),
+        ),
+        (
+            "killed before",
+            lambda m: ray_pods(ray_service(m))[1]["spec"].update(terminationGracePeriodSeconds=100),
+        ),
+        (
+            "ended before",
+            lambda m: _replace_in_serve_config(m, "args:", "args:\n      COS_INGRESS_DRAIN_DELAY: 30s"),
+        ),
         ("there is no", lambda m: _container(m, 0)["env"][0]["valueFrom"]["secretKeyRef"].update(key="user")),
         (
             "there is no",
