@@ -91,8 +91,8 @@ def _add_health(api: FastAPI, readiness: Readiness) -> None:
     @api.get("/-/healthz", include_in_schema=False, dependencies=known_only)
     async def healthz() -> StatusShown:
         """Whether this node takes requests, whatever becomes of them; what KubeRay's probes ask."""
-        if readiness.is_draining:
-            raise HttpError(Status(Code.UNAVAILABLE, "this process is about to stop"))
+        if not readiness.serves:
+            raise HttpError(Status(Code.UNAVAILABLE, "this process takes no more requests"))
         return StatusShown(status="success")
 
     @api.get("/ready", tags=["health"], dependencies=known_only)

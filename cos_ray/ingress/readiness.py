@@ -30,6 +30,8 @@ class Readiness:
         self._asked_at = float("-inf")
         self._asking: asyncio.Future[tuple[str, ...]] | None = None
         self._draining = asyncio.Event()
+        self.has_failed: Callable[[], bool] = lambda: False
+        """Whether this process's ports do not answer any more."""
 
     def drain(self) -> None:
         """From now on this process is not ready: it is about to stop."""
@@ -40,6 +42,11 @@ class Readiness:
         """Whether this process is about to stop."""
         return self._draining.is_set()
 
+    @property
+    def serves(self) -> bool:
+        """Whether this process takes requests, whatever becomes of them."""
+        return not (self.is_draining or self.has_failed())
+
     async def drains_within(self, seconds: float) -> bool:
         """Return after so many seconds, or as soon as this process is about to stop; whether it is."""
         with contextlib.suppress(asyncio.TimeoutError):
@@ -48,7 +55,7 @@ class Readiness:
 
     async def faults(self) -> tuple[str, ...]:
         """The names of the parts that do not work; empty when all do."""
-        if self.is_draining:
+        if not self.serves:
             return ("ingress",)
         now = self._clock.monotonic()
         if self._asking is None or (self._asking.done() and now - self._asked_at >= HOLDS_FOR):

@@ -24,6 +24,7 @@ class ListeningIngress(Ingress):
         self._ends_with_service = False
         api = build_http_api(self, self._readiness, self._parts.http, self._parts.any_forms)
         self._listeners = Listeners(self, SERVICES, api, self._settings)
+        self._readiness.has_failed = self._listeners.has_failed
         await self._listeners.open()
 
     async def drain(self) -> None:

@@ -381,6 +381,9 @@ async def test_a_replica_whose_grpc_server_has_ended_says_that_it_is_not_well() 
             return False
 
         await eventually(says_so)
+        # Not ready either, until it is replaced.
+        async with httpx.AsyncClient(base_url=door.http) as http:
+            assert [(await http.get(path)).status_code for path in ("/-/healthz", "/ready")] == [503, 503]
 
 
 @pytest.mark.parametrize("wish", [b"h2c", b"websocket"])
