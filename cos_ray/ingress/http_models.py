@@ -110,7 +110,7 @@ class CommandAsked(Shown):
 class StatesAsked(Shown):
     """Which entities' states are wanted."""
 
-    entity_ids: list[str] = Field(max_length=1000)
+    entity_ids: list[str] = Field(description="At most 1000 different ones")
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
