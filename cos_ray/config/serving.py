@@ -23,7 +23,14 @@ READ_SIDE_SETTING = "COS_READ_SIDE_CONFIG__"
 
 READ_SIDE_VARIABLES = {"COS_READ_SIDE_ENABLED", "COS_READ_SIDE_CONFIG"}
 
-COMMANDS_OWN = {"COS_TOKEN", "COS_TOKEN_FILE"}
+COMMANDS_OWN = {
+    "COS_TOKEN",
+    "COS_TOKEN_FILE",
+    "COS_TLS_CA_FILE",
+    "COS_TLS_CLIENT_CERT_FILE",
+    "COS_TLS_CLIENT_KEY_FILE",
+    "COS_TLS_SERVER_NAME",
+}
 """What commands show to a running service; no setting of the service, but at home in the same shell."""
 
 
