@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import grpc.aio
 
+from cos_ray.certificates import TlsFiles
 from cos_ray.domain.access import AccessPolicy
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.messages import Accepted, EntityState
@@ -19,7 +20,6 @@ from cos_ray.ingress.http_api import HttpPolicy
 from cos_ray.ingress.listener_settings import ListenerBounds, ListenerSettings
 from cos_ray.ingress.policy import IngressPolicy
 from cos_ray.ingress.replica import ListeningIngress
-from cos_ray.ingress.tls import TlsFiles
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
 from cos_ray.subscriptions.subscriptions import Subscriptions
 from cos_ray.system_clock import SystemClock

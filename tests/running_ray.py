@@ -103,8 +103,15 @@ class RayHead:
 class RayWorkerNode:
     """Another node of a head's cluster, on this machine; ended by the ids of its processes."""
 
-    def __init__(self, head: RayHead, name: str, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        head: RayHead,
+        name: str,
+        settings: Mapping[str, str] | None = None,
+        address: str = "127.0.0.1",
+    ) -> None:
         """`settings`: variables that it is started with beside the head's."""
+        self._address = address
         self._head = head
         self._name = name
         self._settings = settings or {}
@@ -115,7 +122,7 @@ class RayWorkerNode:
         """Start it, and return when it has joined."""
         options = {
             "address": self._head.address,
-            "node-ip-address": "127.0.0.1",
+            "node-ip-address": self._address,
             "num-cpus": 2,
             "resources": json.dumps({self._name: 1}),
             "object-store-memory": 100_000_000,

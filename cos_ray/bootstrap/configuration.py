@@ -73,7 +73,7 @@ def _faults_of_handlers(settings: Settings) -> list[str]:
 
     faults = [
         fault
-        for group in (settings.write_side, settings.read_sides, settings.listeners)
+        for group in (settings.write_side, settings.read_sides, settings.listeners, settings.internal_tls)
         for fault in faults_of_tls(group)
     ]
     if settings.write_side.handler is not None:

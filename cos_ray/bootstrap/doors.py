@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from cos_ray.bootstrap.targets import tls_of
 from cos_ray.config.access_file import read_access_file
 from cos_ray.config.complaints import complaint
-from cos_ray.config.door_settings import ListenerKind, Listeners
+from cos_ray.config.door_settings import ListenerKind
 from cos_ray.config.settings import ServerProtocol, Settings
 from cos_ray.domain.errors import ConfigurationError
 from cos_ray.ingress.guard import AdmissionPolicy
 from cos_ray.ingress.http_api import HttpPolicy
 from cos_ray.ingress.listener_settings import ListenerBounds, ListenerSettings
-from cos_ray.ingress.tls import TlsFiles
 from cos_ray.protocol.any_form import AnyForms
 from cos_ray.subscriptions.listener import Bounds
 from cos_ray.subscriptions.subscriptions import SubscriptionPolicy
@@ -109,19 +109,8 @@ def _listeners(settings: Settings, is_deployed: bool) -> ListenerSettings | None
         grpc_port=service.port,
         http_host=service.http_address or service.address,
         http_port=service.http_port,
-        tls=_tls(wanted),
+        tls=tls_of(wanted),
         bounds=bounds,
-    )
-
-
-def _tls(wanted: Listeners) -> TlsFiles | None:
-    if wanted.tls_cert_file is None or wanted.tls_key_file is None:
-        return None
-    ca = wanted.tls_ca_file
-    return TlsFiles(
-        str(wanted.tls_cert_file.absolute()),
-        str(wanted.tls_key_file.absolute()),
-        None if ca is None else str(ca.absolute()),
     )
 
 

@@ -22,8 +22,8 @@ from cos_ray.cluster.read_sides import ReadSideActors
 from cos_ray.cluster.replicas import ServeReplicas
 from cos_ray.cluster.sealed import seal
 from cos_ray.cluster.serve_app import own_application
-from cos_ray.cluster.shard_host_actor import node_address
 from cos_ray.cluster.steward_actor import Attendance, Release
+from cos_ray.cluster.wire_doors import node_address
 from cos_ray.config.door_settings import ListenerKind
 from cos_ray.config.settings import Settings
 from cos_ray.domain.ids import ReadSideId
@@ -203,9 +203,11 @@ def entities_of(wiring: EntityWiring) -> Entities:
     if wiring.is_sharded:
         from cos_ray.cluster.shard_hosts import ShardHostActors
 
-        return ShardedEntities(ShardHostActors(wiring.namespace))
+        return ShardedEntities(ShardHostActors(wiring.namespace, wiring.tls))
     from cos_ray.bootstrap.entity import build_entity
 
-    entities = DedicatedEntities(wiring.namespace, seal(build_entity, wiring), wiring.limits, wiring.logs)
+    entities = DedicatedEntities(
+        wiring.namespace, seal(build_entity, wiring), wiring.limits, wiring.logs, wiring.tls
+    )
     entities.prepare()
     return entities

@@ -18,7 +18,7 @@ from cos_ray.bootstrap.doors import Doors, doors_of
 from cos_ray.bootstrap.journal import build_node_journal
 from cos_ray.bootstrap.read_side import ReadSideWiring, build_manager
 from cos_ray.bootstrap.shard_host import KeeperWiring, build_shard_host, build_shard_keeper
-from cos_ray.bootstrap.targets import breaker_policy, read_target, write_target
+from cos_ray.bootstrap.targets import breaker_policy, internal_tls, read_target, write_target
 from cos_ray.bootstrap.wiring import EntityWiring
 from cos_ray.cluster.journal_actor import JournalRecipe
 from cos_ray.cluster.read_side_actor import start_read_side
@@ -136,6 +136,7 @@ def parts_of(
         policy=_entity_policy(settings),
         limits=ProcessLimits(settings.entities.max_live_actors, settings.entities.idle_after.total_seconds()),
         traces=traces,
+        tls=internal_tls(settings),
         is_sharded=settings.entities.placement is Placement.SHARDED,
     )
     # A name of its own for each start: two may run under one namespace, on two clusters.
@@ -184,7 +185,9 @@ def _shard_keeper(settings: Settings, wiring: EntityWiring) -> ShardKeeperProces
         entities.idle_after.total_seconds(), entities.most_live_entities, entities.most_live_octets
     )
     build_host = seal(build_shard_host, wiring, limits)
-    keeper = KeeperWiring(wiring.namespace, wiring.shards, entities.shard_actors, build_host, wiring.logs)
+    keeper = KeeperWiring(
+        wiring.namespace, wiring.shards, entities.shard_actors, build_host, wiring.logs, wiring.tls
+    )
     return ShardKeeperProcess(wiring.namespace, seal(build_shard_keeper, keeper))
 
 

@@ -22,6 +22,7 @@ from cos_ray.bootstrap.configuration import Configuration, checked
 from cos_ray.bootstrap.database import external_database, prepared
 from cos_ray.bootstrap.ingress import build_deployed_ingress, ingress_class
 from cos_ray.bootstrap.parts import ServiceParts, ingress_options, parts_of
+from cos_ray.bootstrap.targets import internal_tls
 from cos_ray.cluster.names import namespace_of, namespace_of_release
 from cos_ray.cluster.sealed import seal
 from cos_ray.cluster.serve_app import Refused, bound
@@ -52,7 +53,7 @@ def build(args: dict[str, Any]) -> Any:
     try:
         configuration = configuration_of(args, os.environ)
         configuration.log_notices()
-        ensure_same_everywhere()
+        ensure_same_everywhere(internal_tls(configuration.settings))
         database, shards = _prepared(configuration)
     except (ConfigurationError, StartFailed) as error:
         raise Refused(str(error)) from None

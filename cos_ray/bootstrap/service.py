@@ -16,11 +16,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from cos_ray.bootstrap.database import as_configured, embedded_folder, external_database, prepared
 from cos_ray.bootstrap.handlers import module_of
-from cos_ray.bootstrap.listening import ensure_free, reachable, reserved, wait_until_healthy
+from cos_ray.bootstrap.listening import (
+    ensure_free,
+    reachable,
+    reserved,
+    wait_until_healthy,
+    wait_until_ready_over_tls,
+)
 from cos_ray.bootstrap.metrics_page import metrics_page
 from cos_ray.bootstrap.scratch import ray_folder
 from cos_ray.bootstrap.stopping import BoundedStop, StopSignals
-from cos_ray.bootstrap.targets import write_target
+from cos_ray.bootstrap.targets import internal_tls, tls_of, write_target
 from cos_ray.cluster.environment import closed_cluster, ray_environment
 from cos_ray.config.door_settings import ListenerKind
 from cos_ray.config.read_sides import ReadSideConfig
@@ -135,9 +141,8 @@ class _Launch:
         self._running.callback(self.cluster_parts.close, CLUSTER_STOP)
         cluster = self._start_ray()
         self._start_parts(database, shards, cluster)
-        if self._settings.listeners.tls_cert_file is None:
-            with self._progress.step("Waiting for the first healthy answer"):
-                wait_until_healthy(service.address, service.port)
+        with self._progress.step("Waiting for the first healthy answer"):
+            self._wait_until_healthy()
         return [
             f"gRPC {reachable(service.address)}:{service.port}",
             f"HTTP {reachable(service.http_address or service.address)}:{service.http_port} "
@@ -147,6 +152,14 @@ class _Launch:
             f"Ray cluster {cluster.address}",
             f"Ray dashboard {cluster.dashboard or 'not running'}",
         ]
+
+    def _wait_until_healthy(self) -> None:
+        service = self._settings.service
+        tls = tls_of(self._settings.listeners)
+        if tls is None:
+            wait_until_healthy(service.address, service.port)
+        else:
+            wait_until_ready_over_tls(service.http_address or service.address, service.http_port, tls)
 
     def _metrics(self, cluster: RayCluster) -> str:
         """Where Prometheus finds them."""
@@ -199,7 +212,7 @@ class _Launch:
         from cos_ray.cluster.serve_app import stop_ingress
         from cos_ray.cluster.versions import ensure_same_everywhere
 
-        ensure_same_everywhere()
+        ensure_same_everywhere(internal_tls(self._settings))
         sign = tenancy.claim(cluster)
         # Held until then: the sign goes with its last handle.
         self.cluster_parts.callback(lambda: sign)

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from cos_ray.bootstrap.garbage import collect_seldom
 from cos_ray.bootstrap.handlers import build_write_handler
 from cos_ray.bootstrap.wiring import EntityWiring
+from cos_ray.certificates import TlsFiles
 from cos_ray.cluster.journal_actor import OwnedJournal
 from cos_ray.cluster.metrics import exported_meters
 from cos_ray.cluster.pokes import ReadSidePokes
-from cos_ray.cluster.shard_host_actor import Home, HomeBuilder, node_address
+from cos_ray.cluster.shard_host_actor import Home, HomeBuilder
 from cos_ray.cluster.shard_hosts import ShardHostActors, TendedShardHosts
+from cos_ray.cluster.wire_doors import node_address
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.live_limits import LiveLimits
 from cos_ray.domain.messages import Command
@@ -50,6 +52,8 @@ class KeeperWiring:
     """How many hosts there are to be; None: as many as suit the cluster."""
     build_host: HomeBuilder
     logs: LogSettings
+    tls: TlsFiles | None = None
+    """How commands travel between machines; None: in plain text."""
 
 
 class OwnedShardHost:
@@ -116,7 +120,7 @@ async def build_shard_host(
     collect_seldom()
     live = LiveEntities(activate, limits, clock)
     _watch(live, meters)
-    shard_host = ShardHost(host, assignment, live, ShardHostActors(wiring.namespace), clock)
+    shard_host = ShardHost(host, assignment, live, ShardHostActors(wiring.namespace, wiring.tls), clock)
     return OwnedShardHost(shard_host, live, own_journal, tracing)
 
 
@@ -139,5 +143,5 @@ def _watch(live: LiveEntities, meters: Meters) -> None:
 def build_shard_keeper(wiring: KeeperWiring) -> ShardKeeper:
     """Looks after the hosts of this service."""
     wiring.logs.apply()
-    hosts = TendedShardHosts(wiring.namespace, wiring.build_host)
+    hosts = TendedShardHosts(wiring.namespace, wiring.build_host, wiring.tls)
     return ShardKeeper(hosts, wiring.shards, wiring.seats, SystemClock())

@@ -6,8 +6,9 @@ import ssl
 from datetime import timedelta
 from pathlib import Path
 
+from cos_ray.certificates import TlsFiles
 from cos_ray.config.complaints import complaint
-from cos_ray.config.door_settings import Listeners
+from cos_ray.config.door_settings import InternalTls, Listeners
 from cos_ray.config.read_sides import Protocol, ReadSideConfig
 from cos_ray.config.settings import Calls, HandlerProtocol, ReadSides, Settings, WriteSide
 from cos_ray.domain.circuit import BreakerPolicy
@@ -71,7 +72,27 @@ def breaker_policy(side: WriteSide | ReadSides) -> BreakerPolicy | None:
     return BreakerPolicy(side.breaker_max_failures, side.breaker_call_timeout, side.breaker_reset_timeout)
 
 
-def faults_of_tls(side: WriteSide | ReadSides | Listeners) -> list[str]:
+def internal_tls(settings: Settings) -> TlsFiles | None:
+    """What processes on different machines speak TLS with; None: plain text."""
+    wanted = settings.internal_tls
+    files = (wanted.tls_cert_file, wanted.tls_key_file, wanted.tls_ca_file)
+    paths = [str(path.absolute()) for path in files if path is not None]
+    return TlsFiles(*paths) if len(paths) == len(files) else None
+
+
+def tls_of(wanted: Listeners) -> TlsFiles | None:
+    """What the public ports speak TLS with; None: plain text."""
+    if wanted.tls_cert_file is None or wanted.tls_key_file is None:
+        return None
+    ca = wanted.tls_ca_file
+    return TlsFiles(
+        str(wanted.tls_cert_file.absolute()),
+        str(wanted.tls_key_file.absolute()),
+        None if ca is None else str(ca.absolute()),
+    )
+
+
+def faults_of_tls(side: WriteSide | ReadSides | Listeners | InternalTls) -> list[str]:
     """A line for each of the group's TLS files that cannot be used, on this machine, as it is."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     faults = []

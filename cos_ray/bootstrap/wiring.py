@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from cos_ray.certificates import TlsFiles
 from cos_ray.cluster.journal_actor import JournalRecipe
 from cos_ray.domain.circuit import BreakerPolicy
 from cos_ray.domain.entity_policy import EntityPolicy
@@ -34,5 +35,7 @@ class EntityWiring:
     """How many entities may have a process, and for how long."""
     traces: TraceSettings | None = None
     """None: traces are off."""
+    tls: TlsFiles | None = None
+    """How commands travel between machines; None: in plain text."""
     is_sharded: bool = False
     """Whether entities live in shard hosts, or each in an actor of its own."""

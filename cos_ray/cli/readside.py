@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import time
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
 
-from cos_ray.cli.running_service import HOST, PORT, Host, Port, TokenFile, service_at
+from cos_ray.cli.running_service import RunningService, dials
 
 if TYPE_CHECKING:
     from cos_ray.cli.readside_client import ReadSideClient
@@ -43,18 +42,17 @@ WATCH_EVERY = 1.0
 
 
 @readside.command()
+@dials
 def offset(
+    service: RunningService,
     id_: Id,
     shard_number: ShardNumber = None,
-    host: Host = HOST,
-    port: Port = PORT,
-    token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the offset up to which everything is handled, shard by shard."""
     from cos_ray.cli.readside_report import print_offsets
 
-    offsets = _client(host, port, token_file).offsets(id_, shard_number)
+    offsets = _client(service).offsets(id_, shard_number)
     if as_json:
         typer.echo(json.dumps({str(shard): value for shard, value in offsets.items()}, indent=2))
     else:
@@ -62,66 +60,61 @@ def offset(
 
 
 @readside.command()
+@dials
 def pause(
+    service: RunningService,
     id_: Id,
     shard_number: ShardNumber = None,
-    host: Host = HOST,
-    port: Port = PORT,
-    token_file: TokenFile = None,
 ) -> None:
     """Stop deliveries until resumed, restarts of the service included."""
-    _do("PauseReadSide", id_, shard_number, _client(host, port, token_file), "paused")
+    _do("PauseReadSide", id_, shard_number, _client(service), "paused")
 
 
 @readside.command()
+@dials
 def resume(
+    service: RunningService,
     id_: Id,
     shard_number: ShardNumber = None,
-    host: Host = HOST,
-    port: Port = PORT,
-    token_file: TokenFile = None,
 ) -> None:
     """Go on where deliveries were paused, or where a failure has stopped them."""
-    _do("ResumeReadSide", id_, shard_number, _client(host, port, token_file), "resumed")
+    _do("ResumeReadSide", id_, shard_number, _client(service), "resumed")
 
 
 @readside.command()
+@dials
 def restart(
+    service: RunningService,
     id_: Id,
     shard_number: ShardNumber = None,
-    host: Host = HOST,
-    port: Port = PORT,
-    token_file: TokenFile = None,
 ) -> None:
     """Clear the offset, so that everything is delivered again from the beginning of the journal."""
-    _do("RestartReadSide", id_, shard_number, _client(host, port, token_file), "restarted")
+    _do("RestartReadSide", id_, shard_number, _client(service), "restarted")
 
 
 @readside.command()
+@dials
 def skip(
+    service: RunningService,
     id_: Id,
     shard_number: ShardNumber = None,
-    host: Host = HOST,
-    port: Port = PORT,
-    token_file: TokenFile = None,
 ) -> None:
     """Step over the next event of each shard that is stuck, and over nothing in a healthy one."""
-    _do("SkipOffset", id_, shard_number, _client(host, port, token_file), "skipped")
+    _do("SkipOffset", id_, shard_number, _client(service), "skipped")
 
 
 @readside.command()
+@dials
 def status(
+    service: RunningService,
     id_: AnyId = "",
-    host: Host = HOST,
-    port: Port = PORT,
-    token_file: TokenFile = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show how read sides fare: state, offset, how far behind, failures and the last error."""
     from cos_ray.cli.readside_report import print_status, status_as_json
 
-    client = _client(host, port, token_file)
+    client = _client(service)
     while True:
         found = client.status(id_)
         if watch and not as_json:
@@ -139,7 +132,9 @@ def status(
 
 
 @readside.command()
+@dials
 def replay(
+    service: RunningService,
     id_: Id,
     since: Annotated[
         datetime | None,
@@ -156,9 +151,6 @@ def replay(
         typer.Option(help="Deliver this entity's events again; may be repeated.", metavar="ENTITY_ID"),
     ] = None,
     shard_number: ShardNumber = None,
-    host: Host = HOST,
-    port: Port = PORT,
-    token_file: TokenFile = None,
 ) -> None:
     """Deliver events again: since a time, after an offset, or of entities. Never leaves any out."""
     if sum(choice is not None for choice in (since, after, entity or None)) != 1:
@@ -167,25 +159,24 @@ def replay(
         raise typer.BadParameter("--shard-number does not go with --entity: it lies where it lies")
     date = None if since is None else since.replace(tzinfo=timezone.utc)
     shards = [] if shard_number is None else [shard_number]
-    reply = _client(host, port, token_file).replay(id_, shards, date, after, entity or [])
+    reply = _client(service).replay(id_, shards, date, after, entity or [])
     typer.echo(f"{reply.count} {'events come' if entity else 'shards deliver'} again")
     _complain(reply.failed)
 
 
 @dead_letters.command("list")
+@dials
 def list_(
+    service: RunningService,
     id_: Id,
     entity: Entity = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
-    host: Host = HOST,
-    port: Port = PORT,
-    token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
     """List the oldest dead letters, each with the reason."""
     from cos_ray.cli.readside_report import letters_as_json, print_letters
 
-    reply = _client(host, port, token_file).dead_letters(id_, entity, limit)
+    reply = _client(service).dead_letters(id_, entity, limit)
     if as_json:
         typer.echo(json.dumps(letters_as_json(reply.letters), indent=2))
     else:
@@ -195,35 +186,33 @@ def list_(
 
 
 @dead_letters.command()
+@dials
 def retry(
+    service: RunningService,
     id_: Id,
     entity: Annotated[
         list[str] | None,
         typer.Option(help="Of this entity; may be repeated. All, if left out.", metavar="ENTITY_ID"),
     ] = None,
-    host: Host = HOST,
-    port: Port = PORT,
-    token_file: TokenFile = None,
 ) -> None:
     """Deliver dead letters, each entity's in order; those confirmed are gone."""
-    reply = _client(host, port, token_file).retry(id_, entity or [])
+    reply = _client(service).retry(id_, entity or [])
     typer.echo(f"{reply.delivered} delivered")
     _complain(reply.failed)
 
 
 @dead_letters.command()
+@dials
 def drop(
+    service: RunningService,
     id_: Id,
     entity: Entity,
     revision: Annotated[
         int, typer.Option(min=0, help="This event only (its sequence number); all, if left out.")
     ] = 0,
-    host: Host = HOST,
-    port: Port = PORT,
-    token_file: TokenFile = None,
 ) -> None:
     """Forget dead letters of an entity for good."""
-    typer.echo(f"{_client(host, port, token_file).drop(id_, entity, revision)} dropped")
+    typer.echo(f"{_client(service).drop(id_, entity, revision)} dropped")
 
 
 def _do(verb: str, id_: str, shard: int | None, client: ReadSideClient, done: str) -> None:
@@ -241,9 +230,8 @@ def _complain(lines: object) -> None:
         raise typer.Exit(1)
 
 
-def _client(host: str, port: int, token_file: Path | None) -> ReadSideClient:
-    service = service_at(host, port, token_file)
+def _client(service: RunningService) -> ReadSideClient:
     # Only now: gRPC takes a while to import.
     from cos_ray.cli.readside_client import ReadSideClient
 
-    return ReadSideClient(service)
+    return ReadSideClient(service.client())

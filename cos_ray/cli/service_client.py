@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import grpc
 import typer
 
+from cos_ray.cli.tls import Tls, mismatch
 from cos_ray.cli.token import FILE_VARIABLE, OPTION, VARIABLE, Token
 from cos_ray.config.complaints import MASK
 from cos_ray.handlers.targets import address
@@ -16,13 +17,22 @@ from cos_ray.handlers.targets import address
 class ServiceClient:
     """One service, and who calls it."""
 
-    def __init__(self, host: str, port: int, token: Token | None) -> None:
+    def __init__(self, host: str, port: int, token: Token | None, tls: Tls | None = None) -> None:
+        self._host, self._port, self._tls = host, port, tls
         self._address = address(host, port)
         self._token = token
         self._metadata = () if token is None else (("authorization", f"Bearer {token.value}"),)
         # A single event may be as large as the service lets it be.
-        options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)]
-        self.channel = grpc.insecure_channel(self._address, options=options)
+        options: list[tuple[str, Any]] = [
+            ("grpc.enable_http_proxy", 0),
+            ("grpc.max_receive_message_length", -1),
+        ]
+        if tls is None:
+            self.channel = grpc.insecure_channel(self._address, options=options)
+        else:
+            if tls.server_name is not None:
+                options.append(("grpc.ssl_target_name_override", tls.server_name))
+            self.channel = grpc.secure_channel(self._address, tls.credentials(), options=options)
 
     def call(self, method: Callable[..., Any], request: object, within: float) -> Any:
         """What the service answers within so many seconds."""
@@ -55,6 +65,10 @@ class ServiceClient:
                     f"the service at {self._address} answers over HTTP alone, and this command speaks gRPC:"
                     " it has to be started with COS_SERVER_PROTOCOL=both"
                 )
+            case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.DEADLINE_EXCEEDED if (
+                reason := mismatch(self._host, self._port, self._tls)
+            ) is not None:
+                return f"{self._address}: {reason}"
             case grpc.StatusCode.UNAVAILABLE if "HTTP/2" in details:
                 return (
                     f"what answers at {self._address} does not speak gRPC, as this command does:"

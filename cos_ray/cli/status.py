@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import typer
 
-from cos_ray.cli.running_service import HOST, PORT, Host, Port, TokenFile, service_at
+from cos_ray.cli.running_service import RunningService, dials
 
 if TYPE_CHECKING:
     from cos_ray.cli.service_client import ServiceClient
@@ -26,10 +26,9 @@ ANSWER_WITHIN = 20.0
 """Seconds in which the service answers, if it ever does."""
 
 
+@dials
 def status(
-    host: Host = HOST,
-    port: Port = PORT,
-    token_file: TokenFile = None,
+    service: RunningService,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every second, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
@@ -41,7 +40,7 @@ def status(
     """
     from cos_ray.cli.status_report import as_dict, print_status
 
-    looks = _Looks(service_at(host, port, token_file))
+    looks = _Looks(service.client())
     before, at = looks.look(), time.monotonic()
     while True:
         time.sleep(BETWEEN_LOOKS)
@@ -58,26 +57,25 @@ def status(
             return
 
 
+@dials
 def resize(
+    service: RunningService,
     hosts: Annotated[
         int, typer.Argument(help="How many; 0: as many as suit the cluster.", min=0, max=10_000)
     ],
-    host: Host = HOST,
-    port: Port = PORT,
-    token_file: TokenFile = None,
 ) -> None:
     """
     Have so many shard hosts from now on (sharded placement).
 
     Entities move while commands go on. The next start of the service goes by COS_SHARD_ACTORS again.
     """
-    service = service_at(host, port, token_file)
+    client = service.client()
     # Only now: gRPC takes a while to import.
     from cos_ray.protocol.pb.cos_ray.v1.operations_pb2 import ResizeShardHostsRequest
     from cos_ray.protocol.pb.cos_ray.v1.operations_pb2_grpc import OperationsServiceStub
 
-    method = OperationsServiceStub(service.channel).ResizeShardHosts
-    reply = service.call(method, ResizeShardHostsRequest(hosts=hosts), ANSWER_WITHIN)
+    method = OperationsServiceStub(client.channel).ResizeShardHosts
+    reply = client.call(method, ResizeShardHostsRequest(hosts=hosts), ANSWER_WITHIN)
     typer.echo(f"shard hosts: {', '.join(reply.hosts)}")
 
 

@@ -7,9 +7,11 @@ import logging
 from collections import OrderedDict
 from dataclasses import replace
 
+from cos_ray.certificates import TlsFiles
 from cos_ray.cluster.entity_actor import EntityBuilder
 from cos_ray.cluster.entity_way import EntityWay
 from cos_ray.cluster.keeper_actor import FoundKeeper, KeeperRecipe
+from cos_ray.cluster.wire_doors import Dialer
 from cos_ray.domain.errors import EntityLost, EntitySilent, NoRoom
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.messages import Command, Reply, TryElsewhere
@@ -37,9 +39,12 @@ class DedicatedEntities:
         build: EntityBuilder,
         limits: ProcessLimits | None = None,
         logs: LogSettings | None = None,
+        tls: TlsFiles | None = None,
     ) -> None:
+        """`tls`: how commands travel between machines; None: in plain text."""
         limits = limits or ProcessLimits()
-        self._keeper = FoundKeeper(KeeperRecipe(namespace, build, limits, logs))
+        self._dialer = Dialer(tls)
+        self._keeper = FoundKeeper(KeeperRecipe(namespace, build, limits, logs, tls))
         self._idle_after = limits.idle_after
         # In order of their last command, the one longest ago first.
         self._ways: OrderedDict[EntityId, _Way] = OrderedDict()
@@ -109,7 +114,7 @@ class DedicatedEntities:
             actor = await self._keeper.admit(entity_id)
             if actor is not None:
                 way.is_admitted = True
-                entity = await EntityWay.to(actor)
+                entity = await EntityWay.to(actor, self._dialer)
                 # Passivated or dead: the next command need not find out.
                 entity.when_cut(lambda: self._forget(entity_id, way))
                 return entity

@@ -10,8 +10,9 @@ from dataclasses import replace
 import ray
 from ray.actor import exit_actor
 
+from cos_ray.certificates import TlsFiles
 from cos_ray.cluster.quiet_worker import keep_quiet
-from cos_ray.cluster.wire import Address, Door
+from cos_ray.cluster.wire_doors import Caller, Door, DoorAddress
 from cos_ray.domain.ids import CommandId, EntityId
 from cos_ray.domain.messages import Command, Reply, TryElsewhere
 from cos_ray.system_clock import SystemClock
@@ -33,17 +34,17 @@ CALLS_AT_ONCE = 20_000
 class EntityActor:
     """Hosts one `Entity`; the behaviour is in `cos_ray.writeside`."""
 
-    def __init__(self, entity_id: EntityId, build: EntityBuilder) -> None:
+    def __init__(self, entity_id: EntityId, build: EntityBuilder, tls: TlsFiles | None = None) -> None:
         self._resident = Resident(build(entity_id), SystemClock())
-        self._door = Door({"withdraw": self.withdraw}, timed={"process": self._process})
+        self._door = Door({"withdraw": self.withdraw}, timed={"process": self._process}, tls=tls)
         self._quiet: asyncio.Task[None] | None = None
 
-    async def door(self) -> Address:
+    async def door(self, caller: Caller) -> DoorAddress:
         """Where `process` and `withdraw` are called at a fraction of the cost."""
         if self._quiet is None:
             # From now on, commands come by wire.
             self._quiet = asyncio.get_running_loop().create_task(keep_quiet())
-        return await self._door.address(ray.util.get_node_ip_address())
+        return await self._door.address_for(caller)
 
     async def process(self, command: Command) -> Reply:
         """Run the command when its turn comes; a process that gives its commands back ends with it."""

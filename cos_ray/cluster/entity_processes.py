@@ -14,6 +14,7 @@ from ray.core.generated.gcs_pb2 import ActorTableData
 from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cos_ray.certificates import TlsFiles
 from cos_ray.cluster.entity_actor import EntityActor, EntityBuilder
 from cos_ray.cluster.names import ENTITY, entity_actor_name
 from cos_ray.cluster.warm_workers import living_nodes, start_workers
@@ -38,9 +39,9 @@ _Answer = TypeVar("_Answer")
 class EntityProcesses:
     """The keeper's `Homes` on Ray."""
 
-    def __init__(self, namespace: str, build: EntityBuilder) -> None:
+    def __init__(self, namespace: str, build: EntityBuilder, tls: TlsFiles | None = None) -> None:
         self._namespace = namespace
-        self._build = build
+        self._build, self._tls = build, tls
 
     async def start(self, entity_id: EntityId, node: NodeId) -> ActorHandle[Any]:
         """The entity's actor. Raises EntityLost."""
@@ -108,7 +109,7 @@ class EntityProcesses:
                 get_if_exists=True,
                 # Soft: rather elsewhere than not at all, if the node goes in this moment.
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True),
-            ).remote(entity_id, self._build)
+            ).remote(entity_id, self._build, self._tls)
         except ValueError as error:
             # Ray's word for a name that was taken and given up in the same moment.
             raise RayActorError(error_msg=str(error)) from error

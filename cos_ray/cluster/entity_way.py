@@ -1,7 +1,8 @@
 """
 The way to one entity's actor: by wire, and by Ray calls where no wire can be laid.
 
-A network may let nothing through but Ray's own ports.
+A network may let nothing through but Ray's own ports. Between machines that are to speak TLS, a wire it is or
+nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from cos_ray.cluster.wire import Address, NotSent, Wire, WireCut
+from cos_ray.cluster.wire import NotSent, Wire, WireCut
+from cos_ray.cluster.wire_doors import Caller, Dialer, DoorAddress
 from cos_ray.domain.errors import EntityLost, EntityNotReached
 from cos_ray.domain.messages import Command, Reply, TryElsewhere
 
@@ -32,15 +34,17 @@ class EntityWay:
         self._wire = wire
 
     @classmethod
-    async def to(cls, actor: ActorHandle[Any]) -> EntityWay:
+    async def to(cls, actor: ActorHandle[Any], dialer: Dialer) -> EntityWay:
         """Open, when the actor has started. Raises EntityLost."""
         try:
-            address = await asyncio.wait_for(_address(actor), UP_WITHIN)
+            door = await asyncio.wait_for(_door(actor, dialer.caller()), UP_WITHIN)
         except (RayError, asyncio.TimeoutError) as error:
             raise EntityLost(first_line(error)) from error
         try:
-            return cls(actor, await Wire.to(address))
+            return cls(actor, await dialer.dial(door))
         except WireCut as error:
+            if not dialer.allows_ray_calls(door, error):
+                raise EntityLost(first_line(error)) from error
             logger.warning("entity is reached by Ray calls only, slowly", extra={"reason": str(error)})
             return cls(actor, None)
 
@@ -86,9 +90,9 @@ class EntityWay:
         return reply
 
 
-async def _address(actor: ActorHandle[Any]) -> Address:
-    address: Address = await actor.door.remote()
-    return address
+async def _door(actor: ActorHandle[Any], caller: Caller) -> DoorAddress:
+    door: DoorAddress = await actor.door.remote(caller)
+    return door
 
 
 def first_line(error: Exception) -> str:

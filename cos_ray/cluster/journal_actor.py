@@ -20,7 +20,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cos_ray.cluster.metrics import take_report
 from cos_ray.cluster.names import journal_actor_name
 from cos_ray.cluster.pokes import ReadSidePokes
-from cos_ray.cluster.wire import Address, Door, Wire, WireCut, WireSilent
+from cos_ray.cluster.wire import Wire, WireCut, WireSilent
+from cos_ray.cluster.wire_doors import Dialer, Door, NearDoor
 from cos_ray.domain.errors import CosError, JournalUnavailable, OutcomeUnknown
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, ReadSideId
 from cos_ray.domain.messages import Append, EventEnvelope, Remembered, Standing
@@ -71,9 +72,9 @@ class JournalActor:
         names = ("append", "newest", "standing", "stored_by", "keys", "remembered", "precedent", "report")
         self._door = Door({name: getattr(self, name) for name in names})
 
-    async def door(self) -> Address:
+    async def door(self) -> NearDoor:
         """Where everything but `door` and `close` is called at a fraction of the cost."""
-        return await self._door.address("127.0.0.1")
+        return await self._door.near()
 
     async def append(self, append: Append) -> Offset | CosError:
         """Like `Journal.append`; then the read sides are told."""
@@ -220,13 +221,13 @@ class NodeJournal:
         try:
             # Ray asks its head node and blocks meanwhile: not in this loop.
             actor = await asyncio.wait_for(asyncio.to_thread(self._find_or_start), OPEN_WITHIN)
-            address = await self._address(actor)
+            door = await self._door_of(actor)
         except (RayError, asyncio.TimeoutError) as error:
             raise WireCut(repr(error)) from error
         self._actor = actor
-        return await Wire.to(address)
+        return await Dialer().dial(door)
 
-    async def _address(self, actor: ActorHandle[Any]) -> Address:
+    async def _door_of(self, actor: ActorHandle[Any]) -> NearDoor:
         """Where the actor's door is; ends the actor if it hangs. Raises WireCut."""
         opening = asyncio.ensure_future(_door(actor))
         # By its id: another may have taken the place of the one that was silent, and be starting still.
@@ -256,6 +257,6 @@ class NodeJournal:
         return handle
 
 
-async def _door(actor: ActorHandle[Any]) -> Address:
-    address: Address = await actor.door.remote()
-    return address
+async def _door(actor: ActorHandle[Any]) -> NearDoor:
+    door: NearDoor = await actor.door.remote()
+    return door

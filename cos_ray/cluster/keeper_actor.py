@@ -18,6 +18,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError
 
+from cos_ray.certificates import TlsFiles
 from cos_ray.cluster.entity_actor import EntityBuilder
 from cos_ray.cluster.entity_processes import EntityProcesses
 from cos_ray.cluster.metrics import exported_meters
@@ -51,6 +52,8 @@ class KeeperRecipe:
     build: EntityBuilder
     limits: ProcessLimits
     logs: LogSettings | None = None
+    tls: TlsFiles | None = None
+    """How commands travel to entities from other machines; None: in plain text."""
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=20_000)
@@ -60,7 +63,7 @@ class KeeperActor:
     def __init__(self, recipe: KeeperRecipe) -> None:
         if recipe.logs is not None:
             recipe.logs.apply()
-        processes = EntityProcesses(recipe.namespace, recipe.build)
+        processes = EntityProcesses(recipe.namespace, recipe.build, recipe.tls)
         self._keeper = Keeper(processes, recipe.limits, SystemClock())
         keeper, meters = self._keeper, exported_meters()
         meters.watch(lambda: len(keeper.live), LIVE_ENTITIES)

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import ray
 from ray.actor import exit_actor
 
+from cos_ray.certificates import TlsFiles
 from cos_ray.cluster.parcels import answer_to_bytes, letter_from_bytes
-from cos_ray.cluster.wire import Address, Door
+from cos_ray.cluster.wire_doors import Caller, Door, DoorAddress
 from cos_ray.domain.ids import Shard
 from cos_ray.domain.placement import Assignment, HostId
 from cos_ray.domain.status import ShardHostStatus
@@ -34,12 +35,6 @@ class Home(Protocol):
         ...
 
 
-def node_address() -> str:
-    """The address of the node this process runs on."""
-    address: str = ray.util.get_node_ip_address()
-    return address
-
-
 LEAVES_WITHIN = 2.0
 """Seconds in which those who send commands hear that this process ends."""
 
@@ -51,14 +46,16 @@ HomeBuilder = Callable[[HostId, Assignment], Coroutine[Any, Any, Home]]
 class ShardHostActor:
     """Hosts one `ShardHost`; the behaviour is in `cos_ray.writeside.shard_host`."""
 
-    def __init__(self, host: HostId, assignment: Assignment, build: HomeBuilder) -> None:
+    def __init__(
+        self, host: HostId, assignment: Assignment, build: HomeBuilder, tls: TlsFiles | None = None
+    ) -> None:
         # Begun here and not by a call: after a restart Ray runs the constructor only.
         self._home = asyncio.get_running_loop().create_task(build(host, assignment))
-        self._door = Door({}, timed={"exchange": self._exchange})
+        self._door = Door({}, timed={"exchange": self._exchange}, tls=tls)
 
-    async def door(self) -> Address:
+    async def door(self, caller: Caller) -> DoorAddress:
         """Where `exchange` is called at a fraction of the cost."""
-        return await self._door.address(node_address())
+        return await self._door.address_for(caller)
 
     async def exchange(self, origin: str, parcel: bytes) -> bytes:
         """Commands in, replies out: see `cos_ray.writeside.exchange`."""

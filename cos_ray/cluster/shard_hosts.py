@@ -12,10 +12,12 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
+from cos_ray.certificates import TlsFiles
 from cos_ray.cluster.names import SHARD_KEEPER, host_of_actor_name, shard_host_actor_name
 from cos_ray.cluster.parcels import answer_from_bytes, letter_to_bytes
 from cos_ray.cluster.shard_host_actor import HomeBuilder, ShardHostActor
-from cos_ray.cluster.wire import Address, NotSent, Wire, WireCut
+from cos_ray.cluster.wire import NotSent, Wire, WireCut
+from cos_ray.cluster.wire_doors import Dialer, DoorAddress
 from cos_ray.domain.errors import EntityLost, EntityNotReached
 from cos_ray.domain.ids import Shard
 from cos_ray.domain.placement import Assignment, HostId
@@ -39,8 +41,10 @@ KEEPER_ANSWERS_WITHIN = 3.0
 class ShardHostActors:
     """`Hosts` for those who send commands, and `Neighbours` for the hosts themselves."""
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, tls: TlsFiles | None = None) -> None:
+        """`tls`: how commands travel between machines; None: in plain text."""
         self._namespace = namespace
+        self._dialer = Dialer(tls)
         self._origin = uuid.uuid4().hex
         self._handles: dict[str, ActorHandle[Any]] = {}
         self._wires: dict[HostId, asyncio.Task[Wire | None]] = {}
@@ -98,10 +102,13 @@ class ShardHostActors:
             each for each, laying in self._wires.items() if laying.done() and _is_of_no_use(laying)
         ]:
             del self._wires[other]
-        address: Address = await self._ask_host(host, lambda actor: actor.door.remote())
+        caller = self._dialer.caller()
+        door: DoorAddress = await self._ask_host(host, lambda actor: actor.door.remote(caller))
         try:
-            return await Wire.to(address)
+            return await self._dialer.dial(door)
         except WireCut as error:
+            if not self._dialer.allows_ray_calls(door, error):
+                raise EntityLost(_first_line(error)) from error
             logger.warning(
                 "shard host is reached by Ray calls only, slowly", extra={"host": host, "reason": str(error)}
             )
@@ -136,9 +143,9 @@ class ShardHostActors:
 class TendedShardHosts(ShardHostActors):
     """`ports.ShardHosts`: what their keeper does with them."""
 
-    def __init__(self, namespace: str, build: HomeBuilder) -> None:
-        super().__init__(namespace)
-        self._build = build
+    def __init__(self, namespace: str, build: HomeBuilder, tls: TlsFiles | None = None) -> None:
+        super().__init__(namespace, tls)
+        self._build, self._tls = build, tls
 
     async def names(self) -> Sequence[HostId]:
         """See `ports.ShardHosts`."""
@@ -161,7 +168,7 @@ class TendedShardHosts(ShardHostActors):
                 lifetime="detached",
                 get_if_exists=True,
                 scheduling_strategy="SPREAD",
-            ).remote(host, assignment, self._build)
+            ).remote(host, assignment, self._build, self._tls)
 
         await self._blocking(start)
 

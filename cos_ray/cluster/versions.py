@@ -1,5 +1,5 @@
 """
-Whether every node of the cluster has this very package.
+Whether every node of the cluster has this very package, and the certificates that are asked for.
 
 What one process pickles another one opens, so a node with other code would misread it, or fail at
 some later moment; it is better refused at the start.
@@ -17,6 +17,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import cos_ray
+from cos_ray.certificates import Certificates, TlsFiles
 from cos_ray.domain.errors import StartFailed
 
 ANSWER_WITHIN = 60.0
@@ -42,10 +43,50 @@ def _build_there() -> str:
     return own_build()
 
 
-def ensure_same_everywhere() -> None:
-    """Raises StartFailed, naming the nodes and what they have, unless all have what this process has."""
+@ray.remote(num_cpus=0, max_retries=0)
+def _certificates_there(files: TlsFiles) -> str:
+    try:
+        Certificates(files)
+    except (OSError, ValueError) as error:
+        return f"cannot use them: {error}"
+    return _USABLE
+
+
+_USABLE = "usable"
+
+
+def ensure_same_everywhere(tls: TlsFiles | None = None) -> None:
+    """
+    Raises StartFailed, naming the nodes and what they have, unless all have what this process has.
+
+    `tls`: the files of COS_INTERNAL_TLS_*, which all have to be able to use.
+    """
+    _ensure_same_build()
+    if tls is not None:
+        _ensure_usable(tls)
+
+
+def _ensure_usable(files: TlsFiles) -> None:
     nodes = _alive()
-    answers = _answers(nodes)
+    answers = _answers(
+        nodes, lambda where: _certificates_there.options(scheduling_strategy=where).remote(files)
+    )
+    alive = _alive()
+    faults = [
+        f"node {nodes[node]} ({node[:6]}) {answers[node]}"
+        for node in nodes
+        if node in alive and answers[node] != _USABLE
+    ]
+    if faults:
+        raise StartFailed(
+            f"all nodes need the files of COS_INTERNAL_TLS_* ({', '.join(files.paths)}), "
+            f"but {', '.join(faults)}"
+        )
+
+
+def _ensure_same_build() -> None:
+    nodes = _alive()
+    answers = _answers(nodes, lambda where: _build_there.options(scheduling_strategy=where).remote())
     # One that died meanwhile has no build: what it failed to say is no reason to refuse the others.
     alive = _alive()
     there = {f"{nodes[node]} ({node[:6]})": answers[node] for node in nodes if node in alive}
@@ -57,14 +98,11 @@ def _alive() -> dict[str, str]:
     return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
 
 
-def _answers(nodes: Iterable[str]) -> dict[str, str]:
-    """What each of these nodes has."""
-    asked = {
-        node: _build_there.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-        ).remote()
-        for node in nodes
-    }
+def _answers(
+    nodes: Iterable[str], ask: Callable[[NodeAffinitySchedulingStrategy], ray.ObjectRef[str]]
+) -> dict[str, str]:
+    """What each of these nodes says."""
+    asked = {node: ask(NodeAffinitySchedulingStrategy(node, soft=False)) for node in nodes}
     ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_WITHIN)
     return {node: _answer(answer) for node, answer in asked.items()}
 

@@ -3,51 +3,28 @@ Calls between actors on a connection of their own: one wake-up on each side.
 
 A Ray call passes through five threads on its way and back, which is what it costs; fit for starting
 and finding actors, not for every command. So an actor opens a door, tells of it by a Ray call, and
-who was told sends frames there: a length, then a pickled tuple. Nothing is unpickled before the
-secret of the door has been shown. Answers come as they are ready. A lost connection ends every call
-on it in WireCut: what became of them, nobody knows. So a process that ends takes leave first: whoever
-has a wire to it calls no more, and what was called before is answered.
+who was told sends frames there: a length, then a pickled tuple. Nothing is unpickled before both sides
+have shown that they know the door's secret (`wire_secrets`). Answers come as they are ready. A lost
+connection ends every call on it in WireCut: what became of them, nobody knows. So a process that ends takes
+leave first: whoever has a wire to it calls no more, and what was called before is answered.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hmac
-import logging
 import pickle
-import secrets
-import socket
-import struct
-from collections.abc import Awaitable, Callable, Mapping
+import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
+from cos_ray.cluster.wire_frames import GREET_WITHIN, LEAVE, Failed, Framed
+from cos_ray.cluster.wire_secrets import ANSWER_OCTETS, NEIGHBOUR, Greeting, NotProven
 from cos_ray.domain.errors import CosError
-from cos_ray.domain.lateness import Lateness
 from cos_ray.system_clock import seconds
-
-logger = logging.getLogger(__name__)
 
 CONNECT_WITHIN = 2.0
 """Seconds."""
-
-GONE_WITHIN = 5
-"""Seconds."""
-
-_WATCH = {
-    "TCP_KEEPIDLE": 2,
-    "TCP_KEEPINTVL": 1,
-    "TCP_KEEPCNT": GONE_WITHIN - 2,
-    "TCP_USER_TIMEOUT": 1000 * GONE_WITHIN,
-}
-_SIZE = struct.Struct("!I")
-_SECRET_OCTETS = 32
-_PROTOCOL = 5
-_LEAVE = 0
-"""In place of a call's number: whoever answers is about to end."""
-
-Methods: TypeAlias = Mapping[str, Callable[..., Awaitable[Any]]]
 
 
 class WireCut(CosError):
@@ -64,45 +41,13 @@ class NotSent(WireCut):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a door is, and what opens it; told to those only who may call the actor."""
+    """Where a door is, and what opens it to this caller; what `door` tells is made into it by `Dialer`."""
 
     host: str
     port: int
     secret: bytes = field(repr=False)
-
-
-class Door:
-    """Answers calls that come by wire, many at a time."""
-
-    def __init__(self, methods: Methods, timed: Methods | None = None) -> None:
-        """
-        `timed` methods are told first for how many seconds longer than others their call was under way,
-        or lay here while this process was frozen.
-        """
-        self._methods = methods
-        self._timed = timed or {}
-        self._address: asyncio.Future[Address] | None = None
-        self._visitors = _Visitors()
-
-    async def address(self, host: str) -> Address:
-        """Where it is; opened there with the first question. Raises OSError."""
-        if self._address is None:
-            self._address = asyncio.ensure_future(self._open(host))
-        return await asyncio.shield(self._address)
-
-    async def close(self, within: float) -> None:
-        """Take leave of all callers; return when they have gone, after so many seconds at the latest."""
-        await self._visitors.see_off(within)
-
-    async def _open(self, host: str) -> Address:
-        secret = secrets.token_bytes(_SECRET_OCTETS)
-        loop = asyncio.get_running_loop()
-
-        def visitor() -> _Visitor:
-            return _Visitor(self._methods, self._timed, secret, self._visitors)
-
-        server = await loop.create_server(visitor, host, 0)
-        return Address(host, server.sockets[0].getsockname()[1], secret)
+    name: bytes = NEIGHBOUR
+    """Under which the door knows the caller."""
 
 
 class Wire:
@@ -112,15 +57,17 @@ class Wire:
         self._line = line
 
     @classmethod
-    async def to(cls, address: Address) -> Wire:
-        """Connect. Raises WireCut."""
-        loop = asyncio.get_running_loop()
+    async def to(cls, address: Address, context: ssl.SSLContext | None = None) -> Wire:
+        """Connect, with TLS or without. Raises WireCut."""
+        line = _Caller(Greeting(address.name, address.secret))
         try:
-            connecting = loop.create_connection(_Caller, address.host, address.port)
-            _, line = await asyncio.wait_for(connecting, CONNECT_WITHIN)
-        except (OSError, asyncio.TimeoutError) as error:
+            await asyncio.wait_for(_connected(line, address, context), CONNECT_WITHIN)
+            await asyncio.wait_for(line.greeted(), GREET_WITHIN)
+        except (OSError, asyncio.TimeoutError, NotProven) as error:
             raise WireCut(f"{address.host}:{address.port}: {error!r}") from error
-        line.transport.write(address.secret)
+        finally:
+            if not line.is_greeted:
+                line.give_up()
         return cls(line)
 
     @property
@@ -154,54 +101,18 @@ class Wire:
             self._line.send((0, seconds(), method, arguments))
 
 
-def _notice_the_lost(connection: socket.socket) -> None:
-    """Let a machine that vanished without a word be noticed within about `GONE_WITHIN`."""
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # By Linux's names; elsewhere the system's own, longer times hold.
-    for name, value in _WATCH.items():
-        if (option := getattr(socket, name, None)) is not None:
-            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+async def _connected(line: _Caller, address: Address, context: ssl.SSLContext | None) -> None:
+    loop = asyncio.get_running_loop()
+    await loop.create_connection(lambda: line, address.host, address.port, ssl=context)
 
 
-class _Framed(asyncio.Protocol):
-    """Cuts what comes in into frames."""
-
-    def __init__(self) -> None:
-        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # given on connecting
-        self.is_cut = False
-        self._buffer = bytearray()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's are no subclass of asyncio's.
-        self.transport = cast(asyncio.Transport, transport)
-        _notice_the_lost(transport.get_extra_info("socket"))
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.is_cut = True
-
-    def data_received(self, data: bytes) -> None:
-        buffer = self._buffer
-        buffer += data
-        while len(buffer) >= _SIZE.size:
-            end = _SIZE.size + _SIZE.unpack_from(buffer)[0]
-            if len(buffer) < end:
-                return
-            frame = bytes(buffer[_SIZE.size : end])
-            del buffer[:end]
-            self.received(frame)
-
-    def received(self, frame: bytes) -> None:
-        raise NotImplementedError
-
-    def send(self, content: object) -> None:
-        frame = pickle.dumps(content, _PROTOCOL)
-        self.transport.write(_SIZE.pack(len(frame)) + frame)
-
-
-class _Caller(_Framed):
-    def __init__(self) -> None:
+class _Caller(Framed):
+    def __init__(self, greeting: Greeting) -> None:
         super().__init__()
+        self.is_greeted = False
+        """Whether both sides have shown that they know the secret."""
+        self._greeting = greeting
+        self._greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.tell_cut: Callable[[], None] | None = None
         self._is_left = False
         self._serial = 0
@@ -213,6 +124,35 @@ class _Caller(_Framed):
     @property
     def is_of_no_use(self) -> bool:
         return self.is_cut or self._is_left
+
+    async def greeted(self) -> None:
+        """Return when it is so. Raises NotProven and OSError."""
+        await self._greeted
+
+    def give_up(self) -> None:
+        self._greeted.cancel()
+        if (transport := cast(asyncio.Transport | None, self.transport)) is not None:
+            transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.write(self._greeting.opening)
+
+    def data_received(self, data: bytes) -> None:
+        if self.is_greeted:
+            super().data_received(data)
+            return
+        self._buffer += data
+        if len(self._buffer) < ANSWER_OCTETS or self._greeted.done():
+            return
+        try:
+            self.transport.write(self._greeting.proof_for(self._taken(ANSWER_OCTETS)))
+        except NotProven as error:
+            self._greeted.set_exception(error)
+            return
+        self.is_greeted = True
+        self._greeted.set_result(None)
+        super().data_received(b"")
 
     async def ask(self, method: str, arguments: tuple[object, ...], within: float | None) -> Any:
         if self.is_of_no_use:
@@ -235,7 +175,7 @@ class _Caller(_Framed):
 
     def received(self, frame: bytes) -> None:
         serial, value = pickle.loads(frame)  # noqa: S301 - from whom we called
-        if serial == _LEAVE:
+        if serial == LEAVE:
             self._is_left = True
             self._tell()
             self._close_if_left()
@@ -245,13 +185,15 @@ class _Caller(_Framed):
         answer = self._waiting.get(serial)
         if answer is None or answer.done():
             return
-        if isinstance(value, _Failed):
+        if isinstance(value, Failed):
             answer.set_exception(WireCut(f"the call failed: {value.reason}"))
         else:
             answer.set_result(value)
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
+        if not self._greeted.done():
+            self._greeted.set_exception(error if isinstance(error, OSError) else ConnectionResetError())
         for silence in self._silences.values():
             silence.cancel()
         waiting, self._waiting = self._waiting, {}
@@ -268,96 +210,3 @@ class _Caller(_Framed):
         tell, self.tell_cut = self.tell_cut, None
         if tell is not None:
             tell()
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    """Not an answer, but an error that no one foresaw."""
-
-    reason: str
-
-
-class _Visitors:
-    """Everyone who has a wire to a door."""
-
-    def __init__(self) -> None:
-        self._all: set[_Visitor] = set()
-        self._gone = asyncio.Event()
-        self._is_leaving = False
-
-    def came(self, visitor: _Visitor) -> None:
-        self._all.add(visitor)
-        if self._is_leaving:
-            visitor.send((_LEAVE, None))
-
-    def left(self, visitor: _Visitor) -> None:
-        self._all.discard(visitor)
-        if self._is_leaving and not self._all:
-            self._gone.set()
-
-    async def see_off(self, within: float) -> None:
-        self._is_leaving = True
-        for visitor in self._all:
-            visitor.send((_LEAVE, None))
-        if self._all:
-            # A caller that hangs is not waited for.
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._gone.wait(), within)
-
-
-class _Visitor(_Framed):
-    def __init__(self, methods: Methods, timed: Methods, secret: bytes, visitors: _Visitors) -> None:
-        super().__init__()
-        self._methods, self._timed = methods, timed
-        self._secret: bytes | None = secret
-        self._visitors = visitors
-        self._lateness = Lateness()
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._visitors.came(self)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        super().connection_lost(error)
-        self._visitors.left(self)
-
-    def data_received(self, data: bytes) -> None:
-        if self._secret is not None:
-            self._buffer += data
-            if len(self._buffer) < _SECRET_OCTETS:
-                return
-            shown = bytes(self._buffer[:_SECRET_OCTETS])
-            data = bytes(self._buffer[_SECRET_OCTETS:])
-            self._buffer.clear()
-            if not hmac.compare_digest(shown, self._secret):
-                logger.warning("a stranger called", extra={"peer": self.transport.get_extra_info("peername")})
-                self.transport.abort()
-                return
-            self._secret = None
-        super().data_received(data)
-
-    def received(self, frame: bytes) -> None:
-        serial, sent_at, method, arguments = pickle.loads(frame)  # noqa: S301 - the sender knows the secret
-        late = self._lateness.of(sent_at, seconds())
-        if method in self._timed:
-            arguments = (late, *arguments)
-        task = asyncio.get_running_loop().create_task(self._answer(serial, method, arguments))
-        # The loop keeps no strong reference to it.
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _answer(self, serial: int, method: str, arguments: tuple[Any, ...]) -> None:
-        try:
-            answers = self._timed.get(method) or self._methods[method]
-            value = await answers(*arguments)
-        except Exception as error:
-            logger.exception("a call ended in an unforeseen error")
-            value = _Failed(repr(error))
-        if serial and not self.is_cut:
-            try:
-                self.send((serial, value))
-            except Exception as error:
-                # Whoever asked waits for an answer, also if it is one that cannot be sent.
-                logger.exception("the answer to a call cannot be sent")
-                self.send((serial, _Failed(repr(error))))

@@ -105,3 +105,17 @@ class Admission(Group):
     """Who may call what, by bearer tokens and JSON Web Tokens; unset: anybody may call anything."""
     erasure_enabled: Flag = Field(False, alias="COS_ERASURE_ENABLED")
     """Whether entities may be erased for good, by EraseEntity."""
+
+
+class InternalTls(Group):
+    """TLS between the service's own processes on different machines; all three files, or none."""
+
+    tls_cert_file: File | None = Field(None, alias="COS_INTERNAL_TLS_CERT_FILE")
+    """
+    The certificate (PEM) by which the service's processes know each other on other machines, the same path on
+    each; unset: commands travel between machines in plain text. Read again when it changes.
+    """
+    tls_key_file: File | None = Field(None, alias="COS_INTERNAL_TLS_KEY_FILE")
+    """Its private key (PEM, without a password)."""
+    tls_ca_file: File | None = Field(None, alias="COS_INTERNAL_TLS_CA_FILE")
+    """Its authority (PEM); whoever has a certificate of it is taken for a process of the service."""

@@ -10,8 +10,9 @@ from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 
 from cos_ray.config.complaints import complaint
-from cos_ray.config.door_settings import ListenerKind
+from cos_ray.config.door_settings import InternalTls, ListenerKind
 from cos_ray.config.environment import CONFIG
+from cos_ray.config.group import Group
 from cos_ray.config.settings import Settings, WriteSide, groups
 
 IGNORED = {"COS_DEPLOYMENT_MODE", "COS_REPLICA_COUNT", "POD_IP", "COS_KUBERNETES_APP_LABEL"}
@@ -22,7 +23,14 @@ READ_SIDE_SETTING = "COS_READ_SIDE_CONFIG__"
 
 READ_SIDE_VARIABLES = {"COS_READ_SIDE_ENABLED", "COS_READ_SIDE_CONFIG"}
 
-COMMANDS_OWN = {"COS_TOKEN", "COS_TOKEN_FILE"}
+COMMANDS_OWN = {
+    "COS_TOKEN",
+    "COS_TOKEN_FILE",
+    "COS_TLS_CA_FILE",
+    "COS_TLS_CLIENT_CERT_FILE",
+    "COS_TLS_CLIENT_KEY_FILE",
+    "COS_TLS_SERVER_NAME",
+}
 """What commands show to a running service; no setting of the service, but at home in the same shell."""
 
 
@@ -67,7 +75,7 @@ def contradictions(settings: Settings, told: Mapping[str, str]) -> list[str]:
     if settings.service.ray_address is not None and "COS_METRICS_PORT" in told:
         allowed = "leaving it out with RAY_ADDRESS: each node of a cluster has metrics of its own"
         lines.append(complaint("COS_METRICS_PORT", told["COS_METRICS_PORT"], allowed))
-    lines += _contradictions_of_listeners(settings, told)
+    lines += _contradictions_of_listeners(settings, told) + _incomplete(InternalTls, told)
     if not settings.write_side.use_tls and settings.write_side.handler is None:
         needless = [variable for variable in WriteSide.variables() if variable.startswith(_OF_TLS)]
         allowed = "leaving it out, or COS_WRITE_SIDE_USE_TLS=true"
@@ -88,6 +96,16 @@ def _contradictions_of_listeners(settings: Settings, told: Mapping[str, str]) ->
         allowed = "leaving it out with COS_INGRESS_LISTENER=serve: Ray Serve speaks plain text"
         lines.append(complaint("COS_TLS_CERT_FILE", told["COS_TLS_CERT_FILE"], allowed))
     return lines
+
+
+def _incomplete(group: type[Group], told: Mapping[str, str]) -> list[str]:
+    """A line for each variable of a group that means nothing without the others."""
+    there = [variable for variable in group.variables() if variable in told]
+    lacking = [variable for variable in group.variables() if variable not in told]
+    if not there or not lacking:
+        return []
+    allowed = f"setting {' and '.join(lacking)} as well"
+    return [complaint(variable, told[variable], allowed) for variable in there]
 
 
 def unsupported(settings: Settings) -> list[str]:

@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from typing_extensions import Self
 
 from cos_ray.config.complaints import complaint, complaints_of
-from cos_ray.config.door_settings import Admission, Listeners, Subscriptions
+from cos_ray.config.door_settings import Admission, InternalTls, Listeners, Subscriptions
 from cos_ray.config.environment import with_file, with_secret
 from cos_ray.config.group import Group
 from cos_ray.config.state_types import StateTypes
@@ -348,6 +348,7 @@ class Settings(Group):
     subscriptions: Subscriptions = Subscriptions()
     admission: Admission = Admission()
     listeners: Listeners = Listeners()
+    internal_tls: InternalTls = InternalTls()
     logs: Logs = Logs()
     traces: Traces = Traces()
 

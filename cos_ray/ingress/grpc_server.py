@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import grpc
 import grpc.aio
 
+from cos_ray.certificates import Certificates
 from cos_ray.domain.errors import StartFailed
 from cos_ray.ingress.grpc_calls import MethodHandlers
 from cos_ray.ingress.listener_settings import ListenerBounds, ListenerSettings
 from cos_ray.ingress.reflection import add_reflection
-from cos_ray.ingress.tls import Certificates
+from cos_ray.ingress.tls import grpc_credentials
 
 _METADATA_OF_GRPC = 4 * 1024
 """Bytes of metadata that gRPC itself sends with a call, beside the client's."""
@@ -47,7 +48,7 @@ class GrpcServer:
             if self._certificates is None:
                 self._server.add_insecure_port(address)
             else:
-                self._server.add_secure_port(address, self._certificates.grpc_credentials())
+                self._server.add_secure_port(address, grpc_credentials(self._certificates))
         except RuntimeError as error:
             raise StartFailed(f"gRPC cannot listen on {address} (COS_PORT): {error}") from error
         await self._server.start()

@@ -48,9 +48,14 @@ def largest_head(bounds: ListenerBounds) -> int:
     return bounds.metadata_bytes + _LINE_AND_OWN
 
 
-def bounded_protocol(bounds: ListenerBounds) -> type[H11Protocol]:
-    """The class of a server's connections, which keep these bounds together."""
-    attributes = {"bounds": bounds, "open_by_address": Counter()}
+def has_room(bounds: ListenerBounds, connections: int, of_address: int) -> bool:
+    """Whether there may be one more where there are so many, and so many of the address it comes from."""
+    return connections < bounds.connections and of_address < bounds.connections_per_address
+
+
+def bounded_protocol(bounds: ListenerBounds, open_by_address: Counter[str]) -> type[H11Protocol]:
+    """The class of a server's connections, which keep these bounds together; they count themselves there."""
+    attributes = {"bounds": bounds, "open_by_address": open_by_address}
     return type("BoundedConnection", (_Connection,), attributes)
 
 
@@ -76,7 +81,8 @@ class _Connection(H11Protocol):
         super().connection_made(transport)
         address = self.client[0] if self.client else ""
         bounds, counts = self.bounds, self.open_by_address
-        if len(self.connections) > bounds.connections or counts[address] >= bounds.connections_per_address:
+        # It is among the connections already.
+        if not has_room(bounds, len(self.connections) - 1, counts[address]):
             self._refuse(_TOO_MANY)
             return
         self._address = address

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any
+from collections import Counter
+from typing import Any, cast
 
 import uvicorn
 
+from cos_ray.certificates import Certificates
 from cos_ray.domain.errors import StartFailed
-from cos_ray.ingress.http_connection import bounded_protocol, largest_head
-from cos_ray.ingress.listener_settings import ListenerSettings
-from cos_ray.ingress.tls import Certificates
+from cos_ray.ingress.http_connection import bounded_protocol, has_room, largest_head
+from cos_ray.ingress.listener_settings import ListenerBounds, ListenerSettings
+from cos_ray.ingress.tls_acceptor import TlsAcceptor
 
 
 class HttpServer:
@@ -21,9 +23,10 @@ class HttpServer:
         self, application: Any, settings: ListenerSettings, certificates: Certificates | None = None
     ) -> None:
         self._settings = settings
+        by_address: Counter[str] = Counter()
         config = uvicorn.Config(
             application,
-            http=bounded_protocol(settings.bounds),
+            http=bounded_protocol(settings.bounds, by_address),
             ws="none",
             h11_max_incomplete_event_size=largest_head(settings.bounds),
             lifespan="off",
@@ -35,9 +38,12 @@ class HttpServer:
             server_header=False,
             # Whoever connects is who it is: a gateway's word is read where it is needed.
             proxy_headers=False,
-            ssl_context_factory=None if certificates is None else lambda *_: certificates.http_context(),
         )
-        self._server = uvicorn.Server(config)
+        self._server = (
+            uvicorn.Server(config)
+            if certificates is None
+            else _TlsServer(config, settings.bounds, by_address, certificates)
+        )
         self._serving: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -68,6 +74,42 @@ class HttpServer:
         if late:
             self._server.force_exit = True
             await asyncio.wait([self._serving], timeout=1.0)
+
+
+class _TlsServer(uvicorn.Server):
+    """One whose clients have to be through with TLS in the time for their first bytes."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        bounds: ListenerBounds,
+        by_address: Counter[str],
+        certificates: Certificates,
+    ) -> None:
+        super().__init__(config)
+        self._bounds = bounds
+        self._by_address = by_address
+        self._certificates = certificates
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        # Of uvicorn's own there are none: it would give clients asyncio's 60 s.
+        await super().startup(sockets=[])
+        context = self._certificates.server_context()
+        for each in sockets or ():
+            acceptor = TlsAcceptor(
+                each, self._connection, context, self._bounds.header_seconds, self._has_room
+            )
+            # It is closed in the same way, and nothing else is asked of it.
+            self.servers.append(cast(asyncio.Server, acceptor))
+
+    def _connection(self) -> asyncio.Protocol:
+        state, lifespan = self.server_state, self.lifespan.state
+        protocol: type[Any] = self.config.http_protocol_class
+        return cast(asyncio.Protocol, protocol(config=self.config, server_state=state, app_state=lifespan))
+
+    def _has_room(self, address: str, greeting: int, of_address: int) -> bool:
+        there = len(self.server_state.connections) + greeting
+        return has_room(self._bounds, there, self._by_address[address] + of_address)
 
 
 def _listening(host: str, port: int) -> socket.socket:

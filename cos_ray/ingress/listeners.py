@@ -10,11 +10,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from cos_ray.certificates import Certificates
 from cos_ray.ingress.grpc_server import GrpcServer
 from cos_ray.ingress.http_server import HttpServer
 from cos_ray.ingress.listener_settings import ListenerSettings
 from cos_ray.ingress.own_sockets import open_connections, stop_listening
-from cos_ray.ingress.tls import Certificates
 
 logger = logging.getLogger(__name__)
 

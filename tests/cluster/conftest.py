@@ -116,7 +116,9 @@ def router_of(wiring: EntityWiring, journal: PostgresJournal) -> Router:
     if wiring.is_sharded:
         return Router(entities_of(wiring), journal, SystemClock())
     # Without the keeper's early start: a test may want other limits first.
-    entities = DedicatedEntities(wiring.namespace, seal(build_entity, wiring), wiring.limits, wiring.logs)
+    entities = DedicatedEntities(
+        wiring.namespace, seal(build_entity, wiring), wiring.limits, wiring.logs, wiring.tls
+    )
     return Router(entities, journal, SystemClock())
 
 

@@ -32,9 +32,14 @@ ENTITIES = [EntityId(f"e{number}") for number in range(40)]
 @pytest.fixture
 async def sharded(cluster: Cluster) -> Cluster:
     """Two shard hosts, started."""
+    return await with_shard_hosts(cluster)
+
+
+async def with_shard_hosts(cluster: Cluster, seats: int = 2) -> Cluster:
+    """So many shard hosts, started."""
     wiring = replace(cluster.wiring, is_sharded=True)
     build_host = seal(build_shard_host, wiring, LiveLimits(idle_after=1.0, entities=20))
-    keeper = KeeperWiring(cluster.namespace, wiring.shards, 2, build_host, LOGS)
+    keeper = KeeperWiring(cluster.namespace, wiring.shards, seats, build_host, LOGS, wiring.tls)
     await asyncio.to_thread(start_shard_keeper, cluster.namespace, seal(build_shard_keeper, keeper))
     router = router_of(wiring, cluster.journal)
     return replace(cluster, wiring=wiring, router=router)

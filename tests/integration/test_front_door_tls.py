@@ -12,10 +12,10 @@ import grpc.aio
 import httpx
 import pytest
 
-from cos_ray.ingress.tls import TlsFiles
+from cos_ray.certificates import TlsFiles
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
 from tests.authority import Authority
-from tests.front_door import FrontDoor, eventually, front_door
+from tests.front_door import FrontDoor, eventually, exchanged, front_door
 from tests.integration.test_front_door import COMMAND
 
 NAME = "localhost"
@@ -78,7 +78,7 @@ async def test_with_an_authority_for_clients_only_those_with_a_certificate_of_it
 ) -> None:
     (tmp_path / "other").mkdir()
     stranger = Authority(tmp_path / "other")
-    files = TlsFiles(*authority.issue(NAME), client_ca=authority.ca_file)
+    files = TlsFiles(*authority.issue(NAME), ca=authority.ca_file)
     async with front_door(tls=files) as door:
         async with client(door, authority, "shop") as service, https(authority, "shop") as http:
             await service.ProcessCommand(COMMAND, timeout=5)
@@ -122,3 +122,55 @@ async def served(door: FrontDoor) -> list[str]:
     ports = (door.settings.grpc_port, door.settings.http_port)
     asking = [asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port), timeout=5) for port in ports]
     return await asyncio.gather(*asking)
+
+
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+"""How a handshake begins."""
+
+
+@pytest.mark.parametrize("sent", [b"", HELLO], ids=["nothing", "half a handshake"])
+async def test_who_does_not_go_on_with_the_handshake_is_cut_off_when_the_time_for_it_is_over(
+    authority: Authority, sent: bytes
+) -> None:
+    bounds = {"header_seconds": 0.5}
+    async with front_door(bounds, tls=TlsFiles(*authority.issue(NAME))) as door, https(authority) as http:
+        ports = (door.settings.grpc_port, door.settings.http_port)
+        waiting = [
+            asyncio.ensure_future(exchanged(port, sent, within=15.0)) for port in ports for _ in range(20)
+        ]
+        # Nobody waits for them.
+        assert (await http.get(url_of(door), timeout=5)).status_code == 200
+        async with client(door, authority) as service:
+            await service.ProcessCommand(COMMAND, timeout=5)
+        assert set(await asyncio.gather(*waiting)) <= {b""}
+
+
+async def test_connections_within_their_handshake_count_among_those_there_may_be(
+    authority: Authority,
+) -> None:
+    bounds = {"header_seconds": 60.0, "connections_per_address": 10}
+    async with front_door(bounds, tls=TlsFiles(*authority.issue(NAME))) as door, https(authority) as http:
+        port = door.settings.http_port
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
+        # One more is closed at once.
+        assert await exchanged(port, b"", within=10.0) == b""
+        for _, writer in held:
+            writer.close()
+
+        async def there_is_room() -> bool:
+            try:
+                return (await http.get(url_of(door), timeout=5)).status_code == 200
+            except httpx.HTTPError:
+                return False
+
+        await eventually(there_is_room)
+
+
+async def test_large_answers_and_bodies_pass_over_tls_and_connections_are_used_again(
+    authority: Authority,
+) -> None:
+    async with front_door(tls=TlsFiles(*authority.issue(NAME))) as door, https(authority) as http:
+        path = f"https://{NAME}:{door.settings.http_port}/v1/commands/a/process"
+        for _ in range(20):
+            assert (await http.post(path, json={"padding": "x" * 200_000})).status_code in (200, 400)
+        assert (await http.get(url_of(door).replace("/ready", "/openapi.json"))).status_code == 200

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
+import shutil
 import struct
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from cos_ray.cluster.wire import Address, Door, NotSent, Wire, WireCut, WireSilent
-
-LOOPBACK = "127.0.0.1"
+from cos_ray.certificates import TlsFiles
+from cos_ray.cluster import wire_server
+from cos_ray.cluster.wire import NotSent, Wire, WireCut, WireSilent
+from cos_ray.cluster.wire_doors import LOOPBACK, Caller, Dialer, Door, DoorAddress, FarDoor, NearDoor
+from cos_ray.cluster.wire_secrets import NEIGHBOUR, OCTETS, Greeting, own_keys
+from tests.authority import Authority
+from tests.tcp_proxy import TcpProxy
 
 
 class Other:
@@ -39,14 +46,29 @@ class Other:
         self.told.append(value)
 
 
-async def behind(other: Other) -> Address:
-    methods = {name: getattr(other, name) for name in ("double", "hold", "fail", "unsendable", "note")}
-    return await Door(methods).address(LOOPBACK)
+async def until_closed(reader: asyncio.StreamReader) -> bytes:
+    """What comes before the other side closes, however it does."""
+    got = bytearray()
+    with contextlib.suppress(ConnectionError):
+        while chunk := await asyncio.wait_for(reader.read(65536), 10):
+            got += chunk
+    return bytes(got)
+
+
+METHODS = ("double", "hold", "fail", "unsendable", "note")
+
+
+async def behind(other: Other) -> NearDoor:
+    return await Door({name: getattr(other, name) for name in METHODS}).near()
+
+
+async def to(door: DoorAddress) -> Wire:
+    return await Dialer().dial(door)
 
 
 async def test_calls_are_answered_as_they_are_done_and_not_in_their_order() -> None:
     other = Other()
-    wire = await Wire.to(await behind(other))
+    wire = await to(await behind(other))
     slow = asyncio.ensure_future(wire.ask("hold"))
     assert await asyncio.gather(*(wire.ask("double", number) for number in range(50))) == [
         2 * number for number in range(50)
@@ -58,7 +80,7 @@ async def test_calls_are_answered_as_they_are_done_and_not_in_their_order() -> N
 
 async def test_large_calls_arrive_whole() -> None:
     other = Other()
-    wire = await Wire.to(await behind(other))
+    wire = await to(await behind(other))
     large = bytes(5_000_000)
     await wire.ask("note", large)
     assert other.told == [large]
@@ -66,7 +88,7 @@ async def test_large_calls_arrive_whole() -> None:
 
 async def test_what_is_told_arrives_before_what_is_asked_later() -> None:
     other = Other()
-    wire = await Wire.to(await behind(other))
+    wire = await to(await behind(other))
     wire.tell("note", 1)
     await wire.ask("note", 2)
     assert other.told == [1, 2]
@@ -74,22 +96,180 @@ async def test_what_is_told_arrives_before_what_is_asked_later() -> None:
 
 async def test_a_door_stays_where_it_is() -> None:
     door = Door({})
-    first, second = await asyncio.gather(door.address(LOOPBACK), door.address(LOOPBACK))
+    first, second = await asyncio.gather(door.near(), door.near())
     assert first == second
 
 
 async def test_without_the_secret_nothing_is_read() -> None:
     other = Other()
-    address = await behind(other)
-    wire = await Wire.to(replace(address, secret=bytes(32)))
-    with pytest.raises(WireCut):
-        await wire.ask("note", 1)
+    door = await behind(other)
+    with pytest.raises(WireCut, match="does not have the secret"):
+        await to(replace(door, secret=bytes(32)))
+    # One who does not mind that the other side cannot show it either.
+    greeting = Greeting(NEIGHBOUR, bytes(32))
+    reader, writer = await asyncio.open_connection(LOOPBACK, door.port)
+    frame = pickle.dumps((0, 0.0, "note", (1,)))
+    writer.write(greeting.opening)
+    await reader.readexactly(2 * OCTETS)
+    writer.write(bytes(OCTETS) + struct.pack("!I", len(frame)) + frame)
+    assert await until_closed(reader) == b""
     assert other.told == []
-    assert wire.is_cut
+
+
+async def test_callers_of_other_machines_are_let_in_if_they_were_told_of_and_no_others() -> None:
+    door, other = Door({"double": Other().double}), Caller("elsewhere", bytes(range(1, 33)))
+    told = await door.far(other, LOOPBACK)
+    with pytest.raises(WireCut):
+        await to(told)
+    told = await door.far(Caller("elsewhere", own_keys().public), LOOPBACK)
+    assert await (await to(told)).ask("double", 2) == 4
+
+
+async def test_nothing_that_travels_between_machines_opens_a_door() -> None:
+    door = Door({"double": Other().double})
+    caller = Caller("elsewhere", own_keys().public)
+    told = await door.far(caller, LOOPBACK)
+    heard: list[bytes] = []
+    async with TcpProxy(told.port) as listener:
+        listener.is_poisonous = lambda data: bool(heard.append(data))  # type: ignore[func-returns-value]
+        assert await (await to(replace(told, port=listener.port))).ask("double", 2) == 4
+    # What was said on the connection, said again.
+    reader, writer = await asyncio.open_connection(LOOPBACK, told.port)
+    writer.write(b"".join(heard))
+    # The door's own number and proof, and nothing more.
+    assert len(await until_closed(reader)) == 2 * OCTETS
+    # The Ray call holds public keys, of which nobody else can make the secret.
+    secret = own_keys().secret_as_caller(told.public_key)
+    for shown in (pickle.dumps((caller, told)), b"".join(heard)):
+        assert secret not in shown
+
+
+async def test_who_does_not_show_the_secret_is_cut_off_and_holds_up_no_leave(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    door = Door({})
+    near = await door.near()
+    monkeypatch.setattr(wire_server, "GREET_WITHIN", 0.2)
+    silent = [await asyncio.open_connection(LOOPBACK, near.port) for _ in range(20)]
+    await asyncio.wait_for(door.close(60), 10)
+    for reader, writer in silent:
+        assert await until_closed(reader) == b""
+        writer.close()
+
+
+async def test_a_door_that_does_not_show_the_secret_is_told_nothing() -> None:
+    heard = bytearray()
+
+    async def impostor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.extend(await reader.readexactly(2 * OCTETS))
+        writer.write(bytes(2 * OCTETS))
+        heard.extend(await reader.read())
+        writer.close()
+
+    async with await asyncio.start_server(impostor, LOOPBACK, 0) as server:
+        with pytest.raises(WireCut, match="does not have the secret"):
+            await to(NearDoor(server.sockets[0].getsockname()[1], bytes(32)))
+    assert len(heard) == 2 * OCTETS
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def files_of(authority: Authority) -> TlsFiles:
+    return TlsFiles(*authority.issue("cos-ray.internal"), authority.ca_file)
+
+
+async def far(door: Door) -> FarDoor:
+    return await door.far(Caller("elsewhere", own_keys().public), LOOPBACK)
+
+
+async def test_between_machines_calls_are_encrypted_where_certificates_are_set(
+    authority: Authority, tmp_path: Path
+) -> None:
+    files, other = files_of(authority), Other()
+    door = Door({"note": other.note, "double": other.double}, tls=files)
+    told = await far(door)
+    heard: list[bytes] = []
+    async with TcpProxy(told.port) as listener:
+        listener.is_poisonous = lambda data: bool(heard.append(data))  # type: ignore[func-returns-value]
+        wire = await Dialer(files).dial(replace(told, port=listener.port))
+        await wire.ask("note", "an amount of money")
+        assert await wire.ask("double", 2) == 4
+        large = bytes(5_000_000)
+        await wire.ask("note", large)
+    assert other.told == ["an amount of money", large]
+    assert b"amount" not in b"".join(heard)
+    # On one machine there is nobody to hide it from.
+    assert await (await to(await door.near())).ask("double", 2) == 4
+
+
+async def test_between_machines_those_without_a_certificate_of_the_authority_are_kept_out(
+    authority: Authority, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    stranger = files_of(Authority(tmp_path / "other"))
+    files = files_of(authority)
+    theirs = replace(stranger, ca=authority.ca_file)
+    told = await far(Door({"double": Other().double}, tls=files))
+    for dialer in (Dialer(), Dialer(stranger), Dialer(theirs)):
+        with pytest.raises(WireCut):
+            await dialer.dial(told)
+    # And a door without one is not talked to.
+    plain, foreign = await far(Door({})), await far(Door({}, tls=theirs))
+    for door in (plain, foreign):
+        with pytest.raises(WireCut) as cut:
+            await Dialer(files).dial(door)
+        assert not Dialer(files).allows_ray_calls(door, cut.value)
+        assert Dialer().allows_ray_calls(door, cut.value)
+    assert await (await Dialer(files).dial(told)).ask("double", 2) == 4
+
+
+async def test_changed_certificates_are_taken_over_by_new_wires_and_cut_none(
+    authority: Authority, tmp_path: Path
+) -> None:
+    files = files_of(authority)
+    door, dialer = Door({"double": Other().double}, tls=files), Dialer(files)
+    told = await far(door)
+    wire = await dialer.dial(told)
+    # Another authority: only who has read its certificate as well is let in.
+    (tmp_path / "next").mkdir()
+    following = Authority(tmp_path / "next")
+    for ours, theirs in zip(files.paths, files_of(following).paths, strict=True):
+        await asyncio.to_thread(shutil.copy, theirs, ours)
+    assert await (await dialer.dial(told)).ask("double", 2) == 4
+    assert await (await Dialer(files_of(following)).dial(told)).ask("double", 3) == 6
+    with pytest.raises(WireCut):
+        await Dialer(files_of(authority)).dial(told)
+    assert await wire.ask("double", 4) == 8
+
+
+async def test_a_door_with_unusable_certificates_opens_when_they_are_right(authority: Authority) -> None:
+    files = files_of(authority)
+    good = await asyncio.to_thread(Path(files.key).read_bytes)
+    await asyncio.to_thread(Path(files.key).write_bytes, b"no key")
+    door = Door({"double": Other().double}, tls=files)
+    with pytest.raises(OSError, match="PEM"):
+        await far(door)
+    await asyncio.to_thread(Path(files.key).write_bytes, good)
+    assert await (await Dialer(files).dial(await far(door))).ask("double", 2) == 4
+
+
+async def test_who_says_nothing_on_a_door_with_tls_or_stops_within_its_handshake_is_cut_off(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire_server, "GREET_WITHIN", 0.3)
+    told = await far(Door({}, tls=files_of(authority)))
+    for sent in (b"", b"\x16\x03\x01\x02\x00\x01"):
+        reader, writer = await asyncio.open_connection(LOOPBACK, told.port)
+        writer.write(sent)
+        assert await until_closed(reader) == b""
+        writer.close()
 
 
 async def test_an_error_that_no_one_foresaw_ends_its_call_and_no_other() -> None:
-    wire = await Wire.to(await behind(Other()))
+    wire = await to(await behind(Other()))
     with pytest.raises(WireCut, match="ZeroDivisionError"):
         await wire.ask("fail")
     with pytest.raises(WireCut, match="the call failed"):
@@ -98,29 +278,25 @@ async def test_an_error_that_no_one_foresaw_ends_its_call_and_no_other() -> None
 
 
 async def test_with_the_other_side_gone_every_call_ends_and_whoever_wants_is_told() -> None:
-    connections: list[asyncio.StreamWriter] = []
-
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connections.append(writer)
-
-    server = await asyncio.start_server(silent, LOOPBACK, 0)
-    wire = await Wire.to(Address(LOOPBACK, server.sockets[0].getsockname()[1], bytes(32)))
-    told = asyncio.Event()
-    wire.when_cut(told.set)
-    calls = [asyncio.ensure_future(wire.ask("anything")) for _ in range(3)]
-    while not connections:
-        await asyncio.sleep(0.001)
-    connections[0].transport.abort()
-    ends = await asyncio.gather(*calls, return_exceptions=True)
+    other = Other()
+    door = await behind(other)
+    async with TcpProxy(door.port) as connection:
+        wire = await to(replace(door, port=connection.port))
+        told = asyncio.Event()
+        wire.when_cut(told.set)
+        calls = [asyncio.ensure_future(wire.ask("hold")) for _ in range(3)]
+        await wire.ask("double", 1)
+        connection.cut_all()
+        ends = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(end) for end in ends] == [WireCut] * 3
     await asyncio.wait_for(told.wait(), 5)
     with pytest.raises(WireCut):
         await wire.ask("anything")
-    server.close()
+    other.go_on.set()
 
 
 async def test_one_that_is_silent_for_too_long_is_cut_off() -> None:
-    wire = await Wire.to(await behind(Other()))
+    wire = await to(await behind(Other()))
     with pytest.raises(WireCut):
         await wire.ask("hold", within=0.01)
     assert wire.is_cut
@@ -128,7 +304,7 @@ async def test_one_that_is_silent_for_too_long_is_cut_off() -> None:
 
 async def test_a_call_no_one_waits_for_any_more_does_no_harm() -> None:
     other = Other()
-    wire = await Wire.to(await behind(other))
+    wire = await to(await behind(other))
     call = asyncio.ensure_future(wire.ask("hold"))
     await asyncio.sleep(0)
     call.cancel()
@@ -142,15 +318,20 @@ async def test_where_no_one_listens_there_is_no_wire() -> None:
     server.close()
     await server.wait_closed()
     with pytest.raises(WireCut):
-        await Wire.to(Address(LOOPBACK, port, bytes(32)))
+        await to(NearDoor(port, bytes(32)))
 
 
 async def test_frames_may_come_in_pieces() -> None:
-    address = await behind(Other())
-    reader, writer = await asyncio.open_connection(address.host, address.port)
-
+    door = await behind(Other())
+    reader, writer = await asyncio.open_connection(LOOPBACK, door.port)
+    greeting = Greeting(NEIGHBOUR, door.secret)
+    for octet in greeting.opening:
+        writer.write(bytes([octet]))
+        await writer.drain()
+        await asyncio.sleep(0)
+    proof = greeting.proof_for(await reader.readexactly(2 * OCTETS))
     frame = pickle.dumps((7, 0.0, "double", (21,)))
-    for octet in address.secret + struct.pack("!I", len(frame)) + frame:
+    for octet in proof + struct.pack("!I", len(frame)) + frame:
         writer.write(bytes([octet]))
         await writer.drain()
         await asyncio.sleep(0)
@@ -160,7 +341,7 @@ async def test_frames_may_come_in_pieces() -> None:
 
 
 async def test_one_that_is_silent_is_cut_off_also_if_its_caller_has_given_up() -> None:
-    wire = await Wire.to(await behind(Other()))
+    wire = await to(await behind(Other()))
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(wire.ask("hold", within=0.1), 0.01)
     with pytest.raises(WireSilent):
@@ -170,7 +351,7 @@ async def test_one_that_is_silent_is_cut_off_also_if_its_caller_has_given_up() -
 
 async def test_an_answer_that_comes_in_time_though_nobody_waits_cuts_nothing() -> None:
     other = Other()
-    wire = await Wire.to(await behind(other))
+    wire = await to(await behind(other))
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(wire.ask("hold", within=0.2), 0.01)
     lasting = asyncio.ensure_future(wire.ask("hold"))
@@ -185,7 +366,7 @@ async def test_of_a_process_that_takes_leave_no_call_is_lost() -> None:
     other = Other()
     methods = {name: getattr(other, name) for name in ("double", "hold")}
     door = Door(methods)
-    wires = [await Wire.to(await door.address(LOOPBACK)) for _ in range(3)]
+    wires = [await to(await door.near()) for _ in range(3)]
     told: list[Wire] = []
     for wire in wires:
         wire.when_cut(lambda wire=wire: told.append(wire))  # type: ignore[misc]
@@ -208,7 +389,7 @@ async def test_of_a_process_that_takes_leave_no_call_is_lost() -> None:
 async def test_a_caller_that_does_not_hear_of_the_leave_is_not_waited_for() -> None:
     other = Other()
     door = Door({"hold": other.hold})
-    wire = await Wire.to(await door.address(LOOPBACK))
+    wire = await to(await door.near())
     held = asyncio.ensure_future(wire.ask("hold"))
     await asyncio.sleep(0)
     await asyncio.wait_for(door.close(0.05), 10)
@@ -223,8 +404,7 @@ async def test_a_timed_call_is_told_how_long_it_lay_there() -> None:
         lateness.append(late)
         return value
 
-    address = await Door({}, timed={"note": note}).address(LOOPBACK)
-    wire = await Wire.to(address)
+    wire = await to(await Door({}, timed={"note": note}).near())
     assert await wire.ask("note", 1) == 1
     late = asyncio.ensure_future(wire.ask("note", 2))
     await asyncio.sleep(0)

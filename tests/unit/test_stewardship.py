@@ -196,7 +196,7 @@ def test_a_deployment_waits_long_for_its_database_and_says_so_once(
         raise Waited
 
     monkeypatch.setattr(serve_build, "wait_until_reachable", wait)
-    monkeypatch.setattr(serve_build, "ensure_same_everywhere", lambda: None)
+    monkeypatch.setattr(serve_build, "ensure_same_everywhere", lambda tls: None)
     monkeypatch.setenv("COS_DB_HOST", "db")
     with pytest.raises(Waited):
         serve_build.build({"COS_WRITE_SIDE_HOST": "handler", "COS_WRITE_SIDE_PORT": 50051})

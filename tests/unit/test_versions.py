@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cos_ray.certificates import TlsFiles
 from cos_ray.cluster import versions
 from cos_ray.cluster.versions import own_build, refuse_others
 from cos_ray.domain.errors import StartFailed
@@ -26,12 +27,26 @@ def test_a_node_that_dies_while_it_is_asked_counts_no_more(monkeypatch: pytest.M
     looks = [{"aaaaaaaa": "10.0.0.1", "bbbbbbbb": "10.0.0.2"}, {"aaaaaaaa": "10.0.0.1"}]
     monkeypatch.setattr(versions, "_alive", lambda: looks.pop(0))
     answers = {"aaaaaaaa": own_build(), "bbbbbbbb": "failed to say (NodeDiedError)"}
-    monkeypatch.setattr(versions, "_answers", lambda nodes: answers)
+    monkeypatch.setattr(versions, "_answers", lambda nodes, ask: answers)
     versions.ensure_same_everywhere()
 
 
 def test_a_living_node_that_cannot_say_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(versions, "_alive", lambda: {"bbbbbbbb": "10.0.0.2"})
-    monkeypatch.setattr(versions, "_answers", lambda nodes: dict.fromkeys(nodes, "not answered"))
+    monkeypatch.setattr(versions, "_answers", lambda nodes, ask: dict.fromkeys(nodes, "not answered"))
     with pytest.raises(StartFailed, match=r"10\.0\.0\.2"):
         versions.ensure_same_everywhere()
+
+
+def test_a_node_that_cannot_use_the_certificates_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [{"aaaaaaaa": own_build(), "bbbbbbbb": own_build()}, {"aaaaaaaa": "usable"}]
+    answers[1]["bbbbbbbb"] = "cannot use them: No such file or directory"
+    monkeypatch.setattr(versions, "_alive", lambda: {"aaaaaaaa": "10.0.0.1", "bbbbbbbb": "10.0.0.2"})
+    monkeypatch.setattr(versions, "_answers", lambda nodes, ask: answers.pop(0))
+    with pytest.raises(StartFailed) as refused:
+        versions.ensure_same_everywhere(TlsFiles("/etc/cos/tls.crt", "/etc/cos/tls.key", "/etc/cos/ca.crt"))
+    (line,) = str(refused.value).splitlines()
+    assert "COS_INTERNAL_TLS_" in line
+    assert "/etc/cos/tls.crt" in line
+    assert "node 10.0.0.2 (bbbbbb) cannot use them: No such file" in line
+    assert "10.0.0.1" not in line
