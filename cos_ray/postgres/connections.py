@@ -28,7 +28,7 @@ from cos_ray.postgres.database import (
 )
 from cos_ray.postgres.line import is_stale
 from cos_ray.postgres.refusal_log import refusals
-from cos_ray.postgres.refusals import FAILURES, Meaning, meaning_of
+from cos_ray.postgres.refusals import FAILURES, Meaning, may_be_of_session, meaning_of
 from cos_ray.postgres.watch import cut_after
 
 Rows: TypeAlias = Sequence[tuple[Any, ...]]
@@ -133,7 +133,7 @@ class Connections:
                         return await _rows(connection, query, parameters)
             except FAILURES as error:
                 meaning = meaning_of(error, connection)
-                if meaning in (Meaning.NOT_HERE, Meaning.REFUSED):
+                if may_be_of_session(error, meaning):
                     await connection.close()
                 if meaning is not Meaning.LOST:
                     refusals.note("the database refuses a statement", error)

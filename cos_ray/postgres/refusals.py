@@ -33,6 +33,9 @@ class Meaning(Enum):
 _BAD_DATA_CLASSES = frozenset({"22", "23", "54"})
 """Data exception, integrity violation, program limit exceeded."""
 
+_WHOEVER_ASKS = frozenset({"42501", "53100", "55P03", "57014"})
+"""Lack of a right, a full disk, a lock that is held, too little time: any session is answered so."""
+
 _END_OF_SESSION = frozenset({"FATAL", "PANIC"})
 
 
@@ -55,6 +58,17 @@ def meaning_of(error: BaseException, connection: Connection) -> Meaning:
     if state[:2] == "40":
         return Meaning.TORN
     return Meaning.BAD_DATA if state[:2] in _BAD_DATA_CLASSES else Meaning.REFUSED
+
+
+def may_be_of_session(error: BaseException, meaning: Meaning) -> bool:
+    """
+    Whether the session, or its server, may be at fault, so that it may go better over another connection.
+
+    To connect costs a server far more than what it refused; it would be asked to with each refusal.
+    """
+    if meaning is Meaning.REFUSED:
+        return not (isinstance(error, psycopg.Error) and error.sqlstate in _WHOEVER_ASKS)
+    return meaning in (Meaning.LOST, Meaning.NOT_HERE)
 
 
 def _is_usable(connection: Connection) -> bool:

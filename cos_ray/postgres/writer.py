@@ -33,7 +33,7 @@ from cos_ray.postgres.database import CALL_LIMIT, Database, one_line
 from cos_ray.postgres.group_commit import Answer
 from cos_ray.postgres.line import Line
 from cos_ray.postgres.refusal_log import refusals
-from cos_ray.postgres.refusals import FAILURES, Meaning, meaning_of
+from cos_ray.postgres.refusals import FAILURES, Meaning, may_be_of_session, meaning_of
 from cos_ray.postgres.rows import EncodedAppend, columns, key_column
 from cos_ray.postgres.statements import statement
 
@@ -57,9 +57,6 @@ _SHORTEST_CALL = 1.0
 
 _MOST_BLOCKED = 3
 """So many waits for a shard's lock a batch puts up with; one to learn of it, one to find out which."""
-
-_WITH_THIS_CONNECTION = frozenset({Meaning.LOST, Meaning.NOT_HERE, Meaning.REFUSED})
-"""Over another connection it may go better; the session, or its server, may be what is at fault."""
 
 _PASSING = frozenset({Meaning.LOST, Meaning.TORN})
 """Tried again, or told as what became of the append."""
@@ -148,7 +145,7 @@ class Writer:
             meaning = meaning_of(error, connection)
             if meaning not in _PASSING:
                 refusals.note("the database refuses an append", error)
-            if meaning in _WITH_THIS_CONNECTION:
+            if may_be_of_session(error, meaning):
                 await self._line.drop()
             return _Failure(meaning, one_line(error))
         except BaseException:

@@ -283,3 +283,49 @@ def test_causes_are_bounded_and_rows_stay_out_of_the_log(caplog: pytest.LogCaptu
     for number in range(5):
         log.note("refused", psycopg.errors.RaiseException(f"no {number}"))
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("refused", "is_kept"),
+    [
+        ("select * from cos_secret", True),
+        ("select pg_sleep(2)", True),
+        ("select 1 from cos_secret for update nowait", True),
+        ("execute no_such_statement", False),
+    ],
+    ids=["no right", "no time", "no lock", "of the session"],
+)
+async def test_a_refusal_that_any_session_would_get_costs_no_connection(
+    owner: Database, narrow: Database, refused: str, is_kept: bool
+) -> None:
+    as_owner(owner, "create table cos_secret (x int)")
+    shared = connections.Connections(narrow, at_least=1, at_most=1, session={})
+    await shared.open()
+    ((before,),) = await shared.run("select pg_backend_pid()", ())
+    await shared.run("select set_config('statement_timeout', '200ms', false)", ())
+    with connected(owner) as session, session.transaction():
+        if "nowait" in refused:
+            as_owner(owner, "insert into cos_secret values (1)")
+            as_owner(owner, "grant all on cos_secret to {role}")
+            session.execute("select 1 from cos_secret for update")
+        for _ in range(5):
+            with pytest.raises(JournalUnavailable):
+                await shared.run(refused, ())  # type: ignore[arg-type]
+    assert (await shared.run("select pg_backend_pid()", ()) == [(before,)]) is is_kept
+    await shared.close()
+
+
+async def test_an_append_that_is_refused_for_lack_of_a_right_costs_no_connection(
+    owner: Database, journal: PostgresJournal
+) -> None:
+    await journal.append(append_of("a", 0))
+    count = "select array_agg(pid order by pid) from pg_stat_activity where usename = %s"
+    with connected(owner) as session:
+        before = session.execute(count, [ROLE]).fetchall()
+        as_owner(owner, "revoke insert on event_journal from {role}")
+        for _ in range(5):
+            with pytest.raises(JournalUnavailable, match="permission denied"):
+                await journal.append(append_of("a", 1))
+        as_owner(owner, "grant insert on event_journal to {role}")
+        await journal.append(append_of("a", 1))
+        assert session.execute(count, [ROLE]).fetchall() == before
