@@ -37,7 +37,7 @@ class Process:
         self.is_gone = asyncio.Event()
         self.live = LiveEntities(self._activate, LiveLimits(), cluster.clock)
         self.host = ShardHost(host, assignment, self.live, cluster, cluster.clock)
-        self.desk = Desk(self.host.process, self.live.withdraw)
+        self.desk = Desk(self.host.process, self.host.withdraw)
         self.retiring: asyncio.Future[None] | None = None
         self.letters = 0
         """How many are under way to it, or being answered."""

@@ -63,7 +63,7 @@ class OwnedShardHost:
         self, host: ShardHost, live: LiveEntities, journal: OwnedJournal, tracing: Tracing | None
     ) -> None:
         self.host = host
-        self.desk = Desk(_traced(host, tracing), live.withdraw)
+        self.desk = Desk(_traced(host, tracing), host.withdraw)
         self._tracing = tracing
         self._live = live
         self._journal = journal

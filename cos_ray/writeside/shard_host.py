@@ -14,14 +14,15 @@ import logging
 from collections.abc import Collection
 from dataclasses import replace
 
-from cos_ray.domain.errors import OUT_OF_TIME, OUTCOME_UNKNOWN, EntityLost
-from cos_ray.domain.ids import EntityId, Shard
+from cos_ray.domain.errors import OUT_OF_TIME, OUTCOME_UNKNOWN, EntityLost, Withdrawn
+from cos_ray.domain.ids import CommandId, EntityId, Shard
 from cos_ray.domain.messages import Command, Refused
 from cos_ray.domain.placement import Assignment, HostId
 from cos_ray.domain.sharding import shard_of
 from cos_ray.ports import Clock, Neighbours
 from cos_ray.writeside.exchange import HostReply, Moved
 from cos_ray.writeside.live_entities import LiveEntities
+from cos_ray.writeside.refusals import status_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class ShardHost:
         # Shards that a former home has not let go of yet.
         self._arriving: dict[Shard, asyncio.Task[None]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        # Commands that wait for their shard to arrive.
+        self._held: set[CommandId] = set()
 
     @property
     def has_seat(self) -> bool:
@@ -61,13 +64,26 @@ class ShardHost:
         arriving = self._arriving.get(shard)
         if arriving is not None:
             held_at = self._clock.monotonic()
-            _, still = await asyncio.wait([arriving], timeout=command.budget)
+            self._held.add(command.command_id)
+            try:
+                _, still = await asyncio.wait([arriving], timeout=command.budget)
+            finally:
+                is_gone = command.command_id not in self._held
+                self._held.discard(command.command_id)
+            if is_gone:
+                gone = Withdrawn(command.command_id)
+                return Refused(status_of(gone, command.key, in_doubt=command.maybe_stored))
             if still:
                 return Refused(OUTCOME_UNKNOWN if command.maybe_stored else OUT_OF_TIME)
             command = replace(command, budget=command.budget - (self._clock.monotonic() - held_at))
         if shard not in self._mine:
             return Moved(self._assignment)
         return await self._live.process(command)
+
+    def withdraw(self, entity_id: EntityId, command_id: CommandId) -> None:
+        """Drop the command, unless it is being appended already."""
+        self._held.discard(command_id)
+        self._live.withdraw(entity_id, command_id)
 
     def adopt(self, assignment: Assignment) -> None:
         """Go by this assignment from now on, unless it is older than the one known."""

@@ -193,6 +193,34 @@ async def test_a_shard_is_handed_over_when_what_runs_in_it_has_ended(cluster: Me
     await judge(cluster, clients)
 
 
+async def test_who_goes_while_a_shard_is_handed_over_has_nothing_run(cluster: MemoryCluster) -> None:
+    clients = Clients(cluster)
+    handler = cluster.handler
+    assert isinstance(handler, NamingHandler)
+    await cluster.keeper.resize(1)
+    handler.gate.clear()
+    first = [asyncio.ensure_future(clients.send(entity)) for entity in ENTITIES]
+
+    def in_progress() -> int:
+        return sum(process.desk.in_progress for process in cluster.processes.values())
+
+    await until(lambda: in_progress() == len(ENTITIES))
+    resizing = asyncio.ensure_future(cluster.keeper.resize(4))
+    second = [asyncio.ensure_future(clients.send(entity)) for entity in ENTITIES]
+    await until(lambda: in_progress() == 2 * len(ENTITIES))
+    for call in second:
+        call.cancel()
+    # Those that wait behind one at its handler end at once; those held, when their shard has arrived.
+    await until(lambda: in_progress() < 2 * len(ENTITIES))
+    await asyncio.sleep(0.05)
+    handler.gate.set()
+    await asyncio.gather(*first, resizing)
+    await until(lambda: in_progress() == 0)
+    assert {call.revision for call in clients.calls} == {1}
+    assert len(await read_all(cluster.journal)) == len(handler.commands) == len(ENTITIES)
+    await judge(cluster, clients)
+
+
 async def test_killed_hosts_lose_nothing(cluster: MemoryCluster) -> None:
     clients = Clients(cluster)
     chance = random.Random(7)
