@@ -1,7 +1,9 @@
 """
 Calls a write handler over HTTP/JSON.
 
-One POST for each of the two functions; how, is in `http_calls`.
+One POST for each of the two functions; how, is in `http_calls`. The header `x-cos-timeout-ms` says for
+how many milliseconds the answer is waited for; then, or when the command's client goes, the connection
+is closed.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from datetime import timedelta
 
 from cos_ray.domain.decisions import Decision, decide
 from cos_ray.domain.errors import Code, HandlerFailed, Status
-from cos_ray.domain.messages import NOTHING, EntityState, Headers, Meta, Packed
+from cos_ray.domain.messages import NOTHING, EntityState, Header, Headers, Meta, Packed
 from cos_ray.handlers.http_calls import HttpCaller, broken
 from cos_ray.handlers.targets import HttpTarget
 from cos_ray.handlers.trace_headers import Outgoing
@@ -19,6 +21,7 @@ from cos_ray.protocol.json_form import Json, any_from_json, any_to_json, meta_to
 
 _COMMAND = "/v1/writeside/handleCommand"
 _EVENT = "/v1/writeside/handleEvent"
+_TIME_LEFT = "x-cos-timeout-ms"
 _WHO = "write handler"
 
 
@@ -73,7 +76,11 @@ class HttpWriteHandler:
     async def _call(
         self, path: str, request: dict[str, Json], headers: Headers, timeout: float
     ) -> Mapping[str, Json]:
-        return await self._calls.post(path, request, headers, min(timeout, self._call_timeout))
+        timeout = min(timeout, self._call_timeout)
+        # What gRPC says by a header of its own.
+        others = tuple(header for header in headers if header.key.lower() != _TIME_LEFT)
+        left = Header(_TIME_LEFT, str(max(1, int(timeout * 1000))))
+        return await self._calls.post(path, request, (*others, left), timeout)
 
 
 def _given(reply: Mapping[str, Json], name: str, default: Json) -> Json:
