@@ -1,7 +1,8 @@
 """
 How long clients wait when something dies: the series of time to next success, fault by fault.
 
-    uv run python -m benchmarks.faults [--rounds 5] [--only "shard host,Postgres"] [--into results.json]
+    uv run python -m benchmarks.faults [--rounds 5] [--replicas 2] [--only "shard host,Postgres"]
+                                              [--into results.json]
 
 Sharded placement with two hosts, the bank's handlers with a read side, embedded Postgres. 20 clients pay
 into an account each, one deposit after the other, and send a deposit that failed again under its
@@ -24,7 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -195,7 +196,7 @@ class Faults:
             "shard host frozen for 20 s": Fault(lambda: self._actors("shard-host:")[:1], 20, 25),
             "shard keeper": Fault(lambda: self._actors("shard-keeper")[:1]),
             "read side": Fault(lambda: self._actors("read-side:")[:1]),
-            "ingress replica": Fault(self._replicas),
+            "ingress replica": Fault(lambda: self._replicas()[:1]),
             "Serve controller": Fault(lambda: self._actors("SERVE_CONTROLLER_ACTOR")),
             "Postgres": Fault(self._postmaster),
             "GCS of Ray": Fault(lambda: self._named("gcs_server"), watched=30),
@@ -229,8 +230,12 @@ class Faults:
 async def measure(service: RunningService, rounds: int, only: set[str]) -> tuple[list[Round], bool]:
     """All rounds, and whether the balances are what was acknowledged."""
     done: list[Round] = []
-    async with grpc.aio.insecure_channel(service.address) as channel:
-        clients = [Client(channel, f"account-{number}") for number in range(CLIENTS)]
+    async with AsyncExitStack() as channels:
+        clients = []
+        for number in range(CLIENTS):
+            # A connection of its own, as clients elsewhere have: so each replica has its share of them.
+            channel = grpc.aio.insecure_channel(service.address, [("grpc.use_local_subchannel_pool", 1)])
+            clients.append(Client(await channels.enter_async_context(channel), f"account-{number}"))
         await asyncio.gather(*(client.open() for client in clients))
         running = [asyncio.create_task(client.run()) for client in clients]
         for name, fault in Faults(service).all().items():
@@ -272,6 +277,7 @@ def main() -> None:
     """Start the service, let it suffer, tell."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--replicas", type=int, default=1, help="of the ingress; one of them is killed")
     parser.add_argument("--only", default="", help="faults, with commas between them")
     parser.add_argument("--into", type=Path, help="a file for the figures as JSON")
     options = parser.parse_args()
@@ -280,7 +286,12 @@ def main() -> None:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="cos-ray-faults-")))
         handlers = BankHandlers(folder)
         running.callback(handlers.stop)
-        settings = {"COS_ENTITY_PLACEMENT": "sharded", "COS_SHARD_ACTORS": "2", "LOG_LEVEL": "WARN"}
+        settings = {
+            "COS_ENTITY_PLACEMENT": "sharded",
+            "COS_SHARD_ACTORS": "2",
+            "COS_INGRESS_REPLICAS": str(options.replicas),
+            "LOG_LEVEL": "WARN",
+        }
         service = RunningService(folder / "data", {**handlers.settings, **settings})
         running.callback(service.end)
         service.start()
