@@ -7,14 +7,11 @@ import logging
 from collections import OrderedDict
 from dataclasses import replace
 
-from cos_ray.cluster.entity_actor import EntityBuilder
 from cos_ray.cluster.entity_way import EntityWay
 from cos_ray.cluster.keeper_actor import FoundKeeper, KeeperRecipe
 from cos_ray.domain.errors import EntityLost, EntitySilent, NoRoom
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.messages import Command, Reply, TryElsewhere
-from cos_ray.domain.passivation import ProcessLimits
-from cos_ray.telemetry.logs import LogSettings
 
 logger = logging.getLogger(__name__)
 
@@ -31,16 +28,9 @@ SILENT_FOR = 1.0
 class DedicatedEntities:
     """Knows the actors of entities it has used lately, and asks the keeper for the others."""
 
-    def __init__(
-        self,
-        namespace: str,
-        build: EntityBuilder,
-        limits: ProcessLimits | None = None,
-        logs: LogSettings | None = None,
-    ) -> None:
-        limits = limits or ProcessLimits()
-        self._keeper = FoundKeeper(KeeperRecipe(namespace, build, limits, logs))
-        self._idle_after = limits.idle_after
+    def __init__(self, keeper: KeeperRecipe) -> None:
+        self._keeper = FoundKeeper(keeper)
+        self._idle_after = keeper.limits.idle_after
         # In order of their last command, the one longest ago first.
         self._ways: OrderedDict[EntityId, _Way] = OrderedDict()
         self._used: set[EntityId] = set()
