@@ -30,6 +30,10 @@ class FakeHomes:
         self.rested: dict[EntityId, float] = {}
         self.broken: set[EntityId] = set()
         self.warmed: list[tuple[NodeId, int]] = []
+        self.prepared: list[NodeId] = []
+        self.unprepared: set[NodeId] = set()
+        self.preparing = asyncio.Event()
+        self.preparing.set()
         self.gate = asyncio.Event()
         self.gate.set()
         self.hung: dict[EntityId, asyncio.Event] = {}
@@ -103,6 +107,12 @@ class FakeHomes:
 
     async def starts_at_once(self) -> int:
         return self.starts
+
+    async def prepare(self, node: NodeId) -> None:
+        await self.preparing.wait()
+        if node in self.unprepared:
+            raise EntityLost("no database")
+        self.prepared.append(node)
 
     async def warm(self, node: NodeId, most: int) -> None:
         self.warmed.append((node, most))

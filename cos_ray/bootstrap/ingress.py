@@ -20,7 +20,6 @@ from cos_ray.cluster.metrics import exported_meters
 from cos_ray.cluster.overview import Overview
 from cos_ray.cluster.read_sides import ReadSideActors
 from cos_ray.cluster.replicas import ServeReplicas
-from cos_ray.cluster.sealed import seal
 from cos_ray.cluster.serve_app import own_application
 from cos_ray.cluster.steward_actor import Attendance, Release
 from cos_ray.cluster.wire_doors import node_address
@@ -204,10 +203,8 @@ def entities_of(wiring: EntityWiring) -> Entities:
         from cos_ray.cluster.shard_hosts import ShardHostActors
 
         return ShardedEntities(ShardHostActors(wiring.namespace, wiring.tls))
-    from cos_ray.bootstrap.entity import build_entity
+    from cos_ray.bootstrap.entity_keeper import keeper_recipe
 
-    entities = DedicatedEntities(
-        wiring.namespace, seal(build_entity, wiring), wiring.limits, wiring.logs, wiring.tls
-    )
+    entities = DedicatedEntities(keeper_recipe(wiring))
     entities.prepare()
     return entities

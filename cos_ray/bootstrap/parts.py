@@ -15,12 +15,14 @@ from typing import Any
 from cos_ray.bootstrap.connection import WayIn
 from cos_ray.bootstrap.database import retention_of
 from cos_ray.bootstrap.doors import Doors, doors_of
+from cos_ray.bootstrap.entity_keeper import keeper_recipe
 from cos_ray.bootstrap.journal import build_node_journal
 from cos_ray.bootstrap.read_side import ReadSideWiring, build_manager
 from cos_ray.bootstrap.shard_host import KeeperWiring, build_shard_host, build_shard_keeper
 from cos_ray.bootstrap.targets import breaker_policy, internal_tls, read_target, write_target
 from cos_ray.bootstrap.wiring import EntityWiring
 from cos_ray.cluster.journal_actor import JournalRecipe
+from cos_ray.cluster.keeper_actor import EntityKeeperProcess
 from cos_ray.cluster.read_side_actor import start_read_side
 from cos_ray.cluster.sealed import Sealed, seal
 from cos_ray.cluster.serve_app import IngressOptions
@@ -85,6 +87,8 @@ class ServiceParts:
     doors: Doors
     shard_keeper: ShardKeeperProcess | None
     """None with dedicated placement."""
+    entity_keeper: EntityKeeperProcess | None
+    """None with sharded placement."""
     read_sides: tuple[ReadSideProcess, ...]
 
     @property
@@ -153,6 +157,7 @@ def parts_of(
         policy=policy,
         doors=doors_of(settings, is_deployed=is_deployed),
         shard_keeper=_shard_keeper(settings, wiring) if wiring.is_sharded else None,
+        entity_keeper=None if wiring.is_sharded else EntityKeeperProcess(keeper_recipe(wiring)),
         read_sides=tuple(
             _read_side(settings, config, wiring, database, release, actors, number)
             for config in active

@@ -163,5 +163,7 @@ def start(parts: ServiceParts) -> None:
     starts: list[Callable[[], None]] = [process.start for process in parts.read_sides]
     if parts.shard_keeper is not None:
         starts.insert(0, parts.shard_keeper.start)
+    if parts.entity_keeper is not None:
+        starts = [parts.entity_keeper.begin, *starts, parts.entity_keeper.wait_until_ready]
     for begin in starts:
         begin()

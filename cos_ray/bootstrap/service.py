@@ -250,6 +250,9 @@ class _Launch:
         if parts.shard_keeper is not None:
             with self._progress.step("Starting the shard hosts"):
                 parts.shard_keeper.start()
+        if parts.entity_keeper is not None:
+            # It prepares the nodes while all else starts.
+            parts.entity_keeper.begin()
         for process in parts.read_sides:
             if process.number == 0:
                 with self._progress.step(f"Starting read side {process.read_side}"):
@@ -263,6 +266,9 @@ class _Launch:
             # First of all: by this replicas know that none takes their place.
             self.cluster_parts.callback(whiteboard.take_down, namespace)
             start_ingress(ingress_class(settings), parts.ingress(build_ingress), options)
+        if parts.entity_keeper is not None:
+            with self._progress.step("Preparing the processes of the first entities"):
+                parts.entity_keeper.wait_until_ready()
 
 
 def _import_meanwhile(*modules: str) -> None:

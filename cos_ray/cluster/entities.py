@@ -7,16 +7,12 @@ import logging
 from collections import OrderedDict
 from dataclasses import replace
 
-from cos_ray.certificates import TlsFiles
-from cos_ray.cluster.entity_actor import EntityBuilder
 from cos_ray.cluster.entity_way import EntityWay
 from cos_ray.cluster.keeper_actor import FoundKeeper, KeeperRecipe
 from cos_ray.cluster.wire_doors import Dialer
 from cos_ray.domain.errors import EntityLost, EntitySilent, NoRoom
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.messages import Command, Reply, TryElsewhere
-from cos_ray.domain.passivation import ProcessLimits
-from cos_ray.telemetry.logs import LogSettings
 
 logger = logging.getLogger(__name__)
 
@@ -33,19 +29,10 @@ SILENT_FOR = 1.0
 class DedicatedEntities:
     """Knows the actors of entities it has used lately, and asks the keeper for the others."""
 
-    def __init__(
-        self,
-        namespace: str,
-        build: EntityBuilder,
-        limits: ProcessLimits | None = None,
-        logs: LogSettings | None = None,
-        tls: TlsFiles | None = None,
-    ) -> None:
-        """`tls`: how commands travel between machines; None: in plain text."""
-        limits = limits or ProcessLimits()
-        self._dialer = Dialer(tls)
-        self._keeper = FoundKeeper(KeeperRecipe(namespace, build, limits, logs, tls))
-        self._idle_after = limits.idle_after
+    def __init__(self, keeper: KeeperRecipe) -> None:
+        self._dialer = Dialer(keeper.tls)
+        self._keeper = FoundKeeper(keeper)
+        self._idle_after = keeper.limits.idle_after
         # In order of their last command, the one longest ago first.
         self._ways: OrderedDict[EntityId, _Way] = OrderedDict()
         self._used: set[EntityId] = set()

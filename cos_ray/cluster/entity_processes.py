@@ -16,9 +16,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cos_ray.certificates import TlsFiles
 from cos_ray.cluster.entity_actor import EntityActor, EntityBuilder
+from cos_ray.cluster.journal_actor import JournalRecipe, found_or_started
 from cos_ray.cluster.names import ENTITY, entity_actor_name
-from cos_ray.cluster.warm_workers import living_nodes, start_workers
-from cos_ray.domain.errors import EntityLost
+from cos_ray.cluster.warm_workers import keep_warm, living_nodes
+from cos_ray.domain.errors import CosError, EntityLost
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.passivation import NodeId, default_bound
 
@@ -39,9 +40,12 @@ _Answer = TypeVar("_Answer")
 class EntityProcesses:
     """The keeper's `Homes` on Ray."""
 
-    def __init__(self, namespace: str, build: EntityBuilder, tls: TlsFiles | None = None) -> None:
+    def __init__(
+        self, namespace: str, build: EntityBuilder, journal: JournalRecipe, tls: TlsFiles | None = None
+    ) -> None:
         self._namespace = namespace
         self._build, self._tls = build, tls
+        self._journal = journal
 
     async def start(self, entity_id: EntityId, node: NodeId) -> ActorHandle[Any]:
         """The entity's actor. Raises EntityLost."""
@@ -96,9 +100,16 @@ class EntityProcesses:
         """One for each CPU: more would all be ready late instead of some early. Raises EntityLost."""
         return sum(int(_of(node, "CPU")) for node in await _asked(asyncio.to_thread(living_nodes)))
 
+    async def prepare(self, node: NodeId) -> None:
+        """Start the node's journal actor, and have it connect. Raises EntityLost."""
+        journal = await _asked(asyncio.to_thread(found_or_started, self._namespace, self._journal, node))
+        reason: CosError | None = await _asked(_in_time(journal.open.remote(), UP_WITHIN))
+        if reason is not None:
+            raise EntityLost(repr(reason))
+
     async def warm(self, node: NodeId, most: int) -> None:
-        """Start workers without anything to do: an actor that is given one starts in a third of the time."""
-        await asyncio.to_thread(start_workers, node, most)
+        """Have workers without anything to do: an actor that is given one starts in a third of the time."""
+        await asyncio.to_thread(keep_warm, node, most)
 
     def _found_or_started(self, entity_id: EntityId, node: NodeId) -> ActorHandle[Any]:
         try:

@@ -76,6 +76,11 @@ class JournalActor:
         """Where everything but `door` and `close` is called at a fraction of the cost."""
         return await self._door.near()
 
+    async def open(self) -> CosError | None:
+        """Return when the journal is open, or why it cannot be."""
+        answer: CosError | None = await self._answer(_nothing)
+        return answer
+
     async def append(self, append: Append) -> Offset | CosError:
         """Like `Journal.append`; then the read sides are told."""
         answer: Offset | CosError = await self._answer(lambda journal: journal.append(append))
@@ -239,22 +244,27 @@ class NodeJournal:
         return opening.result()
 
     def _find_or_start(self) -> ActorHandle[Any]:
-        node_id = ray.get_runtime_context().get_node_id()
-        try:
-            return self._started(node_id)
-        except ValueError as error:
-            # Ray's word for a name that was taken and given up in the same moment.
-            raise RayActorError(error_msg=str(error)) from error
+        return found_or_started(self._namespace, self._recipe, ray.get_runtime_context().get_node_id())
 
-    def _started(self, node_id: str) -> ActorHandle[Any]:
+
+def found_or_started(namespace: str, recipe: JournalRecipe, node_id: str) -> ActorHandle[Any]:
+    """The node's journal actor; asks Ray's head node and blocks meanwhile. Raises RayError."""
+    try:
         handle: ActorHandle[Any] = JournalActor.options(  # type: ignore[attr-defined]
             name=journal_actor_name(node_id),
-            namespace=self._namespace,
+            namespace=namespace,
             lifetime="detached",
             get_if_exists=True,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
-        ).remote(self._namespace, self._recipe)
-        return handle
+        ).remote(namespace, recipe)
+    except ValueError as error:
+        # Ray's word for a name that was taken and given up in the same moment.
+        raise RayActorError(error_msg=str(error)) from error
+    return handle
+
+
+async def _nothing(journal: OwnedJournal) -> None:
+    """Asks it nothing."""
 
 
 async def _door(actor: ActorHandle[Any]) -> NearDoor:

@@ -8,6 +8,7 @@ counts who is there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from ray.exceptions import RayActorError, RayError
 from cos_ray.certificates import TlsFiles
 from cos_ray.cluster.entity_actor import EntityBuilder
 from cos_ray.cluster.entity_processes import EntityProcesses
+from cos_ray.cluster.journal_actor import JournalRecipe
 from cos_ray.cluster.metrics import exported_meters
 from cos_ray.cluster.names import KEEPER
 from cos_ray.domain.errors import EntityLost
@@ -40,6 +42,9 @@ ANSWERS_WITHIN = ANSWER_WITHIN + 3.0
 STARTS_WITHIN = 60
 """Looks, a second apart, in which a keeper that has not answered yet has to."""
 
+READY_WITHIN = 60.0
+"""Seconds that a service which starts waits for its keeper to have everything ready."""
+
 AGAIN_AFTER = 0.1
 """Seconds before a keeper that was lost is asked again."""
 
@@ -50,6 +55,8 @@ class KeeperRecipe:
 
     namespace: str
     build: EntityBuilder
+    journal: JournalRecipe
+    """Starts each node's journal actor, ahead of the node's first entity."""
     limits: ProcessLimits
     logs: LogSettings | None = None
     tls: TlsFiles | None = None
@@ -63,7 +70,7 @@ class KeeperActor:
     def __init__(self, recipe: KeeperRecipe) -> None:
         if recipe.logs is not None:
             recipe.logs.apply()
-        processes = EntityProcesses(recipe.namespace, recipe.build, recipe.tls)
+        processes = EntityProcesses(recipe.namespace, recipe.build, recipe.journal, recipe.tls)
         self._keeper = Keeper(processes, recipe.limits, SystemClock())
         keeper, meters = self._keeper, exported_meters()
         meters.watch(lambda: len(keeper.live), LIVE_ENTITIES)
@@ -79,6 +86,10 @@ class KeeperActor:
             return await self._keeper.admit(entity_id)
         except EntityLost as error:
             return error
+
+    async def ready(self) -> None:
+        """Like `Keeper.ready`."""
+        await self._keeper.ready()
 
     async def counts(self) -> Mapping[NodeId, int]:
         """How many entities are awake on each node."""
@@ -187,6 +198,26 @@ async def _pinged(actor: ActorHandle[Any]) -> None:
 async def _admitted(actor: ActorHandle[Any], entity_id: EntityId) -> ActorHandle[Any] | EntityLost | None:
     answer: ActorHandle[Any] | EntityLost | None = await actor.admit.remote(entity_id)
     return answer
+
+
+class EntityKeeperProcess:
+    """The keeper as who starts the service sees it."""
+
+    def __init__(self, recipe: KeeperRecipe) -> None:
+        self._recipe = recipe
+
+    def begin(self) -> None:
+        """Start it, if it does not run; returns at once. It then prepares the nodes."""
+        with contextlib.suppress(RayError):  # by `wait_until_ready` or the first command
+            _found_or_started(self._recipe)
+
+    def wait_until_ready(self) -> None:
+        """Return when the first commands need wait for one process each, and these are warm."""
+        try:
+            ray.get(_found_or_started(self._recipe).ready.remote(), timeout=READY_WITHIN)
+        except RayError as error:
+            # Nothing that the first commands would not put right, if slowly.
+            logger.warning("the first commands may be slow", extra={"reason": repr(error)})
 
 
 def _found_or_started(recipe: KeeperRecipe) -> ActorHandle[Any]:

@@ -48,8 +48,12 @@ class Homes(Protocol):
         """How many processes are worth starting at the same time."""
         ...
 
+    async def prepare(self, node: NodeId) -> None:
+        """Start what all entities on the node need beside their own processes; return when it runs."""
+        ...
+
     async def warm(self, node: NodeId, most: int) -> None:
-        """Have more processes ready on the node for entities to come; fewer, if so many are of no use."""
+        """Have processes ready on the node for entities to come; fewer, if so many are of no use."""
         ...
 
 

@@ -82,9 +82,10 @@ class Keeper:
         self._making_room: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._counted = asyncio.Event()
+        self._preparing: dict[NodeId, asyncio.Task[None]] = {}
         self._complained_at = float("-inf")
-        self._used_up: Counter[NodeId] = Counter()
-        """Processes that were ready and are so no longer, by what is known."""
+        self._used_up: set[NodeId] = set()
+        """Where processes that were ready are so no longer."""
         self.activations = 0
         """How many entities were given a process so far."""
         self.passivations = 0
@@ -92,7 +93,9 @@ class Keeper:
 
     async def run(self) -> None:
         """Work, until cancelled."""
-        await asyncio.gather(self._count_again_and_again(), self._admit_again_and_again(), self._tidy())
+        await asyncio.gather(
+            self._count_again_and_again(), self._admit_again_and_again(), self._tidy(), self._keep_warm()
+        )
 
     async def admit(self, entity_id: EntityId) -> Any | None:
         """
@@ -112,6 +115,13 @@ class Keeper:
             return place.home.result()
         place.kept_until = self._clock.monotonic() + PLACE_KEPT
         return None
+
+    async def ready(self) -> None:
+        """Return when all nodes are as ready for the first entity as they can be."""
+        await self._counted.wait()
+        await asyncio.gather(*self._preparing.values())
+        # What else has started meanwhile may have got those that were warm.
+        await asyncio.gather(*(self._homes.warm(node, self._room(node)) for node in self._bounds))
 
     def used(self, entity_ids: Iterable[EntityId]) -> None:
         """These have had commands just now."""
@@ -197,7 +207,7 @@ class Keeper:
             await self._homes.up(home)
             if is_new:
                 self.activations += 1
-                self._used_up[living.node] += 1
+                self._used_up.add(living.node)
         except EntityLost as error:
             self._forget(entity_id, living)
             self._places.pop(entity_id, None)
@@ -298,17 +308,28 @@ class Keeper:
             # Places whose owners have gone must not be taken for a want of room.
             self._news.set()
             await self.passivate_idle()
-            await self._warm()
 
-    async def _warm(self) -> None:
+    async def _keep_warm(self) -> None:
         """Make up for the processes that entities have got, when there is time."""
-        if self._starting or self._places:
-            return
-        used_up, self._used_up = self._used_up, Counter()
-        for node, number in used_up.items():
-            room = self._bounds.get(node, 0) - sum(living.node == node for living in self._live.values())
-            if room > 0:
-                await self._homes.warm(node, min(number, room))
+        while True:
+            await self._clock.sleep(LOOK_EVERY)
+            if self._starting or self._places:
+                continue
+            used_up, self._used_up = self._used_up, set()
+            for node in used_up:
+                await self._homes.warm(node, self._room(node))
+
+    def _room(self, node: NodeId) -> int:
+        """How many more processes the node may have."""
+        return max(0, self._bounds.get(node, 0) - sum(living.node == node for living in self._live.values()))
+
+    async def _prepare(self, node: NodeId, bound: int) -> None:
+        """Have a new node ready before its first command, which else would wait for several processes."""
+        try:
+            await asyncio.gather(self._homes.warm(node, bound), self._homes.prepare(node))
+        except EntityLost as error:
+            # Its first entity sees to it.
+            logger.warning("a node is not prepared", extra={"node": node, "reason": str(error)})
 
     async def passivate_idle(self) -> None:
         """Passivate those that have rested long enough."""
@@ -364,8 +385,12 @@ class Keeper:
         self._starts_at_once = max(1, await self._homes.starts_at_once())
         most = self._limits.most_per_node
         for node in bounds.keys() - self._bounds.keys():
-            # The first time: all that is of use.
-            self._used_up[node] += bounds[node]
+            self._preparing[node] = asyncio.get_running_loop().create_task(
+                self._prepare(node, bounds[node] if most is None else most)
+            )
+        for node in self._preparing.keys() - bounds.keys():
+            # Under its id it does not come back.
+            del self._preparing[node]
         self._bounds = bounds if most is None else dict.fromkeys(bounds, most)
         for entity_id, living in list(self._live.items()):
             is_settled = living.since < begun and entity_id not in self._starting and not living.is_leaving

@@ -13,7 +13,7 @@ from itertools import count
 import pytest
 import ray
 
-from cos_ray.bootstrap.entity import build_entity
+from cos_ray.bootstrap.entity_keeper import keeper_recipe
 from cos_ray.bootstrap.ingress import entities_of
 from cos_ray.bootstrap.journal import build_journal
 from cos_ray.bootstrap.wiring import EntityWiring
@@ -116,9 +116,7 @@ def router_of(wiring: EntityWiring, journal: PostgresJournal) -> Router:
     if wiring.is_sharded:
         return Router(entities_of(wiring), journal, SystemClock())
     # Without the keeper's early start: a test may want other limits first.
-    entities = DedicatedEntities(
-        wiring.namespace, seal(build_entity, wiring), wiring.limits, wiring.logs, wiring.tls
-    )
+    entities = DedicatedEntities(keeper_recipe(wiring))
     return Router(entities, journal, SystemClock())
 
 

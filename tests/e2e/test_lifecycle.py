@@ -15,6 +15,7 @@ import pytest
 from google.protobuf.any import pack
 
 from cos_ray.cli.child_process import ChildProcess
+from cos_ray.cluster.names import KEEPER
 from cos_ray.free_port import free_port
 from cos_ray.postgres.database import Database
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import GetStateRequest, ProcessCommandRequest
@@ -24,17 +25,30 @@ from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import OpenAccount
 from cos_ray.samples.bank.read_handler import Balance, read_balances
 from tests.handler_kit import BANK_CLASS
 from tests.observability_kit import Scrape
+from tests.running_ray import live_actors
 from tests.running_service import (
     BANK,
     RunningService,
     dying_with_us,
     eventually,
+    family_of,
     plain_environment,
     serve_and_fail,
 )
 
 OUTAGE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED, grpc.StatusCode.DEADLINE_EXCEEDED}
 """How a command may end while the database is away."""
+
+
+def test_when_it_says_that_it_is_ready_the_first_entity_needs_no_new_process(
+    own_service: RunningService,
+) -> None:
+    own_service.start()
+    names = {actor.name for actor in live_actors(own_service.dashboard, token=own_service.ray_token)}
+    assert KEEPER in names
+    assert [name for name in names if name.startswith("journal:")]
+    titles = [" ".join(process.cmdline()) for process in family_of(own_service.pid).values()]
+    assert "ray::IDLE" in [title.strip() for title in titles]
 
 
 async def test_however_it_is_stopped_every_state_is_kept_and_no_process_left(

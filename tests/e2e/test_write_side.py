@@ -51,6 +51,23 @@ class House:
         request = ProcessCommandRequest(entity_id=entity, command=command)
         return self.client.ProcessCommand(request, timeout=30, metadata=metadata)
 
+    def process_in_the_end(
+        self, entity: str, script: Script, *metadata: tuple[str, str | bytes]
+    ) -> ProcessCommandResponse:
+        """The reply; asked for anew when the command's time was too short for its entity to come back."""
+        replies = []
+
+        def is_answered() -> bool:
+            try:
+                replies.append(self.process(entity, script, *metadata))
+            except grpc.RpcError as error:
+                if error.code() not in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
+                    raise
+            return bool(replies)
+
+        eventually(is_answered)
+        return replies[0]
+
     def refused(self, entity: str, script: Script, *metadata: tuple[str, str | bytes]) -> Untyped:
         with pytest.raises(grpc.RpcError) as refused:
             self.process(entity, script, *metadata)
@@ -313,17 +330,9 @@ def test_a_key_survives_the_death_of_its_entity(house: House, entity: str) -> No
     first = house.process(entity, Script(["a"]), key)
     (home,) = live_actors(house.service.dashboard, "shard-host:", house.service.ray_token)
     home.kill()
-
-    def is_back() -> bool:
-        try:
-            return house.process(entity, Script(["b"]), key) == first
-        except grpc.RpcError as error:
-            # Where the machine is busy, a process takes longer to start than a command may.
-            assert error.code() is grpc.StatusCode.UNAVAILABLE  # noqa: PT017
-            return False
-
-    eventually(is_back)
-    assert house.process(entity, Script(["b"]), ("x-cos-idempotency-key", "no-op")) == no_op
+    # Where the machine is busy, a process takes longer to start than a command may.
+    assert house.process_in_the_end(entity, Script(["b"]), key) == first
+    assert house.process_in_the_end(entity, Script(["b"]), ("x-cos-idempotency-key", "no-op")) == no_op
     assert no_op.meta.revision_number == 0
     assert house.handler.seen(entity) == 2
 

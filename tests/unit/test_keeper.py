@@ -163,6 +163,41 @@ async def test_too_many_are_told_of_once_a_minute_with_the_other_placement(
         assert len(told) == 2
 
 
+async def test_a_keeper_is_ready_when_all_nodes_are_prepared_and_processes_are_warm() -> None:
+    homes = FakeHomes({N1: 3, N2: 2})
+    homes.preparing.clear()
+    async with Rig(homes).running() as rig:
+        ready = asyncio.create_task(rig.keeper.ready())
+        await rig.clock.pass_time(10)
+        assert not ready.done()
+        assert sorted(homes.warmed) == [(N1, 3), (N2, 2)]
+        # Whoever comes early is not turned away.
+        assert await rig.admitted(A)
+        homes.preparing.set()
+        await ready
+        assert sorted(homes.prepared) == [N1, N2]
+        assert sorted(homes.warmed[-2:]) == [(N1, 2), (N2, 2)]
+
+
+async def test_a_node_that_cannot_be_prepared_holds_up_nothing() -> None:
+    homes = FakeHomes({N1: 1, N2: 1})
+    homes.unprepared = {N1}
+    async with Rig(homes).running() as rig:
+        await rig.keeper.ready()
+        assert homes.prepared == [N2]
+        assert await rig.admitted(A)
+        assert await rig.admitted(B)
+
+
+async def test_a_node_that_joins_is_prepared() -> None:
+    homes = FakeHomes({N1: 1})
+    async with Rig(homes).running() as rig:
+        await rig.keeper.ready()
+        homes.by_node = {N1: 1, N2: 1}
+        await rig.clock.pass_time(5.1)
+        assert homes.prepared == [N1, N2]
+
+
 async def test_processes_that_were_used_up_are_made_up_for_when_there_is_time() -> None:
     async with Rig(FakeHomes({N1: 5})).running() as rig:
         await rig.clock.pass_time(1.1)
@@ -173,7 +208,7 @@ async def test_processes_that_were_used_up_are_made_up_for_when_there_is_time() 
         assert len(rig.homes.warmed) == 1
         rig.homes.gate.set()
         await rig.clock.pass_time(1.1)
-        assert rig.homes.warmed[1:] == [(N1, 2)]
+        assert rig.homes.warmed[1:] == [(N1, 3)]
         # The way to one that is there already takes no process.
         assert await rig.admitted(A, within=1.1)
         assert len(rig.homes.warmed) == 2
