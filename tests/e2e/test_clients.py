@@ -175,15 +175,12 @@ def test_a_client_has_its_way_in_plain_text_and_over_tls(
             )
         seen = json.loads(printed)
         load = seen.pop("load")
-        within, beyond = seen.pop("metadata")
-        # RESOURCE_EXHAUSTED; on a connection that the server is about to end also UNAVAILABLE or INTERNAL.
-        assert within == 0
-        assert beyond in {8, 13, 14}
         assert set(seen.pop("services")) >= set(SERVICES)
         assert seen == {
             "command": [2, "/a/b"],
             "refusal": [9, "no", "AS_TOLD"],
             "deadline": 4,
+            "metadata": [0, 8],
             "cancel": 1,
             "subscribe": [1, 2, 1],
             "resume": [3, 1],

@@ -177,7 +177,7 @@ func main() {
 		"refusal":   c.refusal(entity),
 		"deadline":  c.deadline(entity + "-late"),
 		"cancel":    c.cancel(entity + "-cancelled"),
-		"metadata":  []int{c.withMetadata(entity, 15_000), c.withMetadata(entity, 30_000)},
+		"metadata":  []int{c.withMetadata(entity, 15_000), c.withMetadata(entity, 18_000)},
 		"subscribe": c.stream(entity, 1, 2),
 		"resume":    c.stream(entity, 3, 1),
 		"health":    c.health(),

@@ -133,7 +133,7 @@ async function main() {
     refusal: await refusal(),
     deadline: await deadline(),
     cancel: await cancel(),
-    metadata: [await withMetadata(15_000), await withMetadata(30_000)],
+    metadata: [await withMetadata(15_000), await withMetadata(18_000)],
     subscribe: await stream(1, 2),
     resume: await stream(3, 1),
     health: await health(),

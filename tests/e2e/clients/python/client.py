@@ -152,7 +152,7 @@ def main() -> None:
         "refusal": client.refusal(entity),
         "deadline": code_of(client.command(f"{entity}-late", 0.3, sleep=10)),
         "cancel": client.cancel(f"{entity}-cancelled"),
-        "metadata": [client.with_metadata(entity, 15_000), client.with_metadata(entity, 30_000)],
+        "metadata": [client.with_metadata(entity, 15_000), client.with_metadata(entity, 18_000)],
         "subscribe": client.stream(entity, 1, 2),
         "resume": client.stream(entity, 3, 1),
         "health": client.health(),

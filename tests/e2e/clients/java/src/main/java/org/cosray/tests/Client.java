@@ -50,7 +50,7 @@ public final class Client {
         field("refusal", client.refusal(entity)),
         field("deadline", client.deadline(entity + "-late")),
         field("cancel", client.cancel(entity + "-cancelled")),
-        field("metadata", list(client.withMetadata(entity, 15_000), client.withMetadata(entity, 30_000))),
+        field("metadata", list(client.withMetadata(entity, 15_000), client.withMetadata(entity, 18_000))),
         field("subscribe", client.stream(entity, 1, 2)),
         field("resume", client.stream(entity, 3, 1)),
         field("health", client.health()),
