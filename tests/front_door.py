@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import grpc.aio
+import httpx
+from google.protobuf.any_pb2 import Any as PbAny
 
 from cos_ray.certificates import TlsFiles
 from cos_ray.domain.access import AccessPolicy
@@ -20,10 +22,12 @@ from cos_ray.ingress.http_api import HttpPolicy
 from cos_ray.ingress.listener_settings import ListenerBounds, ListenerSettings
 from cos_ray.ingress.policy import IngressPolicy
 from cos_ray.ingress.replica import ListeningIngress
+from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import ProcessCommandRequest
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
 from cos_ray.subscriptions.subscriptions import Subscriptions
 from cos_ray.system_clock import SystemClock
 from cos_ray.testing.journal import MemoryJournal
+from cos_ray.testing.meters import ScriptOfMeters
 from tests.http_kit import ADA, BANK, AnyForms
 from tests.unit.test_ingress import Gateway, built
 
@@ -44,6 +48,11 @@ class FrontDoor:
     gateway: Gateway
     journal: MemoryJournal
     subscriptions: Subscriptions
+    meter: ScriptOfMeters
+
+    def refusals(self, door: str, cause: str) -> int:
+        """How many of this door and cause were counted."""
+        return len(self.meter.of(f"refused: {door} {cause}"))
 
     @property
     def grpc(self) -> str:
@@ -69,6 +78,17 @@ class FrontDoor:
     async def grpc_bytes(self, sent: bytes, within: float = 5.0) -> bytes:
         """The same of the gRPC port."""
         return await exchanged(self.settings.grpc_port, sent, within)
+
+
+COMMAND = ProcessCommandRequest(entity_id="a/b", command=PbAny(type_url="t/C", value=b"c"))
+
+
+async def answers(door: FrontDoor) -> None:
+    """Fail unless commands of a new client are answered, on both ports."""
+    async with door.client() as client:
+        await client.ProcessCommand(COMMAND, timeout=1.5)
+    async with httpx.AsyncClient() as http:
+        assert (await http.get(f"{door.http}/ready", timeout=1.5)).status_code == 200
 
 
 async def exchanged(port: int, sent: bytes, within: float) -> bytes:
@@ -126,6 +146,7 @@ async def front_door(
         request_bytes=limits.request_bytes, metadata_bytes=limits.metadata_bytes, access=access
     )
     subscriptions = Subscriptions(journal, SystemClock())
+    meter = ScriptOfMeters()
     replica: ListeningIngress = await built(
         ListeningIngress,
         gateway,
@@ -135,10 +156,11 @@ async def front_door(
         admission=admission,
         http=HttpPolicy(api=True, largest_body=limits.request_bytes),
         listeners=settings,
+        meter=meter,
         any_forms=AnyForms([BANK]),
     )
     try:
-        yield FrontDoor(replica, settings, gateway, journal, subscriptions)
+        yield FrontDoor(replica, settings, gateway, journal, subscriptions, meter)
     finally:
         await replica.drain()
         await replica.end()

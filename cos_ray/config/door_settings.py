@@ -49,9 +49,9 @@ class Listeners(Group):
     connections: Annotated[int, Field(ge=1, le=1_000_000)] = Field(10_000, alias="COS_MAX_CONNECTIONS")
     """How many connections each port takes at once."""
     connections_per_address: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        2_000, alias="COS_MAX_CONNECTIONS_PER_ADDRESS"
+        5_000, alias="COS_MAX_CONNECTIONS_PER_ADDRESS"
     )
-    """How many of them may come from one address; a load balancer counts as one."""
+    """How many of them may come from one address, or one /64 of IPv6; a load balancer counts as one."""
     streams_per_connection: Annotated[int, Field(ge=1, le=100_000)] = Field(
         1_000, alias="COS_MAX_STREAMS_PER_CONNECTION"
     )
@@ -59,7 +59,7 @@ class Listeners(Group):
     header_timeout: Duration = Field(timedelta(seconds=10), alias="COS_HEADER_TIMEOUT")
     """How long a new connection may take to begin with gRPC, or an HTTP request to its last header."""
     body_timeout: Duration = Field(timedelta(seconds=60), alias="COS_BODY_TIMEOUT")
-    """How long the body of an HTTP request may take."""
+    """How long the body of an HTTP request, or the message of a gRPC call, may take."""
     idle_timeout: Duration = Field(timedelta(minutes=5), alias="COS_CONNECTION_IDLE_TIMEOUT")
     """How long a connection may be without a request."""
     connection_age: Duration = Field(timedelta(minutes=1), alias="COS_MAX_CONNECTION_AGE")

@@ -14,8 +14,13 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from cos_ray.domain.errors import Code, Status
+from cos_ray.domain.refusals import Door, RefusalCause
+from cos_ray.ingress.grpc_log import has_garbled_metadata
 from cos_ray.ingress.headers import header_text
+from cos_ray.ingress.refusals import Refusals
 from cos_ray.ingress.status import FAILED, StreamRefused, refuse
+from cos_ray.ports import Unmeasured
+from cos_ray.system_clock import SystemClock
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +35,10 @@ SUBSCRIPTION_ID = "x-cos-subscription-id"
 class GrpcContext:
     """The `ReplyContext` of a call: gRPC's own context, and what is noted on it."""
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, with_metadata: bool = True) -> None:
         self._context = context
-        self._metadata: list[tuple[str, str | bytes]] = list(context.invocation_metadata() or ())
+        metadata = context.invocation_metadata() if with_metadata else None
+        self._metadata: list[tuple[str, str | bytes]] = list(metadata or ())
         self._code: grpc.StatusCode | None = None
         self._live: asyncio.Future[str] | None = None
 
@@ -84,14 +90,23 @@ class GrpcContext:
 class MethodHandlers(grpc.GenericRpcHandler):
     """The methods of services, by their full names, as a gRPC server looks them up."""
 
-    def __init__(self, methods: object, services: Sequence[str], unread_seconds: float) -> None:
-        """`methods`: the object that has a method of each name; `unread_seconds`: see `Bounds`."""
+    def __init__(
+        self,
+        methods: object,
+        services: Sequence[str],
+        unread_seconds: float,
+        body_seconds: float = 60.0,
+        refusals: Refusals | None = None,
+    ) -> None:
+        """`methods`: the object that has a method of each name; the seconds: see `ListenerBounds`."""
         self._handlers: dict[str, Handler] = {}
+        self._refusals = refusals or Refusals(Unmeasured(), SystemClock())
+        calls = _Calls(unread_seconds, body_seconds, self._refusals)
+        self._garbled: Handler = grpc.stream_stream_rpc_method_handler(calls.refuse_garbled)
         for service in services:
             for method in descriptor_pool.Default().FindServiceByName(service).methods:
-                self._handlers[f"/{service}/{method.name}"] = _handler(
-                    getattr(methods, method.name), method, unread_seconds
-                )
+                handler = calls.handler(getattr(methods, method.name), method)
+                self._handlers[f"/{service}/{method.name}"] = handler
 
     def add(self, path: str, handler: Handler) -> None:
         """A method that is not the ingress's own."""
@@ -99,60 +114,121 @@ class MethodHandlers(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         """The handler of a call."""
+        if has_garbled_metadata():
+            return self._garbled
         return self._handlers.get(handler_call_details.method)
 
 
-def _handler(call: Any, method: MethodDescriptor, unread_seconds: float) -> Handler:
-    request = message_factory.GetMessageClass(method.input_type)
-    if method.server_streaming:
-        return grpc.unary_stream_rpc_method_handler(_stream(call, request, unread_seconds))
-    return grpc.unary_unary_rpc_method_handler(_unary(call, request))
+class _Calls:
+    """
+    What every call goes through.
 
+    Its message is read here, also where there is but one: gRPC would wait for it for ever, never answer a
+    call that ends without one, and not say which it did not take.
+    """
 
-def _unary(
-    call: Callable[..., Awaitable[Message]], request_class: type[Message]
-) -> Callable[[bytes, Any], Awaitable[bytes]]:
-    async def handle(payload: bytes, grpc_context: Any) -> bytes:
-        context = GrpcContext(grpc_context)
+    def __init__(self, unread_seconds: float, body_seconds: float, refusals: Refusals) -> None:
+        self._unread_seconds = unread_seconds
+        self._body_seconds = body_seconds
+        self._refusals = refusals
+
+    def handler(self, call: Any, method: MethodDescriptor) -> Handler:
+        """Of a method of ours, which `call` answers."""
+        request = message_factory.GetMessageClass(method.input_type)
+        if method.server_streaming:
+            return grpc.stream_stream_rpc_method_handler(self._stream(call, request))
+        return grpc.stream_unary_rpc_method_handler(self._unary(call, request))
+
+    async def refuse_garbled(self, requests: object, grpc_context: Any) -> None:
+        """Answers a call whose metadata are no text."""
+        context = GrpcContext(grpc_context, with_metadata=False)
+        self._note(context, RefusalCause.ENCODING)
+        refuse(context, _GARBLED)
+
+    def _note(self, context: GrpcContext, cause: RefusalCause) -> None:
+        self._refusals.add(Door.GRPC, cause, context.peer_address())
+
+    def _unary(
+        self, call: Callable[..., Awaitable[Message]], request_class: type[Message]
+    ) -> Callable[[object, Any], Awaitable[bytes]]:
+        async def handle(requests: object, grpc_context: Any) -> bytes:
+            context = GrpcContext(grpc_context)
+            try:
+                payload = await self._received(grpc_context, context)
+                if payload is None:
+                    return b""
+                request = request_class.FromString(payload)
+                return (await call(request, context)).SerializeToString()
+            except DecodeError:
+                refuse(context, _malformed(request_class))
+            except Exception:
+                logger.exception("a request ended in an unforeseen error")
+                refuse(context, FAILED)
+            return b""
+
+        return handle
+
+    def _stream(
+        self, call: Callable[..., AsyncGenerator[Message, None]], request_class: type[Message]
+    ) -> Callable[[object, Any], Awaitable[None]]:
+        async def handle(requests: object, grpc_context: Any) -> None:
+            context = GrpcContext(grpc_context)
+            try:
+                payload = await self._received(grpc_context, context)
+                if payload is None:
+                    return
+                request = request_class.FromString(payload)
+                async with aclosing(call(request, context)) as messages:
+                    if not await _send(messages, context, grpc_context, self._unread_seconds):
+                        self._note(context, RefusalCause.UNREAD)
+            except DecodeError:
+                refuse(context, _malformed(request_class))
+            except StreamRefused:
+                pass  # the status is set
+            except Exception:
+                if grpc_context.done():
+                    return  # the client has gone in the middle of a message
+                logger.exception("a stream ended in an unforeseen error")
+                refuse(context, FAILED)
+
+        return handle
+
+    async def _received(self, grpc_context: Any, context: GrpcContext) -> bytes | None:
+        """The call's message; None where it ends without, and its status is set."""
+        task, is_late = asyncio.current_task(), False
+        assert task is not None
+
+        def give_up() -> None:
+            nonlocal is_late
+            is_late = True
+            task.cancel()
+
+        # Not by `wait_for`, which makes a task of it, for every call.
+        timer = asyncio.get_running_loop().call_later(self._body_seconds, give_up)
         try:
-            request = request_class.FromString(payload)
-            return (await call(request, context)).SerializeToString()
-        except DecodeError:
-            refuse(context, _malformed(request_class))
-        except Exception:
-            logger.exception("a request ended in an unforeseen error")
-            refuse(context, FAILED)
-        return b""
-
-    return handle
-
-
-def _stream(
-    call: Callable[..., AsyncGenerator[Message, None]], request_class: type[Message], unread_seconds: float
-) -> Callable[[bytes, Any], Awaitable[None]]:
-    async def handle(payload: bytes, grpc_context: Any) -> None:
-        context = GrpcContext(grpc_context)
-        try:
-            request = request_class.FromString(payload)
-            async with aclosing(call(request, context)) as messages:
-                await _send(messages, context, grpc_context, unread_seconds)
-        except DecodeError:
-            refuse(context, _malformed(request_class))
-        except StreamRefused:
-            pass  # the status is set
-        except Exception:
-            if grpc_context.done():
-                return  # the client has gone in the middle of a message
-            logger.exception("a stream ended in an unforeseen error")
-            refuse(context, FAILED)
-
-    return handle
+            payload = await grpc_context.read()
+        except asyncio.CancelledError:
+            if not is_late:
+                # Given up by the client, or by gRPC: it was too large, or compressed.
+                self._note(context, RefusalCause.NO_MESSAGE)
+                raise
+            self._note(context, RefusalCause.BODY_TIME)
+            refuse(context, _late(self._body_seconds))
+            return None
+        finally:
+            timer.cancel()
+        if payload is grpc.aio.EOF:
+            self._note(context, RefusalCause.NO_MESSAGE)
+            refuse(context, _NO_MESSAGE)
+            return None
+        message: bytes = payload
+        return message
 
 
 async def _send(
     messages: AsyncGenerator[Message, None], context: GrpcContext, grpc_context: Any, unread_seconds: float
-) -> None:
-    """Send them as they come; before them, once the subscription is live, its id."""
+) -> bool:
+    """Send them as they come; before them, once the subscription is live, its id. Whether they were read."""
     coming = asyncio.ensure_future(anext(messages))
     try:
         awaited: list[asyncio.Future[Any]] = [coming, context.live]
@@ -163,17 +239,25 @@ async def _send(
             try:
                 message = await coming
             except StopAsyncIteration:
-                return
+                return True
             try:
                 await asyncio.wait_for(grpc_context.write(message.SerializeToString()), unread_seconds)
             except asyncio.TimeoutError:
                 refuse(context, _unread(unread_seconds))
-                return
+                return False
             coming = asyncio.ensure_future(anext(messages))
     finally:
         if not coming.done():
             coming.cancel()
         await asyncio.gather(coming, return_exceptions=True)
+
+
+_GARBLED = Status(Code.INVALID_ARGUMENT, "the metadata are no UTF-8; bytes go into keys that end in -bin")
+_NO_MESSAGE = Status(Code.INVALID_ARGUMENT, "the call has no message")
+
+
+def _late(seconds: float) -> Status:
+    return Status(Code.DEADLINE_EXCEEDED, f"the message did not come within {seconds:g} s")
 
 
 def _malformed(request_class: type[Message]) -> Status:

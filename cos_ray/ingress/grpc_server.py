@@ -11,8 +11,10 @@ import grpc.aio
 from cos_ray.certificates import Certificates
 from cos_ray.domain.errors import StartFailed
 from cos_ray.ingress.grpc_calls import MethodHandlers
+from cos_ray.ingress.grpc_log import watch_grpc_log
 from cos_ray.ingress.listener_settings import ListenerBounds, ListenerSettings
 from cos_ray.ingress.reflection import add_reflection
+from cos_ray.ingress.refusals import Refusals
 from cos_ray.ingress.tls import grpc_credentials
 
 _METADATA_OF_GRPC = 4 * 1024
@@ -30,15 +32,18 @@ class GrpcServer:
         methods: object,
         services: Sequence[str],
         settings: ListenerSettings,
+        refusals: Refusals,
         certificates: Certificates | None = None,
     ) -> None:
-        handlers = MethodHandlers(methods, services, settings.bounds.unread_seconds)
+        bounds = settings.bounds
+        handlers = MethodHandlers(methods, services, bounds.unread_seconds, bounds.body_seconds, refusals)
         add_reflection(handlers, services)
+        watch_grpc_log()
         self._settings = settings
         self._certificates = certificates
         self._ended: asyncio.Task[bool] | None = None
         self._is_closing = False
-        self._server = grpc.aio.server(handlers=[handlers], options=options_of(settings.bounds))
+        self._server = grpc.aio.server(handlers=[handlers], options=options_of(bounds))
 
     async def open(self) -> None:
         """Listen. Raises StartFailed."""

@@ -20,9 +20,11 @@ from google.protobuf.message import Message
 from cos_ray.domain.access import ALL_ENTITIES, AccessPolicy, Caller
 from cos_ray.domain.errors import Code, Status
 from cos_ray.domain.rate import Rate
+from cos_ray.domain.refusals import Door, RefusalCause
 from cos_ray.ingress.clients import client_of
+from cos_ray.ingress.refusals import Refusals
 from cos_ray.ingress.status import ReplyContext, refuse, refused_stream
-from cos_ray.ingress.tokens import caller_of
+from cos_ray.ingress.tokens import MISSING, caller_of
 from cos_ray.ports import Clock, CommandMeter, Unmeasured
 
 OPEN_TO_ALL = "grpc.health.v1.Health"
@@ -52,8 +54,15 @@ class AdmissionPolicy:
 class Guard:
     """Lets requests in, or says why not."""
 
-    def __init__(self, policy: AdmissionPolicy, clock: Clock, meter: CommandMeter | None = None) -> None:
+    def __init__(
+        self,
+        policy: AdmissionPolicy,
+        clock: Clock,
+        meter: CommandMeter | None = None,
+        refusals: Refusals | None = None,
+    ) -> None:
         self._meter = meter or Unmeasured()
+        self._refusals = refusals or Refusals(self._meter, clock)
         self._policy = policy
         self._clock = clock
         self._rate = Rate(policy.requests_per_second) if policy.requests_per_second else None
@@ -72,6 +81,7 @@ class Guard:
         caller = caller_of(context.invocation_metadata(), self._policy.access)
         if isinstance(caller, Status):
             self._meter.turned_away(caller.code)
+            self._note(context, _cause_of_caller(caller))
             return caller
         context.known_caller = caller  # type: ignore[attr-defined]
         return None
@@ -90,9 +100,11 @@ class Guard:
         most = self._policy.metadata_bytes
         metadata = context.invocation_metadata()
         if sum(len(key) + len(value) + _ENTRY_OVERHEAD for key, value in metadata) > most:
+            self._note(context, RefusalCause.METADATA)
             return Status(Code.RESOURCE_EXHAUSTED, f"the metadata is larger than {most} bytes")
         most = self._policy.request_bytes
         if request.ByteSize() > most:
+            self._note(context, RefusalCause.MESSAGE)
             return Status(Code.RESOURCE_EXHAUSTED, f"the request is larger than {most} bytes")
         return None
 
@@ -102,8 +114,10 @@ class Guard:
         known: Caller | None = getattr(context, "known_caller", None)
         caller = known or caller_of(context.invocation_metadata(), self._policy.access)
         if isinstance(caller, Status):
+            self._note(context, _cause_of_caller(caller))
             return caller
         if not caller.may(method, touched(method, request)):
+            self._note(context, RefusalCause.NOT_ALLOWED)
             return Status(Code.PERMISSION_DENIED, f"this caller may not call {method} for that")
         # A context is an object like any other, and lives as long as the call.
         context.caller = caller.name  # type: ignore[attr-defined]
@@ -112,8 +126,18 @@ class Guard:
     def _of_rate(self, method: str, request: Message, context: ReplyContext) -> Status | None:
         # Clients that cannot be told apart count as one.
         if self._rate is not None and not self._rate.takes(client_of(context), self._clock.monotonic()):
+            self._note(context, RefusalCause.RATE)
             return Status(Code.RESOURCE_EXHAUSTED, "too many requests; slow down")
         return None
+
+    def _note(self, context: ReplyContext, cause: RefusalCause) -> None:
+        peer = getattr(context, "peer_address", None)
+        door = Door.HTTP if getattr(context, "is_http", False) else Door.GRPC
+        self._refusals.add(door, cause, None if peer is None else peer())
+
+
+def _cause_of_caller(status: Status) -> RefusalCause:
+    return RefusalCause.NO_TOKEN if status is MISSING else RefusalCause.BAD_TOKEN
 
 
 def touched(method: str, request: Message) -> Sequence[str] | None:

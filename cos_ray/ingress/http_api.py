@@ -66,7 +66,7 @@ def build_http_api(methods: Anything, readiness: Readiness, policy: HttpPolicy, 
     )
     api.add_middleware(RawPaths)
     api.add_middleware(LastAnswers, is_last=lambda: readiness.is_draining)
-    _add_error_handlers(api)
+    _add_error_handlers(api, methods)
     _add_health(api, readiness)
     if policy.api:
         door = Door(methods, policy, forms)
@@ -185,9 +185,11 @@ class Door:
             raise bad_request("a text in the request is not valid Unicode, or no text") from None
 
 
-def _add_error_handlers(api: FastAPI) -> None:
+def _add_error_handlers(api: FastAPI, methods: Anything) -> None:
     async def http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HttpError)
+        if error.http_status == 413:
+            methods.note_large_body(request.client.host if request.client else None)
         return error_response(error)
 
     async def unknown_path(request: Request, error: Exception) -> Response:

@@ -17,7 +17,10 @@ from typing import Any, ClassVar
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from cos_ray.domain.refusals import Door, RefusalCause
 from cos_ray.ingress.listener_settings import ListenerBounds
+from cos_ray.ingress.own_sockets import source_of
+from cos_ray.ingress.refusals import Refusals
 
 _LINE_AND_OWN = 16 * 1024
 """Bytes that a request's head may have beside what counts as metadata: its line, and what browsers send."""
@@ -48,14 +51,18 @@ def largest_head(bounds: ListenerBounds) -> int:
     return bounds.metadata_bytes + _LINE_AND_OWN
 
 
-def has_room(bounds: ListenerBounds, connections: int, of_address: int) -> bool:
-    """Whether there may be one more where there are so many, and so many of the address it comes from."""
-    return connections < bounds.connections and of_address < bounds.connections_per_address
+def lack_of_room(bounds: ListenerBounds, connections: int, of_source: int) -> RefusalCause | None:
+    """Why there may not be one more where there are so many, and so many from its source; None: it may."""
+    if connections >= bounds.connections:
+        return RefusalCause.CONNECTIONS
+    return RefusalCause.ADDRESS if of_source >= bounds.connections_per_address else None
 
 
-def bounded_protocol(bounds: ListenerBounds, open_by_address: Counter[str]) -> type[H11Protocol]:
+def bounded_protocol(
+    bounds: ListenerBounds, open_by_source: Counter[str], refusals: Refusals
+) -> type[H11Protocol]:
     """The class of a server's connections, which keep these bounds together; they count themselves there."""
-    attributes = {"bounds": bounds, "open_by_address": open_by_address}
+    attributes = {"bounds": bounds, "refusals": refusals, "open_by_source": open_by_source}
     return type("BoundedConnection", (_Connection,), attributes)
 
 
@@ -67,10 +74,11 @@ class _Connection(H11Protocol):
     """
 
     bounds: ClassVar[ListenerBounds]
-    open_by_address: ClassVar[Counter[str]]
+    refusals: ClassVar[Refusals]
+    open_by_source: ClassVar[Counter[str]]
     """How many connections of the server are open, by their source."""
 
-    _address: str | None = None
+    _source: str | None = None
     _reading: TimerHandle | None = None
     _writing: TimerHandle | None = None
     _looking: TimerHandle | None = None
@@ -79,14 +87,15 @@ class _Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        address = self.client[0] if self.client else ""
-        bounds, counts = self.bounds, self.open_by_address
+        source = source_of(self.client[0]) if self.client else ""
+        counts = self.open_by_source
         # It is among the connections already.
-        if not has_room(bounds, len(self.connections) - 1, counts[address]):
-            self._refuse(_TOO_MANY)
+        cause = lack_of_room(self.bounds, len(self.connections) - 1, counts[source])
+        if cause is not None:
+            self._refuse(_TOO_MANY, cause)
             return
-        self._address = address
-        counts[address] += 1
+        self._source = source
+        counts[source] += 1
         self._follow(has_sent=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -94,10 +103,10 @@ class _Connection(H11Protocol):
         self._stop_waiting_for_reader()
         if self._looking is not None:
             self._looking.cancel()
-        if self._address is not None:
-            self.open_by_address[self._address] -= 1
-            if not self.open_by_address[self._address]:
-                del self.open_by_address[self._address]
+        if self._source is not None:
+            self.open_by_source[self._source] -= 1
+            if not self.open_by_source[self._source]:
+                del self.open_by_source[self._source]
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -114,11 +123,14 @@ class _Connection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         # h11 tells a head that is too large by giving up before its end.
         is_large = len(self.conn.trailing_data[0]) > largest_head(self.bounds)
-        self._refuse(_TOO_LARGE if is_large else _NO_HTTP)
+        if is_large:
+            self._refuse(_TOO_LARGE, RefusalCause.METADATA)
+        else:
+            self._refuse(_NO_HTTP, RefusalCause.PROTOCOL)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._writing = self.loop.call_later(self.bounds.unread_seconds, self.transport.abort)
+        self._writing = self.loop.call_later(self.bounds.unread_seconds, self._give_up_on_reader)
 
     def resume_writing(self) -> None:
         self._stop_waiting_for_reader()
@@ -143,6 +155,10 @@ class _Connection(H11Protocol):
                 self.transport.abort()
         self._look_out()
 
+    def _give_up_on_reader(self) -> None:
+        self._note(RefusalCause.UNREAD)
+        self.transport.abort()
+
     def _stop_waiting_for_reader(self) -> None:
         if self._writing is not None:
             self._writing.cancel()
@@ -161,19 +177,24 @@ class _Connection(H11Protocol):
             return
         self._phase = phase
         if phase is h11.IDLE:
-            self._expect(self.bounds.header_seconds)
+            self._expect(self.bounds.header_seconds, RefusalCause.HEAD_TIME)
         else:
-            self._expect(self.bounds.body_seconds if phase is h11.SEND_BODY else None)
+            seconds = self.bounds.body_seconds if phase is h11.SEND_BODY else None
+            self._expect(seconds, RefusalCause.BODY_TIME)
 
-    def _expect(self, seconds: float | None) -> None:
+    def _expect(self, seconds: float | None, cause: RefusalCause = RefusalCause.HEAD_TIME) -> None:
         """The rest of something has to come within so many seconds; None: nothing is under way."""
         if self._reading is not None:
             self._reading.cancel()
             self._reading = None
         if seconds is not None:
-            self._reading = self.loop.call_later(seconds, self._refuse, _TOO_SLOW)
+            self._reading = self.loop.call_later(seconds, self._refuse, _TOO_SLOW, cause)
 
-    def _refuse(self, answer: bytes) -> None:
+    def _note(self, cause: RefusalCause) -> None:
+        self.refusals.add(Door.HTTP, cause, self.client[0] if self.client else None)
+
+    def _refuse(self, answer: bytes, cause: RefusalCause) -> None:
+        self._note(cause)
         cycle: Any = self.cycle
         is_between = cycle is None or (cycle.response_complete and self.conn.their_state is not h11.SEND_BODY)
         if is_between or not cycle.response_started:

@@ -11,8 +11,10 @@ import uvicorn
 
 from cos_ray.certificates import Certificates
 from cos_ray.domain.errors import StartFailed
-from cos_ray.ingress.http_connection import bounded_protocol, has_room, largest_head
+from cos_ray.domain.refusals import Door, RefusalCause
+from cos_ray.ingress.http_connection import bounded_protocol, lack_of_room, largest_head
 from cos_ray.ingress.listener_settings import ListenerBounds, ListenerSettings
+from cos_ray.ingress.refusals import Refusals
 from cos_ray.ingress.tls_acceptor import TlsAcceptor
 
 
@@ -20,13 +22,17 @@ class HttpServer:
     """The server; to be made in the loop it works in."""
 
     def __init__(
-        self, application: Any, settings: ListenerSettings, certificates: Certificates | None = None
+        self,
+        application: Any,
+        settings: ListenerSettings,
+        refusals: Refusals,
+        certificates: Certificates | None = None,
     ) -> None:
         self._settings = settings
-        by_address: Counter[str] = Counter()
+        by_source: Counter[str] = Counter()
         config = uvicorn.Config(
             application,
-            http=bounded_protocol(settings.bounds, by_address),
+            http=bounded_protocol(settings.bounds, by_source, refusals),
             ws="none",
             h11_max_incomplete_event_size=largest_head(settings.bounds),
             lifespan="off",
@@ -42,7 +48,7 @@ class HttpServer:
         self._server = (
             uvicorn.Server(config)
             if certificates is None
-            else _TlsServer(config, settings.bounds, by_address, certificates)
+            else _TlsServer(config, settings.bounds, by_source, refusals, certificates)
         )
         self._serving: asyncio.Task[None] | None = None
 
@@ -83,12 +89,14 @@ class _TlsServer(uvicorn.Server):
         self,
         config: uvicorn.Config,
         bounds: ListenerBounds,
-        by_address: Counter[str],
+        by_source: Counter[str],
+        refusals: Refusals,
         certificates: Certificates,
     ) -> None:
         super().__init__(config)
         self._bounds = bounds
-        self._by_address = by_address
+        self._by_source = by_source
+        self._refusals = refusals
         self._certificates = certificates
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -97,7 +105,12 @@ class _TlsServer(uvicorn.Server):
         context = self._certificates.server_context()
         for each in sockets or ():
             acceptor = TlsAcceptor(
-                each, self._connection, context, self._bounds.header_seconds, self._has_room
+                each,
+                self._connection,
+                context,
+                self._bounds.header_seconds,
+                self._has_room,
+                lambda source: self._refusals.add(Door.HTTP, RefusalCause.TLS, source),
             )
             # It is closed in the same way, and nothing else is asked of it.
             self.servers.append(cast(asyncio.Server, acceptor))
@@ -107,9 +120,12 @@ class _TlsServer(uvicorn.Server):
         protocol: type[Any] = self.config.http_protocol_class
         return cast(asyncio.Protocol, protocol(config=self.config, server_state=state, app_state=lifespan))
 
-    def _has_room(self, address: str, greeting: int, of_address: int) -> bool:
+    def _has_room(self, source: str, greeting: int, of_source: int) -> bool:
         there = len(self.server_state.connections) + greeting
-        return has_room(self._bounds, there, self._by_address[address] + of_address)
+        cause = lack_of_room(self._bounds, there, self._by_source[source] + of_source)
+        if cause is not None:
+            self._refusals.add(Door.HTTP, cause, source)
+        return cause is None
 
 
 def _listening(host: str, port: int) -> socket.socket:

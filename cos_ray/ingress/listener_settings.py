@@ -13,14 +13,14 @@ class ListenerBounds:
 
     connections: int = 10_000
     """Connections at once; further ones are closed."""
-    connections_per_address: int = 2_000
-    """Connections at once from one source address; further ones are closed."""
+    connections_per_address: int = 5_000
+    """Connections at once from one source address; the newest beyond them are closed."""
     streams_per_connection: int = 1_000
     """gRPC calls at once on one connection; further ones wait at the client."""
     header_seconds: float = 10.0
     """For a connection's first bytes (gRPC: TLS and HTTP/2; HTTP: a request's head)."""
     body_seconds: float = 60.0
-    """For the body of an HTTP request, after its head."""
+    """For the body of an HTTP request, or the message of a gRPC call, after its head."""
     idle_seconds: float = 300.0
     """Without a call or request after which a connection is closed."""
     age_seconds: float = 60.0

@@ -23,7 +23,7 @@ class ListeningIngress(Ingress):
         self._settings: ListenerSettings = self._parts.listeners
         self._ends_with_service = False
         api = build_http_api(self, self._readiness, self._parts.http, self._parts.any_forms)
-        self._listeners = Listeners(self, SERVICES, api, self._settings)
+        self._listeners = Listeners(self, SERVICES, api, self._settings, self._refusals)
         self._readiness.has_failed = self._listeners.has_failed
         await self._listeners.open()
 

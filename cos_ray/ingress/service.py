@@ -24,6 +24,7 @@ from cos_ray.domain.erasure import ERASE
 from cos_ray.domain.errors import Code, JournalUnavailable, Status
 from cos_ray.domain.ids import CommandId, EntityId, ReadSideId, fault_of_entity_id
 from cos_ray.domain.messages import Accepted, Command, EntityState, Refused, TryElsewhere
+from cos_ray.domain.refusals import Door, RefusalCause
 from cos_ray.domain.status import IngressStatus
 from cos_ray.ingress.demands import demands_of
 from cos_ray.ingress.erasure_methods import ErasureMethods, ErasureParts
@@ -44,6 +45,7 @@ from cos_ray.ingress.read_side_methods import (
     ReadSideMethods,
 )
 from cos_ray.ingress.readiness import Check, Readiness
+from cos_ray.ingress.refusals import Refusals
 from cos_ray.ingress.status import FAILED, ReplyContext, refuse
 from cos_ray.ingress.subscription_methods import SubscriptionMethods, SubscriptionParts
 from cos_ray.ingress.traced import TracingParts, traced
@@ -122,7 +124,8 @@ class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMetho
     async def __init__(self, build: Callable[[], Awaitable[Parts]]) -> None:  # type: ignore[misc]
         # Serve awaits an async constructor; whatever `build` opens belongs to the replica's loop.
         self._parts: Parts = await build()
-        self._guard = Guard(self._parts.admission, SystemClock(), self._parts.meter)
+        self._refusals = Refusals(self._parts.meter, SystemClock())
+        self._guard = Guard(self._parts.admission, SystemClock(), self._parts.meter, self._refusals)
         self._readiness = Readiness(self._parts.checks, SystemClock())
         self._origin = uuid.uuid4().hex
         self._serial = itertools.count(1)
@@ -132,6 +135,10 @@ class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMetho
     def refuses_caller(self, context: ReplyContext) -> Status | None:
         """Why nothing is taken from who calls; asked by the HTTP API before it reads a body."""
         return self._guard.refuses_caller(context)
+
+    def note_large_body(self, source: str | None) -> None:
+        """The HTTP API has refused a body that is too large, from this address."""
+        self._refusals.add(Door.HTTP, RefusalCause.MESSAGE, source)
 
     async def ProcessCommand(
         self, request: ProcessCommandRequest, grpc_context: ReplyContext

@@ -7,13 +7,14 @@ Connections within their handshake count among those that there may be: the serv
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+
+from cos_ray.ingress.own_sockets import source_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +35,14 @@ class TlsAcceptor:
         context: ssl.SSLContext,
         handshake_seconds: float,
         has_room: Callable[[str, int, int], bool],
+        note_failure: Callable[[str], None],
     ) -> None:
         """
         Listen from now on; `protocol` is made for each connection whose handshake is through.
 
-        `has_room` says whether one more from this address may be taken in, where so many are within their
-        handshake, and so many of them from this address.
+        `has_room` says whether one more from this source may be taken in, where so many are within their
+        handshake, and so many of them from this source. `note_failure` is told where a handshake that
+        failed, or took too long, came from.
         """
         listening.setblocking(False)
         listening.listen(BACKLOG)
@@ -48,8 +51,9 @@ class TlsAcceptor:
         self._context = context
         self._handshake_seconds = handshake_seconds
         self._has_room = has_room
+        self._note_failure = note_failure
         self._greeting: set[asyncio.Task[None]] = set()
-        self._greeting_by_address: Counter[str] = Counter()
+        self._greeting_by_source: Counter[str] = Counter()
         self._accepting = asyncio.get_running_loop().create_task(self._accept())
 
     def close(self) -> None:
@@ -67,35 +71,37 @@ class TlsAcceptor:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                connection, source = await loop.sock_accept(self._listening)
+                connection, peer = await loop.sock_accept(self._listening)
             except ConnectionError:
                 continue  # gone before it was taken in
             except OSError as error:
                 logger.error("HTTP takes in no connection", extra={"reason": str(error)})
                 await asyncio.sleep(WITHOUT_FILES)
                 continue
-            address = source[0]
-            if not self._has_room(address, len(self._greeting), self._greeting_by_address[address]):
+            source = source_of(peer[0])
+            if not self._has_room(source, len(self._greeting), self._greeting_by_source[source]):
                 connection.close()
                 continue
-            self._greeting_by_address[address] += 1
-            task = loop.create_task(self._greet(connection))
+            self._greeting_by_source[source] += 1
+            task = loop.create_task(self._greet(connection, source))
             self._greeting.add(task)
-            task.add_done_callback(partial(self._greeted, address))
+            task.add_done_callback(partial(self._greeted, source))
 
-    async def _greet(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError, asyncio.TimeoutError):
+    async def _greet(self, connection: socket.socket, source: str) -> None:
+        try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 self._protocol,
                 connection,
                 ssl=self._context,
                 ssl_handshake_timeout=self._handshake_seconds,
             )
+        except (OSError, asyncio.TimeoutError):
+            self._note_failure(source)
 
-    def _greeted(self, address: str, task: asyncio.Task[None]) -> None:
+    def _greeted(self, source: str, task: asyncio.Task[None]) -> None:
         self._greeting.discard(task)
-        self._greeting_by_address[address] -= 1
-        if not self._greeting_by_address[address]:
-            del self._greeting_by_address[address]
+        self._greeting_by_source[source] -= 1
+        if not self._greeting_by_source[source]:
+            del self._greeting_by_source[source]
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a TLS connection failed in an unforeseen way", exc_info=error)

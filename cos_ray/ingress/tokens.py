@@ -13,19 +13,19 @@ from cos_ray.domain.errors import Code, Status
 
 _SCHEME = "bearer "
 _UNKNOWN = Status(Code.UNAUTHENTICATED, "the token is not valid")
-_MISSING = Status(Code.UNAUTHENTICATED, "a token is needed: authorization: Bearer <token>")
+MISSING = Status(Code.UNAUTHENTICATED, "a token is needed: authorization: Bearer <token>")
 
 
 def caller_of(metadata: Iterable[tuple[str, str | bytes]], policy: AccessPolicy) -> Caller | Status:
     """Who calls, by the token in the request's metadata; a status that tells no more than it must."""
     given = [value for key, value in metadata if key.lower() == "authorization"]
     if not given:
-        return _MISSING
+        return MISSING
     if len(given) > 1:
         return Status(Code.UNAUTHENTICATED, "authorization is given more than once")
     text = given[0] if isinstance(given[0], str) else given[0].decode("latin-1")
     if not text.lower().startswith(_SCHEME):
-        return _MISSING
+        return MISSING
     token = text[len(_SCHEME) :].strip()
     known = policy.tokens.get(hashlib.sha256(token.encode()).hexdigest())
     if known is not None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from cos_ray.domain.errors import Code
 from cos_ray.domain.read_sides import ReadSideStatus
+from cos_ray.domain.refusals import Door, RefusalCause
 from cos_ray.domain.type_changes import Grounds
 
 
@@ -27,6 +28,10 @@ class CommandMeter(Protocol):
 
     def turned_away(self, code: Code, /) -> None:
         """A request of any kind was not let in."""
+        ...
+
+    def refused(self, door: Door, cause: RefusalCause, /) -> None:
+        """A connection or a request was not taken in."""
         ...
 
 
@@ -137,6 +142,9 @@ class Unmeasured:
 
     def turned_away(self, code: Code, /) -> None:
         """See `CommandMeter.turned_away`."""
+
+    def refused(self, door: Door, cause: RefusalCause, /) -> None:
+        """See `CommandMeter.refused`."""
 
     def waited(self, seconds: float, /) -> None:
         """See `EntityMeter.waited`."""

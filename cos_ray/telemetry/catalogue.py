@@ -42,6 +42,12 @@ TURNED_AWAY = Metric(
     "Requests of any kind that were not let in: too large, too many, not allowed.",
     ("code",),
 )
+REFUSALS = Metric(
+    "cos_refusals",
+    Kind.COUNTER,
+    "Connections and requests that the public ports did not take in, by port (grpc, http) and cause.",
+    ("door", "cause"),
+)
 LIVE_ENTITIES = Metric("cos_live_entities", Kind.GAUGE, "Entities in memory.")
 LIVE_OCTETS = Metric(
     "cos_live_entity_bytes", Kind.GAUGE, "About how much memory live entities take, with sharded placement."

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from cos_ray.domain.circuit import Circuit, Closed
 from cos_ray.domain.errors import Code
 from cos_ray.domain.read_sides import ReadSideStatus, ShardState
+from cos_ray.domain.refusals import Door, RefusalCause
 from cos_ray.domain.type_changes import Grounds
 from cos_ray.telemetry import catalogue
 from cos_ray.telemetry.meters import Counter, Meters
@@ -31,6 +32,9 @@ class CommandRecorder:
         self._turned_away = {
             code: meters.counter(catalogue.TURNED_AWAY, _name(code)) for code in (Code.RESOURCE_EXHAUSTED,)
         }
+        for door in Door:
+            for cause in RefusalCause:
+                meters.counter(catalogue.REFUSALS, door.value, cause.value)
 
     def begun(self) -> None:
         """See `CommandMeter.begun`."""
@@ -49,6 +53,10 @@ class CommandRecorder:
         if counter is None:
             counter = self._turned_away[code] = self._meters.counter(catalogue.TURNED_AWAY, _name(code))
         counter.value += 1
+
+    def refused(self, door: Door, cause: RefusalCause, /) -> None:
+        """See `CommandMeter.refused`."""
+        self._meters.counter(catalogue.REFUSALS, door.value, cause.value).value += 1
 
     def _outcome(self, refusal: Code | None) -> Counter:
         name = ACCEPTED if refusal is None else _name(refusal)

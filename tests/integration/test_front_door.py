@@ -30,20 +30,11 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     ProcessCommandRequest,
     SubscribeRequest,
 )
-from tests.front_door import FrontDoor, eventually, front_door
+from tests.front_door import COMMAND, FrontDoor, answers, eventually, front_door
 from tests.journal_kit import append_of
 from tests.unit.test_access import SHOP, TOKEN
 
 STATE = GetStateRequest(entity_id="a/b")
-COMMAND = ProcessCommandRequest(entity_id="a/b", command=PbAny(type_url="t/C", value=b"c"))
-
-
-async def answers(door: FrontDoor) -> None:
-    """Fail unless commands of a new client are answered, on both ports."""
-    async with door.client() as client:
-        await client.ProcessCommand(COMMAND, timeout=1.5)
-    async with httpx.AsyncClient() as http:
-        assert (await http.get(f"{door.http}/ready", timeout=1.5)).status_code == 200
 
 
 async def test_commands_states_and_health_are_answered_on_both_ports() -> None:

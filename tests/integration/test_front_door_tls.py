@@ -174,3 +174,9 @@ async def test_large_answers_and_bodies_pass_over_tls_and_connections_are_used_a
         for _ in range(20):
             assert (await http.post(path, json={"padding": "x" * 200_000})).status_code in (200, 400)
         assert (await http.get(url_of(door).replace("/ready", "/openapi.json"))).status_code == 200
+
+
+async def test_handshakes_that_fail_over_http_are_counted(authority: Authority) -> None:
+    async with front_door(tls=TlsFiles(*authority.issue(NAME))) as door:
+        await exchanged(door.settings.http_port, b"GET /alive HTTP/1.1\r\nhost: a\r\n\r\n", 5)
+        await eventually(lambda: door.refusals("http", "tls") == 1)

@@ -228,7 +228,17 @@ class TestCatalogue:
         names = [metric.name for metric in catalogue.METRICS]
         assert len(set(names)) == len(names)
         labels = {label for metric in catalogue.METRICS for label in metric.labels}
-        assert labels == {"outcome", "stage", "code", "read_side", "state", "handler", "grounds"}
+        assert labels == {
+            "outcome",
+            "stage",
+            "code",
+            "read_side",
+            "state",
+            "handler",
+            "grounds",
+            "door",
+            "cause",
+        }
 
     def test_bounds_of_buckets_rise(self):
         for metric in catalogue.METRICS:

@@ -146,7 +146,10 @@ class TestIngress:
         request = ProcessCommandRequest(entity_id="a long one")
         assert guard.refuses("ProcessCommand", request, Context()) is not None
         assert guard.refuses("ProcessCommand", ProcessCommandRequest(), Context()) is None
-        assert meter.told == [("turned away: RESOURCE_EXHAUSTED", 0.0)]
+        assert [told for told, _ in meter.told] == [
+            "refused: grpc message",
+            "turned away: RESOURCE_EXHAUSTED",
+        ]
 
 
 class TestGroupCommit:
