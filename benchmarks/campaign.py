@@ -39,13 +39,16 @@ RESULTS = Path(__file__).parent / "results"
 SERVICES = {
     "sharded-grpc": ("sharded", "gRPC"),
     "sharded-python": ("sharded", "in-process"),
+    "auto-grpc": ("auto", "gRPC"),
+    "auto-python": ("auto", "in-process"),
     "dedicated-grpc": ("dedicated", "gRPC"),
     "dedicated-python": ("dedicated", "in-process"),
 }
-NAMES = ["sharded-grpc", "sharded-python", "restate", "naive", "noop", "dedicated-grpc", "dedicated-python"]
+NAMES = [*SERVICES, "restate", "naive", "noop"]
 GROUPS = (
     ("sharded-grpc", "restate", "naive", "noop"),
     ("sharded-python", "restate", "noop"),
+    ("auto-grpc", "auto-python", "noop"),
     # Those with a process for each entity have a smaller population, and would need the others' memory.
     ("dedicated-grpc", "dedicated-python", "noop"),
 )

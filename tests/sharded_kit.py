@@ -20,7 +20,7 @@ from cos_ray.writeside.entity import Entity
 from cos_ray.writeside.exchange import Answer, Desk, Letter
 from cos_ray.writeside.live_entities import LiveEntities
 from cos_ray.writeside.publishing import PublishingJournal
-from cos_ray.writeside.shard_host import ShardHost
+from cos_ray.writeside.shard_host import HoldsEntities, ShardHost
 from cos_ray.writeside.shard_keeper import ShardKeeper
 from cos_ray.writeside.sharded_entities import ShardedEntities
 from tests.journal_kit import SHARDS
@@ -36,7 +36,7 @@ class Process:
         self.is_awake.set()
         self.is_gone = asyncio.Event()
         self.live = LiveEntities(self._activate, LiveLimits(), cluster.clock)
-        self.host = ShardHost(host, assignment, self.live, cluster, cluster.clock)
+        self.host = ShardHost(host, assignment, cluster.wrapped(self), cluster, cluster.clock)
         self.desk = Desk(self.host.process, self.host.withdraw)
         self.retiring: asyncio.Future[None] | None = None
         self.letters = 0
@@ -103,6 +103,10 @@ class MemoryCluster:
         self.processes: dict[HostId, Process] = {}
         self.fitting_seats = 2
         self.keeper = ShardKeeper(self, SHARDS, None, clock)
+
+    def wrapped(self, process: Process) -> HoldsEntities:
+        """What the process's shard host keeps its entities in."""
+        return process.live
 
     def entities(self) -> ShardedEntities:
         """The way of one more ingress replica."""

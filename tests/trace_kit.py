@@ -151,7 +151,7 @@ def flow(recorded: Recorded) -> Flow:
     tracing, clock = recorded.tracing, SystemClock()
     served = TracedWriteHandler(handler, tracing, SHOWN)
     entity = Entity(A, Shard(0), served, TracedJournal(journal, tracing), clock)
-    hop = Hop(TracedEntity(entity.process, entity.withdraw, tracing))
+    hop = Hop(TracedEntity(entity.process, entity.withdraw, entity.ready, tracing))
     return Flow(recorded, journal, handler, hop, TracedGateway(Router(hop, journal, clock)))
 
 

@@ -20,7 +20,7 @@ class Service(Contestant):
     style = Style.SERVICE
 
     def __init__(self, folder: Path, placement: str, handler: str) -> None:
-        """`placement` is dedicated or sharded, `handler` gRPC or in-process."""
+        """`placement` is auto, dedicated or sharded, `handler` gRPC or in-process."""
         super().__init__(folder)
         self.name = f"cos_ray {placement}, {handler} handler"
         self._placement, self._is_grpc = placement, handler == "gRPC"
@@ -54,7 +54,7 @@ class Service(Contestant):
     @property
     def keeps_many(self) -> bool:
         """Whether it can have a hundred thousand entities in memory."""
-        return self._placement == "sharded"
+        return self._placement != "dedicated"
 
     def memory(self) -> int:
         """Bytes that belong to the processes in which entities live, and to no other."""

@@ -40,7 +40,7 @@ def build_entity(wiring: EntityWiring, entity_id: EntityId) -> RunsCommands:
         return entity
     from cos_ray.telemetry.traced_commands import TracedEntity
 
-    return TracedEntity(entity.process, entity.withdraw, tracing)
+    return TracedEntity(entity.process, entity.withdraw, entity.ready, tracing)
 
 
 class RelayedRecorder(EntityRecorder):

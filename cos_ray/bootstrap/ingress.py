@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cos_ray.bootstrap.doors import Doors
+from cos_ray.bootstrap.entity_keeper import keeper_recipe
 from cos_ray.bootstrap.garbage import collect_seldom
 from cos_ray.bootstrap.journal import build_journal
 from cos_ray.bootstrap.wiring import EntityWiring
@@ -47,6 +48,7 @@ from cos_ray.telemetry.catalogue import SUBSCRIPTIONS
 from cos_ray.telemetry.meters import Meters
 from cos_ray.telemetry.recorders import CommandRecorder, ProgressRecorder, SubscriptionRecorder
 from cos_ray.telemetry.traces import tracing_of
+from cos_ray.writeside.auto_entities import AutoEntities
 from cos_ray.writeside.router import Router
 from cos_ray.writeside.sharded_entities import ShardedEntities
 
@@ -153,7 +155,7 @@ async def build_ingress(
         any_forms=any_forms,
         checks={"database": journal.check, "entities": Head().check},
         eraser=journal.eraser if doors.erasure else None,
-        operations=Overview(wiring.logs.service, wiring.namespace, wiring.is_sharded),
+        operations=Overview(wiring.logs.service, wiring.namespace, wiring.placement),
         whereabouts=(node_address(), os.getpid()),
         meter=CommandRecorder(meters),
         lookout=asyncio.create_task(keep_watch(desk, clock, ProgressRecorder(meters)))
@@ -202,9 +204,14 @@ def entities_of(wiring: EntityWiring) -> Entities:
     if wiring.is_sharded:
         from cos_ray.cluster.shard_hosts import ShardHostActors
 
-        return ShardedEntities(ShardHostActors(wiring.namespace, wiring.tls))
-    from cos_ray.bootstrap.entity_keeper import keeper_recipe
+        hosts = ShardHostActors(wiring.namespace, wiring.tls)
+        if not wiring.is_auto:
+            return ShardedEntities(hosts)
+        from cos_ray.cluster.own_processes import AutoNeighbourhood, EntityDoors
 
+        neighbourhood = AutoNeighbourhood(hosts, keeper_recipe(wiring))
+        doors = EntityDoors(wiring.namespace, wiring.tls)
+        return AutoEntities(ShardedEntities(hosts), doors.open, neighbourhood)
     entities = DedicatedEntities(keeper_recipe(wiring))
     entities.prepare()
     return entities

@@ -141,7 +141,8 @@ def parts_of(
         limits=ProcessLimits(settings.entities.max_live_actors, settings.entities.idle_after.total_seconds()),
         traces=traces,
         tls=internal_tls(settings),
-        is_sharded=settings.entities.placement is Placement.SHARDED,
+        is_sharded=settings.entities.placement is not Placement.DEDICATED,
+        is_auto=settings.entities.placement is Placement.AUTO,
     )
     # A name of its own for each start: two may run under one namespace, on two clusters.
     release = ReleaseId(f"{namespace}/{secrets.token_hex(4)}")

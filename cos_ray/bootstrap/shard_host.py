@@ -6,8 +6,10 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
+from cos_ray.bootstrap.entity_keeper import keeper_recipe
 from cos_ray.bootstrap.garbage import collect_seldom
 from cos_ray.bootstrap.handlers import build_write_handler
 from cos_ray.bootstrap.wiring import EntityWiring
@@ -32,14 +34,20 @@ from cos_ray.telemetry.meters import Meters
 from cos_ray.telemetry.recorders import EntityRecorder
 from cos_ray.telemetry.traces import tracing_of
 from cos_ray.writeside.entity import Entity
-from cos_ray.writeside.exchange import Desk, HostReply
+from cos_ray.writeside.exchange import Desk
+from cos_ray.writeside.host_reply import HostReply
 from cos_ray.writeside.live_entities import LiveEntities
+from cos_ray.writeside.promotions import Promotions
 from cos_ray.writeside.publishing import PublishingJournal
 from cos_ray.writeside.shard_host import ShardHost
 from cos_ray.writeside.shard_keeper import ShardKeeper
 
 if TYPE_CHECKING:
     from cos_ray.telemetry.otel import Tracing
+
+
+MOST_NAMED = 100
+"""How many of the entities with processes of their own are named to operators, for each host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +68,23 @@ class OwnedShardHost:
     """A shard host with what it holds open."""
 
     def __init__(
-        self, host: ShardHost, live: LiveEntities, journal: OwnedJournal, tracing: Tracing | None
+        self,
+        host: ShardHost,
+        live: LiveEntities,
+        journal: OwnedJournal,
+        tracing: Tracing | None,
+        promotions: Promotions | None = None,
     ) -> None:
         self.host = host
+        self._promotions = promotions
         self.desk = Desk(_traced(host, tracing), host.withdraw)
         self._tracing = tracing
         self._live = live
         self._journal = journal
         loop = asyncio.get_running_loop()
-        self._tidying = loop.create_task(live.keep_tidy())
+        self._looking = [loop.create_task(live.keep_tidy())]
+        if promotions is not None:
+            self._looking.append(loop.create_task(promotions.run(host.is_home_of)))
 
     def status(self) -> ShardHostStatus:
         """How it is."""
@@ -84,11 +100,30 @@ class OwnedShardHost:
             commands=desk.commands,
             activations=live.activations,
             passivations=live.passivations,
+            **self._told_of_own(),
         )
+
+    def _told_of_own(self) -> dict[str, Any]:
+        """What is to be told of entities with and without processes of their own."""
+        promotions = self._promotions
+        if promotions is None:
+            return {}
+        return {
+            "own_processes": len(promotions.own),
+            "entities_with_process": tuple(sorted(islice(promotions.own, MOST_NAMED))),
+            "shared": tuple((why, count) for why, count in promotions.reasons().items() if count),
+            "promotions": promotions.promotions,
+        }
+
+    def lost(self, entity_id: EntityId, way: bytes) -> None:
+        """An entity's own process gives no answers."""
+        if self._promotions is not None:
+            self._promotions.lost(entity_id, way)
 
     async def close(self) -> None:
         """Let go of connections."""
-        self._tidying.cancel()
+        for task in self._looking:
+            task.cancel()
         await self._journal.close()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.flush)
@@ -120,8 +155,14 @@ async def build_shard_host(
     collect_seldom()
     live = LiveEntities(activate, limits, clock)
     _watch(live, meters)
-    shard_host = ShardHost(host, assignment, live, ShardHostActors(wiring.namespace, wiring.tls), clock)
-    return OwnedShardHost(shard_host, live, own_journal, tracing)
+    promotions = None
+    if wiring.is_auto:
+        from cos_ray.cluster.own_processes import OwnActors
+
+        promotions = Promotions(live, OwnActors(keeper_recipe(wiring)), clock)
+    neighbours = ShardHostActors(wiring.namespace, wiring.tls)
+    shard_host = ShardHost(host, assignment, promotions or live, neighbours, clock)
+    return OwnedShardHost(shard_host, live, own_journal, tracing, promotions)
 
 
 def _traced(host: ShardHost, tracing: Tracing | None) -> Callable[[Command], Awaitable[HostReply]]:

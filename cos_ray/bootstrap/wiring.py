@@ -39,3 +39,12 @@ class EntityWiring:
     """How commands travel between machines; None: in plain text."""
     is_sharded: bool = False
     """Whether entities live in shard hosts, or each in an actor of its own."""
+    is_auto: bool = False
+    """Whether those that live in shard hosts get actors of their own when they are busy."""
+
+    @property
+    def placement(self) -> str:
+        """As it is called in settings."""
+        if self.is_auto:
+            return "auto"
+        return "sharded" if self.is_sharded else "dedicated"

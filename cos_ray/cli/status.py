@@ -65,7 +65,7 @@ def resize(
     ],
 ) -> None:
     """
-    Have so many shard hosts from now on (sharded placement).
+    Have so many shard hosts from now on (auto or sharded placement).
 
     Entities move while commands go on. The next start of the service goes by COS_SHARD_ACTORS again.
     """

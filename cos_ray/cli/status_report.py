@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -14,6 +15,9 @@ from rich.table import Column, Table
 
 from cos_ray.protocol.pb.cos_ray.v1 import operations_pb2 as pb
 from cos_ray.protocol.pb.cos_ray.v1 import readsides_pb2
+
+MOST_SHOWN = 10
+"""How many entities with processes of their own are named in a table."""
 
 
 def print_status(
@@ -32,6 +36,8 @@ def print_status(
     console.print(_ingress(status))
     if status.shard_hosts:
         console.print(_shard_hosts(status))
+    if status.placement == "auto":
+        console.print(_homes(status))
     if read_sides:
         console.print(_read_sides(read_sides))
 
@@ -77,6 +83,22 @@ def _shard_hosts(status: pb.GetServiceStatusResponse) -> Table:
             f"{host.memory_bytes / 1e6:,.1f} MB",
             *(f"{count:,}" for count in counts),
         )
+    return table
+
+
+def _homes(status: pb.GetServiceStatusResponse) -> Table:
+    """Where entities live, and why."""
+    table = _table("where entities live", _right("entities"), "which, or why")
+    named = sorted(each for host in status.shard_hosts for each in host.entities_with_process)
+    shown = ", ".join(named[:MOST_SHOWN]) + (" ..." if len(named) > MOST_SHOWN else "")
+    own = sum(host.own_processes for host in status.shard_hosts)
+    table.add_row("processes of their own", f"{own:,}", escape(shown))
+    reasons: Counter[str] = Counter()
+    for host in status.shard_hosts:
+        for shared in host.shared:
+            reasons[shared.why] += shared.entities
+    for why, count in reasons.most_common():
+        table.add_row("shard hosts", f"{count:,}", escape(why))
     return table
 
 

@@ -21,6 +21,9 @@ from cos_ray.writeside.resident import Resident, RunsCommands
 LEAVES_WITHIN = 1.0
 """Seconds in which those who send commands hear that this process ends."""
 
+QUIET_AFTER = 2.0
+"""Seconds in which others who ask for the way, too, need not wait for a thread that rests."""
+
 EntityBuilder = Callable[[EntityId], RunsCommands]
 
 CALLS_AT_ONCE = 20_000
@@ -43,7 +46,7 @@ class EntityActor:
         """Where `process` and `withdraw` are called at a fraction of the cost."""
         if self._quiet is None:
             # From now on, commands come by wire.
-            self._quiet = asyncio.get_running_loop().create_task(keep_quiet())
+            self._quiet = asyncio.get_running_loop().create_task(_keep_quiet_later())
         return await self._door.address_for(caller)
 
     async def process(self, command: Command) -> Reply:
@@ -67,6 +70,11 @@ class EntityActor:
             await self.end()
         return rested or 0.0
 
+    async def dismiss(self) -> None:
+        """End as soon as what is in progress has ended; what comes meanwhile is given back."""
+        self._resident.dismiss()
+        await self.end()
+
     async def end(self) -> None:
         """
         End, once running commands are done, if this copy gives its commands back: it keeps losing to another.
@@ -83,6 +91,15 @@ class EntityActor:
             await self._door.close(LEAVES_WITHIN)
             exit_actor()
 
+    async def ready(self) -> None:
+        """Return when the entity's first command need not wait for anything."""
+        await self._resident.ready()
+
     async def pid(self) -> int:
         """This process's id."""
         return os.getpid()
+
+
+async def _keep_quiet_later() -> None:
+    await asyncio.sleep(QUIET_AFTER)
+    await keep_quiet()

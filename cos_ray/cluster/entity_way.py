@@ -55,6 +55,18 @@ class EntityWay:
         except RayError as error:
             raise EntityLost(first_line(error)) from error
 
+    async def ready(self) -> None:
+        """Return when the entity's first command need not wait for anything. Raises EntityLost."""
+        try:
+            await self._actor.ready.remote()
+        except RayError as error:
+            raise EntityLost(first_line(error)) from error
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the entity's process has taken leave: it ends in good order."""
+        return self._wire is not None and self._wire.has_left
+
     def cut(self) -> None:
         """Give up what is under way: its process is gone, though its end of the wire may still be open."""
         if self._wire is not None:

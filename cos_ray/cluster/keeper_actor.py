@@ -25,8 +25,9 @@ from cos_ray.cluster.entity_processes import EntityProcesses
 from cos_ray.cluster.journal_actor import JournalRecipe
 from cos_ray.cluster.metrics import exported_meters
 from cos_ray.cluster.names import KEEPER
-from cos_ray.domain.errors import EntityLost
+from cos_ray.domain.errors import EntityLost, NoRoom
 from cos_ray.domain.ids import EntityId
+from cos_ray.domain.own_processes import Room
 from cos_ray.domain.passivation import NodeId, ProcessLimits
 from cos_ray.system_clock import SystemClock
 from cos_ray.telemetry.catalogue import ACTIVATIONS, LIVE_ENTITIES, PASSIVATIONS
@@ -38,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 ANSWERS_WITHIN = ANSWER_WITHIN + 3.0
 """Seconds after which a keeper that says nothing may hang."""
+
+ROOM_TOLD_WITHIN = 2.0
+"""Seconds in which a keeper that does not hang tells what room there is."""
 
 STARTS_WITHIN = 60
 """Looks, a second apart, in which a keeper that has not answered yet has to."""
@@ -80,11 +84,13 @@ class KeeperActor:
         self._running = asyncio.get_running_loop().create_task(self._keeper.run())
         self._running.add_done_callback(_end)
 
-    async def admit(self, entity_id: EntityId) -> ActorHandle[Any] | EntityLost | None:
+    async def admit(
+        self, entity_id: EntityId, only_if_room: bool = False
+    ) -> ActorHandle[Any] | EntityLost | NoRoom | None:
         """Like `Keeper.admit`."""
         try:
-            return await self._keeper.admit(entity_id)
-        except EntityLost as error:
+            return await self._keeper.admit(entity_id, only_if_room)
+        except (EntityLost, NoRoom) as error:
             return error
 
     async def ready(self) -> None:
@@ -94,6 +100,10 @@ class KeeperActor:
     async def counts(self) -> Mapping[NodeId, int]:
         """How many entities are awake on each node."""
         return self._keeper.counts()
+
+    async def room(self) -> tuple[Room, list[EntityId]]:
+        """Like `Keeper.room`, and who has a process or is given one."""
+        return self._keeper.room(), list(self._keeper.live)
 
     async def used(self, entity_ids: Sequence[EntityId]) -> None:
         """Like `Keeper.used`."""
@@ -123,12 +133,12 @@ class FoundKeeper:
         self._has_answered = False
         self._looking: asyncio.Task[None] | None = None
 
-    async def admit(self, entity_id: EntityId) -> ActorHandle[Any] | None:
+    async def admit(self, entity_id: EntityId, only_if_room: bool = False) -> ActorHandle[Any] | None:
         """Like `Keeper.admit`; a keeper that is lost, or hangs, is told by None, too."""
         finding = self._finding()
         try:
             actor = await asyncio.shield(finding)
-            answer = await asyncio.wait_for(_admitted(actor, entity_id), ANSWERS_WITHIN)
+            answer = await asyncio.wait_for(_admitted(actor, entity_id, only_if_room), ANSWERS_WITHIN)
             self._has_answered = True
         except asyncio.TimeoutError:
             self._look_into(finding)
@@ -138,9 +148,24 @@ class FoundKeeper:
             self._lose(finding)
             await asyncio.sleep(AGAIN_AFTER)
             return None
-        if isinstance(answer, EntityLost):
+        if isinstance(answer, EntityLost | NoRoom):
             raise answer
         return answer
+
+    async def room(self) -> tuple[Room, list[EntityId]]:
+        """Like `Keeper.room`, and who has a process. Raises EntityLost when the keeper does not tell."""
+        finding = self._finding()
+        try:
+            actor = await asyncio.shield(finding)
+            told = await asyncio.wait_for(_room(actor), ROOM_TOLD_WITHIN)
+            self._has_answered = True
+        except asyncio.TimeoutError:
+            self._look_into(finding)
+            raise EntityLost("the keeper of entities' processes does not answer") from None
+        except RayError as error:
+            self._lose(finding)
+            raise EntityLost("the keeper of entities' processes is lost") from error
+        return told
 
     def prepare(self) -> None:
         """Start it if need be, and do not wait for it."""
@@ -195,8 +220,15 @@ async def _pinged(actor: ActorHandle[Any]) -> None:
     await actor.ping.remote()
 
 
-async def _admitted(actor: ActorHandle[Any], entity_id: EntityId) -> ActorHandle[Any] | EntityLost | None:
-    answer: ActorHandle[Any] | EntityLost | None = await actor.admit.remote(entity_id)
+async def _room(actor: ActorHandle[Any]) -> tuple[Room, list[EntityId]]:
+    told: tuple[Room, list[EntityId]] = await actor.room.remote()
+    return told
+
+
+async def _admitted(
+    actor: ActorHandle[Any], entity_id: EntityId, only_if_room: bool
+) -> ActorHandle[Any] | EntityLost | NoRoom | None:
+    answer: ActorHandle[Any] | EntityLost | NoRoom | None = await actor.admit.remote(entity_id, only_if_room)
     return answer
 
 

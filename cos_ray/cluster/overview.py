@@ -27,10 +27,12 @@ _Answer = TypeVar("_Answer")
 class Overview:
     """`ports.Operations` of a service in this cluster."""
 
-    def __init__(self, service: str, namespace: str, is_sharded: bool) -> None:
+    def __init__(self, service: str, namespace: str, placement: str) -> None:
+        """`placement`: auto, dedicated or sharded."""
         self._service = service
         self._namespace = namespace
-        self._hosts = ShardHostActors(namespace) if is_sharded else None
+        self._placement = placement
+        self._hosts = None if placement == "dedicated" else ShardHostActors(namespace)
         self._replicas: Any = None
 
     async def status(self) -> ServiceStatus:
@@ -39,8 +41,7 @@ class Overview:
         nodes, ingress, hosts = await asyncio.gather(
             self._nodes(silent), self._ingress(silent), self._shard_hosts(silent)
         )
-        placement = "dedicated" if self._hosts is None else "sharded"
-        return ServiceStatus(self._service, placement, nodes, ingress, hosts, tuple(silent))
+        return ServiceStatus(self._service, self._placement, nodes, ingress, hosts, tuple(silent))
 
     async def resize(self, hosts: int | None) -> Sequence[HostId]:
         """See `ports.Operations`."""
@@ -51,7 +52,7 @@ class Overview:
     async def _nodes(self, silent: list[str]) -> tuple[NodeStatus, ...]:
         found = await _in_time("the head node", asyncio.to_thread(ray.nodes), silent) or []
         counts: Mapping[str, int] = {}
-        if self._hosts is None:
+        if self._placement != "sharded":
             counts = await _in_time("the entities' keeper", self._counts(), silent) or {}
         return tuple(
             NodeStatus(

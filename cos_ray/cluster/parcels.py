@@ -24,7 +24,8 @@ from cos_ray.domain.messages import (
     TryElsewhere,
 )
 from cos_ray.domain.placement import Assignment
-from cos_ray.writeside.exchange import Answer, HostReply, Letter, Moved
+from cos_ray.writeside.exchange import Answer, Letter
+from cos_ray.writeside.host_reply import HostReply, Moved, Owned
 
 Plain = tuple[Any, ...]
 
@@ -111,6 +112,8 @@ def _plain_reply(reply: HostReply) -> tuple[str, Plain]:
             return "elsewhere", (maybe_stored,)
         case Moved(assignment):
             return "moved", _plain_assignment(assignment)
+        case Owned(way):
+            return "owned", (way,)
 
 
 def _accepted(
@@ -145,4 +148,5 @@ _READ: dict[str, Callable[..., HostReply]] = {
     "refused": _refused,
     "elsewhere": TryElsewhere,
     "moved": _moved,
+    "owned": Owned,
 }

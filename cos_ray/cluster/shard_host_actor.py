@@ -14,7 +14,7 @@ from cos_ray.certificates import TlsFiles
 from cos_ray.cluster.parcels import answer_to_bytes, letter_from_bytes
 from cos_ray.cluster.warm_workers import keep_one_warm
 from cos_ray.cluster.wire_doors import Caller, Door, DoorAddress
-from cos_ray.domain.ids import Shard
+from cos_ray.domain.ids import EntityId, Shard
 from cos_ray.domain.placement import Assignment, HostId
 from cos_ray.domain.status import ShardHostStatus
 from cos_ray.writeside.exchange import Desk
@@ -29,6 +29,10 @@ class Home(Protocol):
 
     def status(self) -> ShardHostStatus:
         """How it is."""
+        ...
+
+    def lost(self, entity_id: EntityId, way: bytes) -> None:
+        """An entity's own process gives no answers."""
         ...
 
     async def close(self) -> None:
@@ -92,6 +96,10 @@ class ShardHostActor:
         await self._door.close(LEAVES_WITHIN)
         await home.close()
         exit_actor()
+
+    async def lost(self, entity_id: EntityId, way: bytes) -> None:
+        """An entity's own process gives no answers: the entity lives here again."""
+        (await self._home).lost(entity_id, way)
 
     async def status(self) -> ShardHostStatus:
         """How it is."""

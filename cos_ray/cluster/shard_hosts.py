@@ -19,7 +19,7 @@ from cos_ray.cluster.shard_host_actor import HomeBuilder, ShardHostActor
 from cos_ray.cluster.wire import NotSent, Wire, WireCut
 from cos_ray.cluster.wire_doors import Dialer, DoorAddress
 from cos_ray.domain.errors import EntityLost, EntityNotReached
-from cos_ray.domain.ids import Shard
+from cos_ray.domain.ids import EntityId, Shard
 from cos_ray.domain.placement import Assignment, HostId
 from cos_ray.domain.status import ShardHostStatus
 from cos_ray.writeside.exchange import Answer, Letter
@@ -81,6 +81,10 @@ class ShardHostActors:
     async def tell(self, host: HostId, assignment: Assignment | None) -> Assignment:
         """Let it go by this assignment unless it knows a newer one; the one it goes by. Raises EntityLost."""
         return await self._ask_host(host, lambda actor: actor.tell.remote(assignment))
+
+    async def lost(self, host: HostId, entity_id: EntityId, way: bytes) -> None:
+        """Tell the host that an entity's own process gives no answers. Raises EntityLost."""
+        await self._ask_host(host, lambda actor: actor.lost.remote(entity_id, way))
 
     async def status(self, host: HostId) -> ShardHostStatus:
         """How the host is. Raises EntityLost."""

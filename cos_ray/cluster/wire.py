@@ -75,6 +75,11 @@ class Wire:
         """Whether it is of no use any more."""
         return self._line.is_of_no_use
 
+    @property
+    def has_left(self) -> bool:
+        """Whether the other side has taken leave: it ends in good order."""
+        return self._line.has_left
+
     def cut(self) -> None:
         """End the connection, and so every call on it."""
         self._line.transport.abort()
@@ -124,6 +129,10 @@ class _Caller(Framed):
     @property
     def is_of_no_use(self) -> bool:
         return self.is_cut or self._is_left
+
+    @property
+    def has_left(self) -> bool:
+        return self._is_left
 
     async def greeted(self) -> None:
         """Return when it is so. Raises NotProven and OSError."""

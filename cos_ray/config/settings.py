@@ -76,6 +76,7 @@ class Placement(Choice):
 
     DEDICATED = "dedicated"
     SHARDED = "sharded"
+    AUTO = "auto"
 
 
 class SslMode(Choice):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cos_ray.domain.ids import EntityId
+from cos_ray.domain.own_processes import Why
 from cos_ray.domain.placement import HostId
 
 
@@ -27,6 +29,14 @@ class ShardHostStatus:
     """Commands answered since its process started."""
     activations: int
     passivations: int
+    own_processes: int = 0
+    """With `auto` placement: how many of its entities have processes of their own."""
+    entities_with_process: tuple[EntityId, ...] = ()
+    """Whose they are; not all, if they are many."""
+    shared: tuple[tuple[Why, int], ...] = ()
+    """How many of the others have none for which reason."""
+    promotions: int = 0
+    """How many entities moved to processes of their own so far."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,10 @@ class OperationsMethods:
                     commands=host.commands,
                     activations=host.activations,
                     passivations=host.passivations,
+                    own_processes=host.own_processes,
+                    entities_with_process=host.entities_with_process,
+                    shared=[pb.SharedEntities(why=why.value, entities=count) for why, count in host.shared],
+                    promotions=host.promotions,
                 )
                 for host in status.shard_hosts
             ],

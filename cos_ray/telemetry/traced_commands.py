@@ -83,10 +83,12 @@ class TracedEntity:
         self,
         process: Callable[[Command], Awaitable[Reply]],
         withdraw: Callable[[CommandId], None],
+        ready: Callable[[], Awaitable[None]],
         tracing: Tracing,
     ) -> None:
         self._process = traced_run(process, tracing)
         self._withdraw = withdraw
+        self._ready = ready
 
     async def process(self, command: Command) -> Reply:
         """Run the command when its turn comes."""
@@ -95,6 +97,10 @@ class TracedEntity:
     def withdraw(self, command_id: CommandId) -> None:
         """Drop the command, unless it is being appended already."""
         self._withdraw(command_id)
+
+    async def ready(self) -> None:
+        """Return when the journal answers."""
+        await self._ready()
 
 
 def _tell_outcome(span: Span, answer: object) -> None:

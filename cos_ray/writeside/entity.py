@@ -140,6 +140,10 @@ class Entity:
         except (MailboxFull, OutOfTime, Withdrawn) as error:
             return Refused(status_of(error, command.key, in_doubt=command.maybe_stored))
 
+    async def ready(self) -> None:
+        """Return when the journal answers, which may have to be found first. Raises JournalUnavailable."""
+        await self._journal.standing(self._entity_id, None)
+
     def withdraw(self, command_id: CommandId) -> None:
         """Drop the command, for its client has gone; what is being appended already is appended."""
         self._mailbox.withdraw(command_id)

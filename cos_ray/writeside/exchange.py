@@ -20,8 +20,8 @@ from typing import TypeAlias
 
 from cos_ray.domain.errors import EntityLost, EntityNotReached, EntitySilent
 from cos_ray.domain.ids import CommandId, EntityId
-from cos_ray.domain.messages import Accepted, Command, Reply, TryElsewhere
-from cos_ray.domain.placement import Assignment
+from cos_ray.domain.messages import Accepted, Command, TryElsewhere
+from cos_ray.writeside.host_reply import HostReply
 from cos_ray.writeside.linger import LONGEST_LINGER, Linger
 from cos_ray.writeside.silence import Silence
 
@@ -49,14 +49,6 @@ ANSWER_OCTETS = 4 * 1024 * 1024
 """Bytes of states with which an answer to a call ends."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """The entity lives elsewhere; nothing was run."""
-
-    assignment: Assignment
-
-
-HostReply: TypeAlias = Reply | Moved
 Ticket: TypeAlias = int
 """Tells an errand from all others of the process that asks, those for the same command included."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -76,3 +77,13 @@ class Living:
     def is_spared(self) -> bool:
         """Whether it need not be asked to leave: it has been, or its process may hang."""
         return self.is_leaving or self.is_doubted
+
+
+class Place:
+    """An entity's place in the queue."""
+
+    __slots__ = ("home", "kept_until")
+
+    def __init__(self) -> None:
+        self.home: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.kept_until = 0.0

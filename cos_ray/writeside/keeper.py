@@ -17,8 +17,9 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from cos_ray.domain.errors import EntityLost
+from cos_ray.domain.errors import EntityLost, NoRoom
 from cos_ray.domain.ids import EntityId
+from cos_ray.domain.own_processes import RESTED, Room
 from cos_ray.domain.passivation import (
     NodeId,
     ProcessLimits,
@@ -27,7 +28,7 @@ from cos_ray.domain.passivation import (
     roomiest,
 )
 from cos_ray.ports import Clock
-from cos_ray.writeside.homes import Homes, Living
+from cos_ray.writeside.homes import Homes, Living, Place
 from cos_ray.writeside.silence import falls_silent
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class Keeper:
         self._limits = limits
         self._clock = clock
         self._live: dict[EntityId, Living] = {}
-        self._places: dict[EntityId, _Place] = {}
+        self._places: dict[EntityId, Place] = {}
         """Who waits, in order."""
         self._starting: dict[EntityId, float] = {}
         """Since when."""
@@ -97,15 +98,20 @@ class Keeper:
             self._count_again_and_again(), self._admit_again_and_again(), self._tidy(), self._keep_warm()
         )
 
-    async def admit(self, entity_id: EntityId) -> Any | None:
+    async def admit(self, entity_id: EntityId, only_if_room: bool = False) -> Any | None:
         """
         The way to the entity's process, woken if there is room for it; None: not yet, ask again soon.
 
-        Raises EntityLost when its process cannot be started.
+        Raises EntityLost when its process cannot be started. `only_if_room`: raises NoRoom at once if another
+        would have to make room that has not rested for a while.
         """
         place = self._places.get(entity_id)
+        if only_if_room and place is None and entity_id not in self._live:
+            room = self.room()
+            if room.free + room.rested <= 0:
+                raise NoRoom
         if place is None:
-            place = self._places[entity_id] = _Place()
+            place = self._places[entity_id] = Place()
         place.kept_until = self._clock.monotonic() + ANSWER_WITHIN + PLACE_KEPT
         self._news.set()
         patience = asyncio.ensure_future(self._clock.sleep(ANSWER_WITHIN))
@@ -137,6 +143,21 @@ class Keeper:
             if living is not None and not living.is_doubted:
                 living.is_doubted = True
                 self._set_aside(asyncio.get_running_loop().create_task(self._look_into(entity_id, living)))
+
+    def room(self) -> Room:
+        """What room there is for more entities: before all processes are counted, none."""
+        if not self._counted.is_set():
+            return Room(free=0, rested=0, slots=0)
+        now, live = self._clock.monotonic(), self.counts()
+        free = sum(max(0, bound - live.get(node, 0)) for node, bound in self._bounds.items())
+        rested = sum(
+            not each.is_spared and entity_id not in self._starting and now - each.used_at >= RESTED
+            for entity_id, each in self._live.items()
+        )
+        waiting = sum(entity_id not in self._live for entity_id in self._places)
+        slots = self._starts_at_once - len(self._starting) - waiting
+        rested = max(0, rested - max(0, waiting - free))
+        return Room(max(0, free - waiting), rested, max(0, slots))
 
     def counts(self) -> Mapping[NodeId, int]:
         """How many are in memory on each node, as far as is known."""
@@ -193,7 +214,7 @@ class Keeper:
             self._set_aside(asyncio.get_running_loop().create_task(self._start(entity_id, living, place)))
         return lacking
 
-    async def _start(self, entity_id: EntityId, living: Living, place: _Place) -> None:
+    async def _start(self, entity_id: EntityId, living: Living, place: Place) -> None:
         is_new = not living.is_known
         home: Any = None
         try:
@@ -401,13 +422,3 @@ class Keeper:
             living.node, living.is_known = node, True
         self._counted.set()
         self._news.set()
-
-
-class _Place:
-    """An entity's place in the queue."""
-
-    __slots__ = ("home", "kept_until")
-
-    def __init__(self) -> None:
-        self.home: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.kept_until = 0.0

@@ -72,12 +72,20 @@ class LiveEntities:
     async def release(self, is_leaving: Callable[[EntityId], bool]) -> None:
         """Let these entities end what they have begun, and forget them. No new commands must come in."""
         for entity_id, resident in [each for each in self._residents.items() if is_leaving(each[0])]:
-            while resident.commands:
-                resident.at_rest = resident.at_rest or asyncio.Event()
-                resident.at_rest.clear()
-                await resident.at_rest.wait()
-            if self._residents.get(entity_id) is resident:
-                self._passivate(entity_id)
+            await self._let_go(entity_id, resident)
+
+    async def release_one(self, entity_id: EntityId) -> None:
+        """The same for one entity, without a look at the others."""
+        if (resident := self._residents.get(entity_id)) is not None:
+            await self._let_go(entity_id, resident)
+
+    async def _let_go(self, entity_id: EntityId, resident: _Resident) -> None:
+        while resident.commands:
+            resident.at_rest = resident.at_rest or asyncio.Event()
+            resident.at_rest.clear()
+            await resident.at_rest.wait()
+        if self._residents.get(entity_id) is resident:
+            self._passivate(entity_id)
 
     async def keep_tidy(self) -> None:
         """Passivate what is idle for too long, until cancelled."""

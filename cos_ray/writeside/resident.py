@@ -29,6 +29,10 @@ class RunsCommands(Protocol):
         """See `Entity`."""
         ...
 
+    async def ready(self) -> None:
+        """See `Entity`."""
+        ...
+
 
 class Resident:
     """One entity and its rest."""
@@ -59,6 +63,10 @@ class Resident:
         self._is_leaving |= isinstance(reply, TryElsewhere)
         return reply
 
+    async def ready(self) -> None:
+        """Return when the entity's first command need not wait for anything."""
+        await self._entity.ready()
+
     def withdraw(self, command_id: CommandId) -> None:
         """Drop the command, unless it is being appended already."""
         self._entity.withdraw(command_id)
@@ -75,6 +83,10 @@ class Resident:
             return rested
         self._is_leaving = True
         return None
+
+    def dismiss(self) -> None:
+        """Take no more commands in, whatever is in progress."""
+        self._is_leaving = True
 
     async def at_rest(self) -> None:
         """Return when no command is in progress."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from typing import Protocol
 
 from cos_ray.domain.errors import OUT_OF_TIME, OUTCOME_UNKNOWN, EntityLost, Withdrawn
 from cos_ray.domain.ids import CommandId, EntityId, Shard
@@ -20,8 +21,7 @@ from cos_ray.domain.messages import Command, Refused
 from cos_ray.domain.placement import Assignment, HostId
 from cos_ray.domain.sharding import shard_of
 from cos_ray.ports import Clock, Neighbours
-from cos_ray.writeside.exchange import HostReply, Moved
-from cos_ray.writeside.live_entities import LiveEntities
+from cos_ray.writeside.host_reply import HostReply, Moved
 from cos_ray.writeside.refusals import status_of
 
 logger = logging.getLogger(__name__)
@@ -30,11 +30,27 @@ RELEASED_WITHIN = 5.0
 """Seconds that a former home may take to let go of a shard."""
 
 
+class HoldsEntities(Protocol):
+    """What a shard host keeps its entities in: `LiveEntities`, or what is wrapped around it."""
+
+    async def process(self, command: Command) -> HostReply:
+        """Run the command, or say which process of its own the entity has."""
+        ...
+
+    def withdraw(self, entity_id: EntityId, command_id: CommandId) -> None:
+        """Drop the command, unless it is being appended already."""
+        ...
+
+    async def release(self, is_leaving: Callable[[EntityId], bool]) -> None:
+        """Let these entities end what they have begun, and forget them."""
+        ...
+
+
 class ShardHost:
     """Runs commands of its own shards, and hands shards over."""
 
     def __init__(
-        self, host: HostId, assignment: Assignment, live: LiveEntities, neighbours: Neighbours, clock: Clock
+        self, host: HostId, assignment: Assignment, live: HoldsEntities, neighbours: Neighbours, clock: Clock
     ) -> None:
         self.host = host
         self._assignment = assignment
@@ -57,6 +73,10 @@ class ShardHost:
     def assignment(self) -> Assignment:
         """What it goes by."""
         return self._assignment
+
+    def is_home_of(self, entity_id: EntityId) -> bool:
+        """Whether the entity's shard is assigned to this host, as far as it has heard."""
+        return shard_of(entity_id, self._assignment.shards) in self._mine
 
     async def process(self, command: Command) -> HostReply:
         """Run the command, or say where its entity lives."""

@@ -13,11 +13,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Protocol
 
-from cos_ray.domain.errors import EntityLost, EntitySilent
+from cos_ray.domain.errors import EntityLost, EntityNotReached, EntitySilent
+from cos_ray.domain.ids import EntityId
 from cos_ray.domain.messages import Command, Reply
 from cos_ray.domain.placement import Assignment, HostId
 from cos_ray.domain.sharding import shard_of
-from cos_ray.writeside.exchange import Answer, Letter, Line, Moved
+from cos_ray.writeside.exchange import Answer, Letter, Line
+from cos_ray.writeside.host_reply import Moved, Owned
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,13 @@ class ShardedEntities:
 
     async def ask(self, command: Command) -> Reply:
         """Hand the command to its entity's host. Raises EntityLost and EntitySilent."""
+        reply = await self.reach(command)
+        if isinstance(reply, Owned):
+            raise EntityNotReached("the entity has a process of its own, by another placement")
+        return reply
+
+    async def reach(self, command: Command) -> Reply | Owned:
+        """Like `ask`, where entities may have processes of their own."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + command.budget
         while True:
@@ -67,6 +76,11 @@ class ShardedEntities:
                 await asyncio.sleep(ASK_AGAIN)
             self._learn(reply.assignment)
             command = replace(command, budget=max(0.0, deadline - loop.time()))
+
+    def home_of(self, entity_id: EntityId) -> HostId | None:
+        """The host of the entity's shard, as far as is known."""
+        assignment = self._assignment
+        return None if assignment is None else assignment.host_of(shard_of(entity_id, assignment.shards))
 
     async def _in_time(self, refreshing: asyncio.Task[Assignment], command: Command) -> Assignment:
         done, _ = await asyncio.wait([refreshing], timeout=command.budget)

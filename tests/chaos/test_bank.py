@@ -42,6 +42,19 @@ ACCOUNTS = [EntityId(f"account-{number}") for number in range(12)]
 CLIENTS = 24
 
 OFTEN_AND_SELDOM = {
+    # Entities move all the while: who has lost its process goes on in a shard host, and soon gets another.
+    "auto": (
+        "entity:",
+        "entity:",
+        "entity:",
+        "shard-host:",
+        "shard-keeper",
+        "entity-keeper",
+        "journal:",
+        "read-side:",
+        "ingress",
+        "postgres",
+    ),
     "dedicated": ("entity:", "entity:", "entity:", "journal:", "read-side:", "ingress", "postgres"),
     "sharded": (
         "shard-host:",

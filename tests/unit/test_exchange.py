@@ -13,7 +13,8 @@ from cos_ray.domain.errors import Code, EntityLost, EntityNotReached, Status
 from cos_ray.domain.ids import CommandId, EntityId
 from cos_ray.domain.messages import Command, Packed, Refused, Reply, TryElsewhere
 from cos_ray.writeside import exchange
-from cos_ray.writeside.exchange import CALLS_OUT, Answer, Desk, HostReply, Letter, Line
+from cos_ray.writeside.exchange import CALLS_OUT, Answer, Desk, Letter, Line
+from cos_ray.writeside.host_reply import HostReply
 
 serials = count(1)
 

@@ -8,8 +8,9 @@ from collections import Counter
 
 import pytest
 
-from cos_ray.domain.errors import EntityLost
+from cos_ray.domain.errors import EntityLost, NoRoom
 from cos_ray.domain.ids import EntityId
+from cos_ray.domain.own_processes import RESTED, Room
 from cos_ray.domain.passivation import ProcessLimits
 from cos_ray.writeside.keeper import COUNT_EVERY
 from tests.keeper_kit import N1, N2, A, B, C, D, FakeHomes, Rig
@@ -31,6 +32,38 @@ async def test_at_the_bound_the_least_recently_used_leaves() -> None:
         assert await rig.admitted(D)
         assert rig.homes.left == [B]
         assert rig.homes.most_there == 3
+
+
+async def test_where_there_is_room_only_who_asks_for_that_gets_in_and_nobody_busy_has_to_leave() -> None:
+    async with Rig(FakeHomes({N1: 2})).running() as rig:
+        assert await rig.keeper.admit(A, only_if_room=True) == A
+        assert await rig.keeper.admit(B, only_if_room=True) == B
+        with pytest.raises(NoRoom):
+            await rig.keeper.admit(C, only_if_room=True)
+        # Who has a process is told the way to it.
+        assert await rig.keeper.admit(B, only_if_room=True) == B
+        await rig.clock.pass_time(RESTED)
+        rig.keeper.used([B])
+        asked = asyncio.ensure_future(rig.keeper.admit(C, only_if_room=True))
+        await rig.clock.pass_time(0.1)
+        assert await asked == C
+        assert rig.homes.left == [A]
+
+
+async def test_the_room_that_is_told_of_counts_those_who_wait_and_those_who_start() -> None:
+    rig = Rig(FakeHomes({N1: 3, N2: 1}, starts_at_once=2))
+    assert rig.keeper.room() == Room(free=0, rested=0, slots=0)
+    async with rig.running():
+        await rig.clock.pass_time(0.1)
+        assert rig.keeper.room() == Room(free=4, rested=0, slots=2)
+        rig.homes.gate.clear()
+        asked = [asyncio.ensure_future(rig.keeper.admit(each)) for each in (A, B, C)]
+        await rig.clock.pass_time(0.1)
+        assert rig.keeper.room() == Room(free=1, rested=0, slots=0)
+        rig.homes.gate.set()
+        await rig.clock.pass_time(RESTED)
+        await asyncio.gather(*asked)
+        assert rig.keeper.room() == Room(free=1, rested=3, slots=2)
 
 
 async def test_one_that_is_busy_stays_and_the_next_leaves() -> None:

@@ -6,7 +6,8 @@ import asyncio
 
 from cos_ray.domain.ids import CommandId, EntityId, Revision
 from cos_ray.domain.messages import Accepted, Command, EntityState, Meta, Packed
-from cos_ray.writeside.exchange import ANSWER_OCTETS, Answer, Desk, HostReply, Letter, Line
+from cos_ray.writeside.exchange import ANSWER_OCTETS, Answer, Desk, Letter, Line
+from cos_ray.writeside.host_reply import HostReply
 
 
 async def test_an_answer_holds_as_many_replies_as_fit_and_all_come() -> None:

@@ -217,7 +217,7 @@ A_SCHEMA = (
         ("COS_DB_POOL_MAX_SIZE", "0", "a whole number from 1 to 1000"),
         ("COS_WRITE_SIDE_BREAKER_MAX_FAILURES", "101", "a whole number from 1 to 100"),
         ("COS_SNAPSHOT_FREQUENCY", "never", "a whole number from 1 to 1000000"),
-        ("COS_ENTITY_PLACEMENT", "pinned", "one of dedicated, sharded"),
+        ("COS_ENTITY_PLACEMENT", "pinned", "one of dedicated, sharded, auto"),
         ("COS_SERVER_PROTOCOL", "rest", "one of grpc, http, both"),
         ("COS_WRITE_SIDE_PROTOCOL", "both", "one of grpc, http"),
         ("COS_DB_SSLMODE", "on", "one of disable, allow, prefer, require, verify-ca, verify-full"),

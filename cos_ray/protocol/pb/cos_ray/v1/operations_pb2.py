@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63os_ray/v1/operations.proto\x12\ncos_ray.v1\"\x19\n\x17GetServiceStatusRequest\"\xea\x01\n\x18GetServiceStatusResponse\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x11\n\tplacement\x18\x02 \x01(\t\x12%\n\x05nodes\x18\x03 \x03(\x0b\x32\x16.cos_ray.v1.NodeStatus\x12*\n\x07ingress\x18\x04 \x03(\x0b\x32\x19.cos_ray.v1.IngressStatus\x12\x30\n\x0bshard_hosts\x18\x05 \x03(\x0b\x32\x1b.cos_ray.v1.ShardHostStatus\x12\x15\n\rlive_entities\x18\x06 \x01(\x04\x12\x0e\n\x06silent\x18\x07 \x03(\t\"B\n\nNodeStatus\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04\x63pus\x18\x02 \x01(\x01\x12\x15\n\rlive_entities\x18\x03 \x01(\x04\"M\n\rIngressStatus\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x0f\n\x07in_hand\x18\x03 \x01(\x04\x12\x10\n\x08\x63ommands\x18\x04 \x01(\x04\"\xc9\x01\n\x0fShardHostStatus\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12\x0e\n\x06shards\x18\x04 \x01(\r\x12\x15\n\rlive_entities\x18\x05 \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x04\x12\x13\n\x0bin_progress\x18\x07 \x01(\x04\x12\x10\n\x08\x63ommands\x18\x08 \x01(\x04\x12\x13\n\x0b\x61\x63tivations\x18\t \x01(\x04\x12\x14\n\x0cpassivations\x18\n \x01(\x04\"(\n\x17ResizeShardHostsRequest\x12\r\n\x05hosts\x18\x01 \x01(\r\")\n\x18ResizeShardHostsResponse\x12\r\n\x05hosts\x18\x01 \x03(\t2\xd1\x01\n\x11OperationsService\x12]\n\x10GetServiceStatus\x12#.cos_ray.v1.GetServiceStatusRequest\x1a$.cos_ray.v1.GetServiceStatusResponse\x12]\n\x10ResizeShardHosts\x12#.cos_ray.v1.ResizeShardHostsRequest\x1a$.cos_ray.v1.ResizeShardHostsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63os_ray/v1/operations.proto\x12\ncos_ray.v1\"\x19\n\x17GetServiceStatusRequest\"\xea\x01\n\x18GetServiceStatusResponse\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x11\n\tplacement\x18\x02 \x01(\t\x12%\n\x05nodes\x18\x03 \x03(\x0b\x32\x16.cos_ray.v1.NodeStatus\x12*\n\x07ingress\x18\x04 \x03(\x0b\x32\x19.cos_ray.v1.IngressStatus\x12\x30\n\x0bshard_hosts\x18\x05 \x03(\x0b\x32\x1b.cos_ray.v1.ShardHostStatus\x12\x15\n\rlive_entities\x18\x06 \x01(\x04\x12\x0e\n\x06silent\x18\x07 \x03(\t\"B\n\nNodeStatus\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04\x63pus\x18\x02 \x01(\x01\x12\x15\n\rlive_entities\x18\x03 \x01(\x04\"M\n\rIngressStatus\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x0f\n\x07in_hand\x18\x03 \x01(\x04\x12\x10\n\x08\x63ommands\x18\x04 \x01(\x04\"\xbf\x02\n\x0fShardHostStatus\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12\x0e\n\x06shards\x18\x04 \x01(\r\x12\x15\n\rlive_entities\x18\x05 \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x04\x12\x13\n\x0bin_progress\x18\x07 \x01(\x04\x12\x10\n\x08\x63ommands\x18\x08 \x01(\x04\x12\x13\n\x0b\x61\x63tivations\x18\t \x01(\x04\x12\x14\n\x0cpassivations\x18\n \x01(\x04\x12\x15\n\rown_processes\x18\x0b \x01(\x04\x12\x1d\n\x15\x65ntities_with_process\x18\x0c \x03(\t\x12*\n\x06shared\x18\r \x03(\x0b\x32\x1a.cos_ray.v1.SharedEntities\x12\x12\n\npromotions\x18\x0e \x01(\x04\"/\n\x0eSharedEntities\x12\x0b\n\x03why\x18\x01 \x01(\t\x12\x10\n\x08\x65ntities\x18\x02 \x01(\x04\"(\n\x17ResizeShardHostsRequest\x12\r\n\x05hosts\x18\x01 \x01(\r\")\n\x18ResizeShardHostsResponse\x12\r\n\x05hosts\x18\x01 \x03(\t2\xd1\x01\n\x11OperationsService\x12]\n\x10GetServiceStatus\x12#.cos_ray.v1.GetServiceStatusRequest\x1a$.cos_ray.v1.GetServiceStatusResponse\x12]\n\x10ResizeShardHosts\x12#.cos_ray.v1.ResizeShardHostsRequest\x1a$.cos_ray.v1.ResizeShardHostsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,11 +40,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INGRESSSTATUS']._serialized_start=375
   _globals['_INGRESSSTATUS']._serialized_end=452
   _globals['_SHARDHOSTSTATUS']._serialized_start=455
-  _globals['_SHARDHOSTSTATUS']._serialized_end=656
-  _globals['_RESIZESHARDHOSTSREQUEST']._serialized_start=658
-  _globals['_RESIZESHARDHOSTSREQUEST']._serialized_end=698
-  _globals['_RESIZESHARDHOSTSRESPONSE']._serialized_start=700
-  _globals['_RESIZESHARDHOSTSRESPONSE']._serialized_end=741
-  _globals['_OPERATIONSSERVICE']._serialized_start=744
-  _globals['_OPERATIONSSERVICE']._serialized_end=953
+  _globals['_SHARDHOSTSTATUS']._serialized_end=774
+  _globals['_SHAREDENTITIES']._serialized_start=776
+  _globals['_SHAREDENTITIES']._serialized_end=823
+  _globals['_RESIZESHARDHOSTSREQUEST']._serialized_start=825
+  _globals['_RESIZESHARDHOSTSREQUEST']._serialized_end=865
+  _globals['_RESIZESHARDHOSTSRESPONSE']._serialized_start=867
+  _globals['_RESIZESHARDHOSTSRESPONSE']._serialized_end=908
+  _globals['_OPERATIONSSERVICE']._serialized_start=911
+  _globals['_OPERATIONSSERVICE']._serialized_end=1120
 # @@protoc_insertion_point(module_scope)

@@ -51,7 +51,7 @@ class IngressStatus(_message.Message):
     def __init__(self, node: _Optional[str] = ..., pid: _Optional[int] = ..., in_hand: _Optional[int] = ..., commands: _Optional[int] = ...) -> None: ...
 
 class ShardHostStatus(_message.Message):
-    __slots__ = ("host", "node", "pid", "shards", "live_entities", "memory_bytes", "in_progress", "commands", "activations", "passivations")
+    __slots__ = ("host", "node", "pid", "shards", "live_entities", "memory_bytes", "in_progress", "commands", "activations", "passivations", "own_processes", "entities_with_process", "shared", "promotions")
     HOST_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +62,10 @@ class ShardHostStatus(_message.Message):
     COMMANDS_FIELD_NUMBER: _ClassVar[int]
     ACTIVATIONS_FIELD_NUMBER: _ClassVar[int]
     PASSIVATIONS_FIELD_NUMBER: _ClassVar[int]
+    OWN_PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    ENTITIES_WITH_PROCESS_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
+    PROMOTIONS_FIELD_NUMBER: _ClassVar[int]
     host: str
     node: str
     pid: int
@@ -72,7 +76,19 @@ class ShardHostStatus(_message.Message):
     commands: int
     activations: int
     passivations: int
-    def __init__(self, host: _Optional[str] = ..., node: _Optional[str] = ..., pid: _Optional[int] = ..., shards: _Optional[int] = ..., live_entities: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., in_progress: _Optional[int] = ..., commands: _Optional[int] = ..., activations: _Optional[int] = ..., passivations: _Optional[int] = ...) -> None: ...
+    own_processes: int
+    entities_with_process: _containers.RepeatedScalarFieldContainer[str]
+    shared: _containers.RepeatedCompositeFieldContainer[SharedEntities]
+    promotions: int
+    def __init__(self, host: _Optional[str] = ..., node: _Optional[str] = ..., pid: _Optional[int] = ..., shards: _Optional[int] = ..., live_entities: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., in_progress: _Optional[int] = ..., commands: _Optional[int] = ..., activations: _Optional[int] = ..., passivations: _Optional[int] = ..., own_processes: _Optional[int] = ..., entities_with_process: _Optional[_Iterable[str]] = ..., shared: _Optional[_Iterable[_Union[SharedEntities, _Mapping]]] = ..., promotions: _Optional[int] = ...) -> None: ...
+
+class SharedEntities(_message.Message):
+    __slots__ = ("why", "entities")
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    ENTITIES_FIELD_NUMBER: _ClassVar[int]
+    why: str
+    entities: int
+    def __init__(self, why: _Optional[str] = ..., entities: _Optional[int] = ...) -> None: ...
 
 class ResizeShardHostsRequest(_message.Message):
     __slots__ = ("hosts",)

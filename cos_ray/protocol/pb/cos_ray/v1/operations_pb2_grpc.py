@@ -59,7 +59,7 @@ class OperationsServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ResizeShardHosts(self, request, context):
-        """With sharded placement: have so many shard hosts from now on. Entities move without a pause that
+        """With auto or sharded placement: have so many shard hosts from now on. Entities move without a pause that
         clients would notice. Lasts until the keeper of the hosts is started anew with other settings.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
