@@ -62,7 +62,11 @@ OUT_OF_TIME = Status(Code.DEADLINE_EXCEEDED, "the command ran out of time")
 OUTCOME_UNKNOWN = Status(Code.ABORTED, "command outcome unknown: its events may or may not be stored")
 """For a command that was cut off while its events were on their way into the journal."""
 
-NO_ROOM = Status(Code.RESOURCE_EXHAUSTED, "too many entities are in use: there was no room to wake this one")
+NO_ROOM = Status(
+    Code.RESOURCE_EXHAUSTED,
+    "too many entities want a process of their own: there was no room, or no time, to start this one's; "
+    "the command was not run (COS_ENTITY_PLACEMENT=sharded holds many entities in each process)",
+)
 """For a command whose entity could not be woken within its time; nothing was stored."""
 
 

@@ -141,6 +141,8 @@ async def test_without_room_for_its_entity_a_command_is_turned_away_and_nothing_
     reply, asked = await outcome(NoRoom(A))
     assert isinstance(reply, Refused)
     assert reply.status.code is Code.RESOURCE_EXHAUSTED
+    # What an operator can do about it is said where it is met.
+    assert "COS_ENTITY_PLACEMENT=sharded" in reply.status.message
     assert len(asked) == 1
 
 
