@@ -96,7 +96,12 @@ func (c client) stream(entity string, from, count int) []any {
 	defer cancel()
 	ctx = metadata.AppendToOutgoingContext(ctx, "x-cos-from-revision", strconv.Itoa(from))
 	stream := must(c.service.Subscribe(ctx, &pb.SubscribeRequest{EntityId: entity}))
-	id := must(stream.Header()).Get("x-cos-subscription-id")[0]
+	ids := must(stream.Header()).Get("x-cos-subscription-id")
+	if len(ids) != 1 {
+		// It has ended without any: this says how.
+		must(stream.Recv())
+	}
+	id := ids[0]
 	seen := []any{}
 	for range count {
 		message := must(stream.Recv())
