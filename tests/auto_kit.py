@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import TypeVar
 
-from cos_ray.domain.errors import EntityLost
+from cos_ray.domain.errors import EntityLost, EntityNotReached
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.messages import Command, Reply
 from cos_ray.domain.own_processes import Room
@@ -38,6 +38,8 @@ class OwnedProcess:
         journal = _JournalOfProcess(self, cluster.journal)  # type: ignore[arg-type]  # it asks only if it runs
         entity = Entity(entity_id, shard_of(entity_id, SHARDS), cluster.handler, journal, cluster.clock)
         self.resident = Resident(entity, cluster.clock)
+        self.asked = 0
+        """How many questions have no answer yet."""
         self._cluster = cluster
 
     @property
@@ -82,7 +84,7 @@ class OwnedProcess:
 
     async def _ask(self, question: Callable[[], Awaitable[_Answer]]) -> _Answer:
         if self.is_gone.is_set():
-            raise EntityLost("killed")
+            raise EntityNotReached("killed before it was asked")
 
         async def answer() -> _Answer:
             await self.until_able()
@@ -91,14 +93,22 @@ class OwnedProcess:
             return answer
 
         asking, going = asyncio.ensure_future(answer()), asyncio.ensure_future(self.is_gone.wait())
+        self.asked += 1
         try:
             await asyncio.wait([asking, going], return_when=asyncio.FIRST_COMPLETED)
             if not asking.done():
                 raise EntityLost("killed")
             return asking.result()
         finally:
+            self.asked -= 1
             asking.cancel()
             going.cancel()
+
+    async def emptied(self) -> None:
+        """Return when whoever asked has been answered, as a process sees to that ends."""
+        await self.resident.at_rest()
+        while self.asked:
+            await asyncio.sleep(0.001)
 
 
 class AutoCluster(MemoryCluster):
@@ -215,6 +225,6 @@ class _Processes:
         process.resident.dismiss()
         await self._cluster.may_end.wait()
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(process.resident.at_rest(), 0.5)
+            await asyncio.wait_for(process.emptied(), 0.5)
         process.has_left = process.is_awake.is_set()
         process.kill()

@@ -30,12 +30,20 @@ ENTITIES = [EntityId(f"e{number}") for number in range(8)]
 ELSEWHERE = "127.0.0.2"
 
 
+@ray.remote(num_cpus=0, scheduling_strategy="SPREAD")
+def _address() -> str:
+    """Of the node that this is given to."""
+    return ray.util.get_node_ip_address()
+
+
 @pytest.fixture
 def worker(ray_head: RayHead) -> Iterator[RayWorkerNode]:
     """A node that has another address than the head, where this test runs."""
     node = RayWorkerNode(ray_head, "worker", address=ELSEWHERE)
     try:
         node.start()
+        # The head gives work to it.
+        eventually(lambda: ELSEWHERE in ray.get([_address.remote() for _ in range(2)]), 60)
         yield node
     finally:
         node.end()

@@ -38,6 +38,8 @@ def auto(handlers: BankHandlers, tmp_path_factory: pytest.TempPathFactory) -> It
         "COS_INGRESS_REPLICAS": "2",
         "COS_MAX_LIVE_ENTITY_ACTORS": str(BOUND),
         "COS_PASSIVATION_IDLE_AFTER": "3s",
+        # Whether a command is answered is asked here, and not how soon: other tests use the machine, too.
+        "COS_COMMAND_HANDLER_TIMEOUT": "20",
         "RAY_AUTH_TOKEN": TOKEN,
     }
     service = RunningService(tmp_path_factory.mktemp("auto"), {**handlers.settings, **settings})
@@ -85,6 +87,8 @@ async def under_load(
 
 class Payer(Teller):
     """Pays in only, which is never refused; looks now and then."""
+
+    patience = 40.0
 
     async def run(self, chance: random.Random, stop: asyncio.Event) -> None:
         while not stop.is_set():

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from cos_ray.domain.errors import JournalUnavailable, OutcomeUnknown, RevisionConflict
 from cos_ray.domain.ids import EntityId, Offset, Shard
 from cos_ray.domain.messages import Append
+from cos_ray.postgres import database as postgres_database
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.testing.history import faults_of_history
@@ -54,9 +55,16 @@ async def test_an_append_that_is_cut_off_while_the_server_works_on_it_is_there_o
 
 
 async def test_an_append_that_is_cut_off_and_overtaken_meanwhile_is_a_conflict(
-    journal: PostgresJournal, proxy: TcpProxy, database: Database, session: psycopg.Connection[Any]
+    journal: PostgresJournal,
+    proxy: TcpProxy,
+    database: Database,
+    session: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     append, other = append_of("a", 0), append_of("a", 0)
+    # The rival waits for as long as the other takes to be cut off and to come back.
+    monkeypatch.setattr(postgres_database, "LOCK_TIMEOUT", timedelta(seconds=30))
+    monkeypatch.setattr(postgres_database, "STATEMENT_TIMEOUT", timedelta(seconds=30))
     rival = PostgresJournal(database)
     await rival.open()
     session.execute("begin")
