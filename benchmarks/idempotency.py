@@ -37,7 +37,7 @@ from cos_ray.domain.sharding import shard_of
 from cos_ray.handlers.channels import GrpcTarget
 from cos_ray.handlers.grpc_write import GrpcWriteHandler
 from cos_ray.ports import WriteHandler
-from cos_ray.postgres.embedded import EmbeddedPostgres
+from cos_ray.postgres.embedded.server import EmbeddedPostgres
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.migrations import migrate
 from cos_ray.protocol.codec import unpack
@@ -51,7 +51,7 @@ from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2_grpc import (
     WriteSideHandlerServiceServicer,
     add_WriteSideHandlerServiceServicer_to_server,
 )
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.writeside.entity import Entity
 
 SHARDS = 16

@@ -23,7 +23,7 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 hypothesis.settings.register_profile("any_machine", deadline=None)
 hypothesis.settings.load_profile("any_machine")
 
-pytest_plugins = ["tests.fixtures_postgres"]
+pytest_plugins = ["tests.support.fixtures_postgres"]
 
 SHARE_FIXTURES = {"cluster"}
 """Folders whose files share what takes long to start."""

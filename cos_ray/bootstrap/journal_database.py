@@ -9,7 +9,7 @@ from datetime import timedelta
 from cos_ray.bootstrap.database import as_configured, embedded_folder, external_database
 from cos_ray.config.settings import Settings
 from cos_ray.postgres.database import Database, wait_until_reachable
-from cos_ray.postgres.embedded import EmbeddedPostgres
+from cos_ray.postgres.embedded.server import EmbeddedPostgres
 
 _PATIENCE = timedelta(seconds=10)
 

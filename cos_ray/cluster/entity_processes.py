@@ -1,4 +1,4 @@
-"""The processes of entities, as the keeper reaches them: detached actors, each bound to a node."""
+"""The processes of entities, as the coordinator reaches them: detached actors, each bound to a node."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ray.core.generated.gcs_pb2 import ActorTableData
 from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cos_ray.certificates import TlsFiles
 from cos_ray.cluster.entity_actor import EntityActor, EntityBuilder
-from cos_ray.cluster.journal_actor import JournalRecipe, found_or_started
+from cos_ray.cluster.journal_actor import JournalSpec, found_or_started
 from cos_ray.cluster.names import ENTITY, entity_actor_name
-from cos_ray.cluster.warm_workers import keep_warm, living_nodes
 from cos_ray.domain.errors import CosError, EntityLost
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.passivation import NodeId, default_bound
+from cos_ray.ray_internals.prestart_workers import keep_warm, living_nodes
+from cos_ray.system.certificates import TlsFiles
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +38,10 @@ _Answer = TypeVar("_Answer")
 
 
 class EntityProcesses:
-    """The keeper's `Homes` on Ray."""
+    """The coordinator's `EntityProcesses` on Ray."""
 
     def __init__(
-        self, namespace: str, build: EntityBuilder, journal: JournalRecipe, tls: TlsFiles | None = None
+        self, namespace: str, build: EntityBuilder, journal: JournalSpec, tls: TlsFiles | None = None
     ) -> None:
         self._namespace = namespace
         self._build, self._tls = build, tls

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from cos_ray.domain.ids import EntityId, ReadSideId
-from cos_ray.domain.placement import HostId
+from cos_ray.domain.shard_assignment import HostId
 
 LAUNCHER = "launcher"
 """The name of the actor that is there as long as a service's launcher is."""
 
-STEWARD = "steward"
+RELEASE_SUPERVISOR = "supervisor"
 """The name of the actor that looks after a deployed release."""
 
-KEEPER = "entity-keeper"
+COORDINATOR = "process-coordinator"
 """The name of the actor that decides which entities have processes."""
 
 ENTITY = "entity:"
@@ -43,7 +43,7 @@ def read_side_actor_name(read_side: ReadSideId, number: int = 0) -> str:
     return f"read-side:{read_side}:{number}" if number else f"read-side:{read_side}"
 
 
-SHARD_KEEPER = "shard-keeper"
+SHARD_COORDINATOR = "shard-coordinator"
 """The name of the actor that looks after the shard hosts."""
 
 _SHARD_HOST = "shard-host:"

@@ -18,7 +18,6 @@ from typing_extensions import Self
 from cos_ray.config.complaints import complaint, complaints_of
 from cos_ray.config.door_settings import Admission, InternalTls, Listeners, Subscriptions
 from cos_ray.config.environment import with_file, with_secret
-from cos_ray.config.group import Group
 from cos_ray.config.state_types import StateTypes
 from cos_ray.config.trace_settings import Traces
 from cos_ray.config.values import (
@@ -32,6 +31,7 @@ from cos_ray.config.values import (
     Files,
     Flag,
     Folder,
+    Group,
     Handler,
     HeaderKeys,
     Host,

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import grpc
 import grpc.aio
 
-from cos_ray.certificates import Certificates
 from cos_ray.domain.errors import StartFailed
 from cos_ray.ingress.grpc_calls import MethodHandlers
 from cos_ray.ingress.grpc_log import watch_grpc_log
@@ -16,6 +15,7 @@ from cos_ray.ingress.listener_settings import ListenerBounds, ListenerSettings
 from cos_ray.ingress.reflection import add_reflection
 from cos_ray.ingress.refusals import Refusals
 from cos_ray.ingress.tls import grpc_credentials
+from cos_ray.system.certificates import Certificates
 
 _METADATA_OF_GRPC = 4 * 1024
 """Bytes of metadata that gRPC itself sends with a call, beside the client's."""

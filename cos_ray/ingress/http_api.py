@@ -69,9 +69,9 @@ def build_http_api(methods: Anything, readiness: Readiness, policy: HttpPolicy, 
     _add_error_handlers(api, methods)
     _add_health(api, readiness)
     if policy.api:
-        door = Door(methods, policy, forms)
+        routes = HttpRoutes(methods, policy, forms)
         for add_routes in (command_routes, history_routes, stream_routes):
-            add_routes(api, door)
+            add_routes(api, routes)
         _add_documentation(api)
     # Made now rather than for the first request.
     document = api.openapi()
@@ -129,7 +129,7 @@ class Method(Protocol):
         ...
 
 
-class Door:
+class HttpRoutes:
     """What all routes need."""
 
     def __init__(self, methods: Anything, policy: HttpPolicy, forms: AnyForms) -> None:

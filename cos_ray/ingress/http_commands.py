@@ -23,7 +23,7 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import GetStateRequest, P
 from cos_ray.protocol.pb.cos_ray.v1.history_pb2 import GetStateAtRequest, GetStatesRequest
 
 if TYPE_CHECKING:
-    from cos_ray.ingress.http_api import Door
+    from cos_ray.ingress.http_api import HttpRoutes
 
 
 def _check_id(fields: dict[str, Json]) -> None:
@@ -32,7 +32,7 @@ def _check_id(fields: dict[str, Json]) -> None:
         raise bad_request("entity_id is no text")
 
 
-def command_routes(api: FastAPI, door: Door) -> None:
+def command_routes(api: FastAPI, routes: HttpRoutes) -> None:
     """Add the routes."""
 
     @api.post(
@@ -45,11 +45,11 @@ def command_routes(api: FastAPI, door: Door) -> None:
     )
     async def process(entity_id: str, request: Request) -> JSONResponse:
         """Run a command and answer with the state it led to, once that is stored."""
-        context, forms = door.context(request), door.forms(request)
-        fields = await read_object(request, door.largest_body, ("entity_id", "command"))
+        context, forms = routes.context(request), routes.forms(request)
+        fields = await read_object(request, routes.largest_body, ("entity_id", "command"))
         _check_id(fields)
-        command = any_of(door.any_forms, fields.get("command"), "command")
-        call = door.call(
+        command = any_of(routes.any_forms, fields.get("command"), "command")
+        call = routes.call(
             "ProcessCommand",
             lambda: ProcessCommandRequest(entity_id=decoded(entity_id), command=command),
             context,
@@ -67,21 +67,21 @@ def command_routes(api: FastAPI, door: Door) -> None:
         entity_id: str, request: Request, revision: str | None = None, at: str | None = None
     ) -> JSONResponse:
         """Answer with the state: now, at a revision, or `at` a time (ISO 8601)."""
-        context, forms, id_ = door.context(request), door.forms(request), decoded(entity_id)
+        context, forms, id_ = routes.context(request), routes.forms(request), decoded(entity_id)
         if revision is not None and at is not None:
             raise bad_request("revision and at exclude each other")
         if revision is not None:
             number = number_of(revision, "revision")
-            reply = await door.call(
+            reply = await routes.call(
                 "GetStateAt", lambda: GetStateAtRequest(entity_id=id_, revision=number), context
             )
         elif at is not None:
             moment = time_of(at, "at")
-            reply = await door.call(
+            reply = await routes.call(
                 "GetStateAt", lambda: GetStateAtRequest(entity_id=id_, time=moment), context
             )
         else:
-            reply = await door.call("GetState", lambda: GetStateRequest(entity_id=id_), context)
+            reply = await routes.call("GetState", lambda: GetStateRequest(entity_id=id_), context)
         return JSONResponse(forms.state(reply.state, reply.meta))
 
     @api.post(
@@ -92,12 +92,12 @@ def command_routes(api: FastAPI, door: Door) -> None:
     )
     async def states(request: Request) -> JSONResponse:
         """Answer with the states of several entities at once."""
-        context, forms = door.context(request), door.forms(request)
-        fields = await read_object(request, door.largest_body, ("entity_ids",), required=("entity_ids",))
+        context, forms = routes.context(request), routes.forms(request)
+        fields = await read_object(request, routes.largest_body, ("entity_ids",), required=("entity_ids",))
         wanted = fields["entity_ids"]
         if not isinstance(wanted, list) or not all(isinstance(one, str) for one in wanted):
             raise bad_request("entity_ids is no list of texts")
         entity_ids = [str(one) for one in wanted]
-        reply = await door.call("GetStates", lambda: GetStatesRequest(entity_ids=entity_ids), context)
+        reply = await routes.call("GetStates", lambda: GetStatesRequest(entity_ids=entity_ids), context)
         found = [forms.state(one.state, one.meta) for one in reply.states]
         return JSONResponse({"states": found, "missing": list(reply.missing)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 
-from cos_ray.certificates import CertificateBytes, Certificates
+from cos_ray.system.certificates import CertificateBytes, Certificates
 
 
 def grpc_credentials(certificates: Certificates) -> grpc.ServerCredentials:

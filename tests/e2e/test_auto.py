@@ -20,8 +20,8 @@ from cos_ray.testing.history import Ending, faults_of_calls
 from tests.chaos.teller import Teller
 from tests.chaos.test_bank import read_journal
 from tests.e2e.test_sharded import TOKEN, cos_ray
-from tests.running_ray import LiveActor, live_actors
-from tests.running_service import BankHandlers, RunningService
+from tests.support.running_ray import LiveActor, live_actors
+from tests.support.running_service import BankHandlers, RunningService
 
 CLIENTS = 64
 

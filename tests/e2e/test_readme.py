@@ -18,9 +18,9 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from cos_ray.free_port import free_port
+from cos_ray.system.free_port import free_port
 from tests.e2e.readme import README, Block, blocks, section
-from tests.running_service import dying_with_us
+from tests.support.running_service import dying_with_us
 
 PATIENCE = 120.0
 """How long to wait for anything, in seconds."""

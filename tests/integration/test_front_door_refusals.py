@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import GetStateRequest, SubscribeAllRequest
-from tests.front_door import FrontDoor, answers, eventually, front_door
-from tests.raw_grpc_client import EMPTY, raw_grpc_client
-from tests.unit.test_access import SHOP
+from tests.support.front_door import FrontDoor, answers, eventually, front_door
+from tests.support.raw_grpc_client import EMPTY, raw_grpc_client
+from tests.unit.test_authorization import SHOP
 
 SERVICE = "/chief_of_state.v1.ChiefOfStateService"
 COMMAND, SUBSCRIBE = f"{SERVICE}/ProcessCommand", f"{SERVICE}/SubscribeAll"

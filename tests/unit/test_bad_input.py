@@ -40,7 +40,7 @@ from cos_ray.protocol.any_form import AnyForms
 from cos_ray.subscriptions.subscriptions import Subscriptions
 from cos_ray.testing.clock import ManualClock
 from cos_ray.testing.journal import MemoryJournal
-from tests.http_kit import BANK
+from tests.support.http import BANK
 from tests.unit.test_ingress import Context, ingress
 
 

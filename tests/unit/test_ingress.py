@@ -25,9 +25,9 @@ from cos_ray.domain.messages import (
     Refused,
     Reply,
 )
-from cos_ray.domain.placement import HostId
+from cos_ray.domain.shard_assignment import HostId
 from cos_ray.domain.status import IngressStatus, NodeStatus, ServiceStatus, ShardHostStatus
-from cos_ray.ingress.guard import AdmissionPolicy
+from cos_ray.ingress.admission import AdmissionPolicy
 from cos_ray.ingress.http_api import HttpPolicy
 from cos_ray.ingress.listener_settings import ListenerSettings
 from cos_ray.ingress.readiness import Check
@@ -41,10 +41,10 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     ProcessCommandResponse,
 )
 from cos_ray.protocol.pb.cos_ray.v1.operations_pb2 import GetServiceStatusRequest, ResizeShardHostsRequest
-from cos_ray.readside.desk import ReadSideDesk
+from cos_ray.readside.management import ReadSideManagement
 from cos_ray.subscriptions.subscriptions import Subscriptions
 from cos_ray.testing.journal import MemoryJournal
-from tests.read_side_kit import desk_of
+from tests.support.read_side import desk_of
 
 A = EntityId("a")
 
@@ -112,7 +112,7 @@ class OneOfEach:
         self.wanted.append(hosts)
         if self.fault is not None:
             raise self.fault
-        # As a keeper does: no more than there are shards, whatever number a client comes up with.
+        # As a coordinator does: no more than there are shards, whatever number a client comes up with.
         return [HostId(str(number)) for number in range(min(hosts or 2, 16))]
 
 
@@ -130,7 +130,7 @@ class Parts:
     listeners: ListenerSettings | None = None
     any_forms: AnyForms = field(default_factory=AnyForms)
     checks: dict[str, Check] = field(default_factory=dict)
-    read_sides: ReadSideDesk = field(default_factory=lambda: desk_of([]))
+    read_sides: ReadSideManagement = field(default_factory=lambda: desk_of([]))
     operations: OneOfEach = field(default_factory=OneOfEach)
     whereabouts: tuple[str, int] = ("10.0.0.1", 7)
     meter: CommandMeter = field(default_factory=Unmeasured)
@@ -354,7 +354,7 @@ async def test_the_service_as_a_whole_is_shown_part_by_part_and_who_is_silent_is
     ("fault", "code"),
     [
         (NotSharded(), grpc.StatusCode.FAILED_PRECONDITION),
-        (EntityLost("the keeper is gone"), grpc.StatusCode.UNAVAILABLE),
+        (EntityLost("the coordinator is gone"), grpc.StatusCode.UNAVAILABLE),
         (RuntimeError("unforeseen"), grpc.StatusCode.INTERNAL),
     ],
 )

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from cos_ray.bootstrap.endpoints import GrpcTarget, write_target
 from cos_ray.bootstrap.handlers import module_of
-from cos_ray.bootstrap.targets import GrpcTarget, write_target
-from cos_ray.cluster.environment import ray_environment
 from cos_ray.config.settings import Settings
-from tests.deploy_kit import DEPLOY, DOCKERFILE, ROOT, image_environment, instructions, locked_version
+from cos_ray.ray_internals.environment import ray_environment
+from tests.support.deploy import DEPLOY, DOCKERFILE, ROOT, image_environment, instructions, locked_version
 
 TEXT = DOCKERFILE.read_text(encoding="utf-8")
 

@@ -1,0 +1,137 @@
+"""Ports: whether one is free, who holds it if not, and whether the service answers on it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import ssl
+import time
+from datetime import timedelta
+from http import HTTPStatus
+
+import psutil
+
+from cos_ray.domain.errors import StartFailed
+from cos_ray.system.certificates import TlsFiles
+
+HEALTHY_WITHIN = timedelta(seconds=30)
+"""How long a started ingress may take to its first healthy answer."""
+
+
+def ensure_free(host: str, port: int, variable: str) -> None:
+    """Raises StartFailed, naming the variable and who listens there, if the port is taken."""
+    _bound(host, port, variable).close()
+
+
+def reserved(host: str, port: int, variable: str) -> socket.socket:
+    """
+    Keep the port for this user's processes that share it on purpose (SO_REUSEPORT), until this is closed.
+
+    Replicas share it, and two services would, too: each would answer requests meant for the other. Raises
+    StartFailed like `ensure_free`.
+    """
+    holder = _bound(host, port, variable)
+    # Only now: to bind, it had to be alone. And nobody else may be who does not mean to share.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return holder
+
+
+def _bound(host: str, port: int, variable: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    # As servers do: a port that merely lingers from an ended connection is free.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        holder = holder_of(port)
+        reason = f"is in use by {holder}" if holder else f"cannot be used: {error.strerror}"
+        raise StartFailed(f"port {port} on {host} ({variable}) {reason}") from error
+    return bound
+
+
+def holder_of(port: int) -> str | None:
+    """Which process listens on the port, as a person would name it; None if nobody can be seen."""
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections(kind="tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
+                if connection.pid is None:
+                    return "another user's process"
+                return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
+    return None
+
+
+def reachable(host: str) -> str:
+    """An address by which a client on this machine reaches what listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+
+
+def wait_until_healthy(host: str, port: int) -> None:
+    """Return when the health check answers SERVING. Raises StartFailed."""
+    import grpc
+    from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+    from grpc_health.v1.health_pb2_grpc import HealthStub
+
+    deadline = time.monotonic() + HEALTHY_WITHIN.total_seconds()
+    last = ""
+    with grpc.insecure_channel(f"{reachable(host)}:{port}", [("grpc.enable_http_proxy", 0)]) as channel:
+        while time.monotonic() < deadline:
+            call = HealthStub(channel).Check.future(HealthCheckRequest(), timeout=2)
+            if call.exception() is None:
+                if call.result().status == HealthCheckResponse.SERVING:
+                    return
+                last = "not serving"
+            else:
+                last = f"{call.code().name}: {call.details()}"
+            time.sleep(0.1)
+    raise StartFailed(f"the service started but does not answer its health check: {last}")
+
+
+def wait_until_ready_over_tls(host: str, port: int, files: TlsFiles) -> None:
+    """
+    Return when the HTTP port answers `/ready` over TLS with 200. Raises StartFailed.
+
+    It is this service's own port, so its certificate is not checked: it may name no address of this machine.
+    Where clients need a certificate, the service's own one is shown. If that is of another authority than
+    clients' are, the service turns it away, which shows that it has opened its port.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.load_cert_chain(files.certificate, files.key)
+    deadline = time.monotonic() + HEALTHY_WITHIN.total_seconds()
+    last = ""
+    while time.monotonic() < deadline:
+        try:
+            status = _status_over_tls(host, port, context)
+            if status == HTTPStatus.OK:
+                return
+            last = f"/ready answers {status}"
+        except _TurnedAway as error:
+            if files.ca is not None:
+                return
+            last = str(error)
+        except (OSError, http.client.HTTPException) as error:
+            last = str(error)
+        time.sleep(0.1)
+    raise StartFailed(f"the service started but is not ready: {last}")
+
+
+class _TurnedAway(Exception):
+    """Closed after the handshake, which is when a server looks at the client's certificate."""
+
+
+def _status_over_tls(host: str, port: int, context: ssl.SSLContext) -> int:
+    """What `/ready` answers. Raises _TurnedAway, OSError and HTTPException."""
+    connection = http.client.HTTPSConnection(reachable(host).strip("[]"), port, timeout=2, context=context)
+    try:
+        connection.connect()
+        try:
+            connection.request("GET", "/ready")
+            return connection.getresponse().status
+        except (ssl.SSLError, ConnectionError) as error:
+            raise _TurnedAway(str(error)) from error
+    finally:
+        connection.close()
