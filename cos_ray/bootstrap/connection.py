@@ -21,6 +21,7 @@ from google.protobuf.message import Message
 
 from cos_ray.bootstrap.entity_spec import EntitySpec
 from cos_ray.bootstrap.ingress import entities_of
+from cos_ray.cluster import service_registry
 from cos_ray.cluster.journal_actor import NodeJournal
 from cos_ray.cluster.names import namespace_of
 from cos_ray.domain.errors import CallFailed, Code, JournalUnavailable, StartFailed, Status
@@ -35,7 +36,6 @@ from cos_ray.domain.ids import (
 from cos_ray.domain.messages import Accepted, Command, EntityState, Header, Refused
 from cos_ray.domain.texts import is_encodable, said_by
 from cos_ray.protocol.codec import pack
-from cos_ray.ray_internals import service_registry
 from cos_ray.system.clock import SystemClock
 from cos_ray.writeside.router import Router
 

@@ -13,7 +13,9 @@ from cos_ray.bootstrap.entity_spec import EntitySpec
 from cos_ray.bootstrap.ingress_settings import IngressSettings
 from cos_ray.bootstrap.journal import build_journal
 from cos_ray.bootstrap.process_coordinator import process_coordinator_spec
+from cos_ray.cluster import service_registry
 from cos_ray.cluster.dedicated_entities import DedicatedEntities
+from cos_ray.cluster.endpoints import node_address
 from cos_ray.cluster.head_probe import HeadProbe
 from cos_ray.cluster.metrics_export import exported_meters
 from cos_ray.cluster.read_side_processes import ReadSideActors
@@ -39,7 +41,6 @@ from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
 from cos_ray.protocol.any_form import AnyForms
-from cos_ray.ray_internals import service_registry
 from cos_ray.readside.lag_monitor import keep_watch
 from cos_ray.readside.management import ReadSideManagement
 from cos_ray.subscriptions.subscriptions import Subscriptions
@@ -49,7 +50,6 @@ from cos_ray.telemetry.catalogue import SUBSCRIPTIONS
 from cos_ray.telemetry.meters import Meters
 from cos_ray.telemetry.recorders import CommandRecorder, ProgressRecorder, SubscriptionRecorder
 from cos_ray.telemetry.traces import tracing_of
-from cos_ray.transport.endpoints import node_address
 from cos_ray.writeside.router import Router
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ async def build_ingress(
     ingress_settings: IngressSettings,
     read_sides: Sequence[ReadSideId],
 ) -> IngressSpec:
-    """A router to the entities, a journal of the replica's own for questions, and the read sides' management."""
+    """A router to the entities, the replica's own journal for questions, and the read sides' management."""
     journal = await build_journal(spec.logs, database)
     stores = PostgresReadSideStores(database)
     await stores.open()

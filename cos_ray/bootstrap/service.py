@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cos_ray.bootstrap.database import as_configured, embedded_folder, external_database, prepared
 from cos_ray.bootstrap.endpoints import internal_tls, tls_of, write_target
+from cos_ray.bootstrap.first_answer import wait_until_healthy, wait_until_ready_over_tls
 from cos_ray.bootstrap.handlers import module_of
 from cos_ray.bootstrap.metrics_page import metrics_page
 from cos_ray.bootstrap.scratch import ray_folder
@@ -26,13 +27,7 @@ from cos_ray.domain.errors import StartFailed
 from cos_ray.postgres.database import Database, wait_until_reachable
 from cos_ray.postgres.embedded.server import EmbeddedPostgres
 from cos_ray.ray_internals.environment import closed_cluster, ray_environment
-from cos_ray.system.ports import (
-    ensure_free,
-    reachable,
-    reserved,
-    wait_until_healthy,
-    wait_until_ready_over_tls,
-)
+from cos_ray.system.ports import ensure_free, reachable, reserved
 from cos_ray.system.signals import BoundedStop, StopSignals
 from cos_ray.telemetry.logs import LogSettings
 from cos_ray.telemetry.traces import TraceSettings
@@ -208,10 +203,9 @@ class _Launch:
 
     def _claim(self, cluster: RayCluster) -> None:
         """Have the joined cluster to ourselves, as far as our name goes."""
-        from cos_ray.cluster import runtime, service_lock
+        from cos_ray.cluster import runtime, service_lock, service_registry
         from cos_ray.cluster.serve_app import stop_ingress
         from cos_ray.cluster.versions import ensure_same_everywhere
-        from cos_ray.ray_internals import service_registry
 
         ensure_same_everywhere(internal_tls(self._settings))
         sign = service_lock.claim(cluster)
@@ -243,8 +237,8 @@ class _Launch:
     def _start_parts(self, database: Database, shards: int, cluster: RayCluster) -> None:
         from cos_ray.bootstrap.ingress import build_ingress, ingress_class
         from cos_ray.bootstrap.service_spec import ingress_options, service_spec_of
+        from cos_ray.cluster import service_registry
         from cos_ray.cluster.serve_app import start_ingress, stop_ingress
-        from cos_ray.ray_internals import service_registry
 
         settings, namespace = self._settings, cluster.namespace
         parts = service_spec_of(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cos_ray.bootstrap.entity_spec import EntitySpec
 from cos_ray.bootstrap.handlers import build_write_handler
 from cos_ray.bootstrap.process_coordinator import process_coordinator_spec
+from cos_ray.cluster.endpoints import node_address
 from cos_ray.cluster.journal_actor import OwnedJournal
 from cos_ray.cluster.metrics_export import exported_meters
 from cos_ray.cluster.read_side_notifier import ReadSideNotifier
@@ -37,7 +38,6 @@ from cos_ray.telemetry.meters import Meters
 from cos_ray.telemetry.recorders import EntityRecorder
 from cos_ray.telemetry.traces import tracing_of
 from cos_ray.transport.batching import BatchingServer
-from cos_ray.transport.endpoints import node_address
 from cos_ray.transport.host_reply import HostReply
 from cos_ray.writeside.entity import Entity
 from cos_ray.writeside.publishing import PublishingJournal

@@ -7,12 +7,12 @@ import logging
 from collections import OrderedDict
 from dataclasses import replace
 
+from cos_ray.cluster.endpoints import Dialer
 from cos_ray.cluster.entity_connection import EntityConnection
 from cos_ray.cluster.process_coordinator_actor import FoundProcessCoordinator, ProcessCoordinatorSpec
 from cos_ray.domain.errors import EntityLost, EntitySilent, NoRoom
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.messages import Command, Reply, TryElsewhere
-from cos_ray.transport.endpoints import Dialer
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ GRACE = 0.25
 """Seconds that an entity's own word on a late command may take to get here."""
 
 TELL_EVERY = 1.0
-"""Seconds between two words to the coordinator about who was used, and between two looks for who is silent."""
+"""Seconds between two reports of used entities to the coordinator, and between two looks for silent ones."""
 
 SILENT_FOR = 1.0
 """Seconds without a reply to any command, and then to a ping, after which an entity's process may hang."""

@@ -10,13 +10,13 @@ from dataclasses import replace
 import ray
 from ray.actor import exit_actor
 
+from cos_ray.cluster.endpoints import Caller, Endpoint, EndpointAddress
 from cos_ray.domain.ids import CommandId, EntityId
 from cos_ray.domain.messages import Command, Reply, TryElsewhere
 from cos_ray.placement.dedicated_entity import DedicatedEntity, RunsCommands
 from cos_ray.ray_internals.worker_sleep import keep_quiet
 from cos_ray.system.certificates import TlsFiles
 from cos_ray.system.clock import SystemClock
-from cos_ray.transport.endpoints import Caller, Endpoint, EndpointAddress
 
 LEAVES_WITHIN = 1.0
 """Seconds in which those who send commands hear that this process ends."""

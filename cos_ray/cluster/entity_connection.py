@@ -15,9 +15,9 @@ from typing import Any
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
+from cos_ray.cluster.endpoints import Caller, Dialer, EndpointAddress
 from cos_ray.domain.errors import EntityLost, EntityNotReached
 from cos_ray.domain.messages import Command, Reply, TryElsewhere
-from cos_ray.transport.endpoints import Caller, Dialer, EndpointAddress
 from cos_ray.transport.rpc import ConnectionLost, NotSent, RpcConnection
 
 logger = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cos_ray.cluster.endpoints import Dialer, Endpoint, LocalAddress
 from cos_ray.cluster.metrics_export import take_report
 from cos_ray.cluster.names import journal_actor_name
 from cos_ray.cluster.read_side_notifier import ReadSideNotifier
@@ -26,7 +27,6 @@ from cos_ray.domain.messages import Append, EventEnvelope, NewestRevision, Remem
 from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.ports import Journal, Publisher
 from cos_ray.telemetry.meters import Readings
-from cos_ray.transport.endpoints import Dialer, Endpoint, LocalAddress
 from cos_ray.transport.rpc import ConnectionLost, ConnectionSilent, RpcConnection
 from cos_ray.transport.silence import LOOKS, falls_silent
 

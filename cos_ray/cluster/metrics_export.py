@@ -22,6 +22,7 @@ from itertools import accumulate
 from ray.util.metrics import Counter, Gauge
 
 from cos_ray.domain.errors import CosError
+from cos_ray.ray_internals.metrics import begin_at_zero
 from cos_ray.telemetry.meters import Meters, Metric, Readings, Series, upper_bounds
 
 logger = logging.getLogger(__name__)
@@ -75,9 +76,7 @@ class RayMetrics:
         if value > 0:
             counter.inc(value, tags)
         else:
-            # What `inc` does, less its insistence on more than nothing: a series has to begin at 0, or
-            # nobody sees its first rise.
-            counter._record(0.0, tags)
+            begin_at_zero(counter, tags)
 
 
 class _Export:

@@ -12,6 +12,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError
 
+from cos_ray.cluster.endpoints import Dialer
 from cos_ray.cluster.entity_connection import EntityConnection, first_line
 from cos_ray.cluster.names import entity_actor_name
 from cos_ray.cluster.process_coordinator_actor import FoundProcessCoordinator, ProcessCoordinatorSpec
@@ -22,7 +23,6 @@ from cos_ray.domain.own_processes import Room
 from cos_ray.domain.shard_assignment import HostId
 from cos_ray.placement.promotions import OwnProcess
 from cos_ray.system.certificates import TlsFiles
-from cos_ray.transport.endpoints import Dialer
 
 logger = logging.getLogger(__name__)
 

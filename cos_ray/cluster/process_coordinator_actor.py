@@ -153,7 +153,7 @@ class FoundProcessCoordinator:
         return answer
 
     async def room(self) -> tuple[Room, list[EntityId]]:
-        """Like `ProcessCoordinator.room`, and who has a process. Raises EntityLost when the coordinator does not tell."""
+        """`ProcessCoordinator.room`, and who has a process. Raises EntityLost when there is no answer."""
         finding = self._finding()
         try:
             actor = await asyncio.shield(finding)

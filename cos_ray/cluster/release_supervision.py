@@ -1,5 +1,5 @@
 """
-What a release supervisor does for its release: have it started, hear its replicas, and end it when none is left.
+What a release supervisor does: starts its release, hears its replicas, and ends it when none is left.
 
 Free of Ray: starting, ending and the head are handed in.
 """

@@ -21,13 +21,13 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
+from cos_ray.cluster import service_registry
 from cos_ray.cluster.head_probe import HeadProbe
 from cos_ray.cluster.names import RELEASE_SUPERVISOR
 from cos_ray.cluster.release_supervision import ReleaseSupervision
 from cos_ray.cluster.runtime import RayCluster, stop_actors
 from cos_ray.domain.errors import StartFailed
 from cos_ray.domain.release_lease import LAPSES_AFTER, LOOK_EVERY, STARTED_WITHIN
-from cos_ray.ray_internals import service_registry
 from cos_ray.telemetry.logs import LogSettings
 from cos_ray.transport.lazy_pickle import LazyPickle
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.experimental import internal_kv
 
 from cos_ray.cluster.names import SHARD_COORDINATOR
 from cos_ray.domain.errors import StartFailed
 from cos_ray.domain.shard_assignment import Assignment
 from cos_ray.placement.shard_coordinator import ShardCoordinator
+from cos_ray.ray_internals import key_value
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ STARTED_WITHIN = 60.0
 """Seconds that the coordinator may take to have all shard hosts started."""
 
 _SEATS = b"cos_ray_seats"
-"""Ray's table of what operators last told each coordinator, by its actor's id: another coordinator begins anew."""
+"""Ray's table of what operators last told each coordinator, by its actor's id; a new one begins anew."""
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)
@@ -47,11 +47,11 @@ class ShardCoordinatorActor:
     async def resize(self, seats: int | None) -> Assignment:
         """Have so many hosts from now on, also after a restart; None: as many as suit the cluster."""
         told = json.dumps(seats).encode()
-        await asyncio.to_thread(internal_kv._internal_kv_put, self._id, told, namespace=_SEATS)
+        await asyncio.to_thread(key_value.put, _SEATS, self._id, told)
         return await self._coordinator.resize(seats)
 
     async def _run(self) -> None:
-        told = await asyncio.to_thread(internal_kv._internal_kv_get, self._id, namespace=_SEATS)
+        told = await asyncio.to_thread(key_value.get, _SEATS, self._id)
         if told is not None:
             self._coordinator.begin_with(json.loads(told))
         await self._coordinator.run()

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import ray
 from ray.actor import exit_actor
 
+from cos_ray.cluster.endpoints import Caller, Endpoint, EndpointAddress
 from cos_ray.domain.ids import EntityId, Shard
 from cos_ray.domain.shard_assignment import Assignment, HostId
 from cos_ray.domain.status import ShardHostStatus
@@ -18,7 +19,6 @@ from cos_ray.ray_internals.prestart_workers import keep_one_warm
 from cos_ray.system.certificates import TlsFiles
 from cos_ray.transport.batching import BatchingServer
 from cos_ray.transport.encoding import batch_from_bytes, reply_to_bytes
-from cos_ray.transport.endpoints import Caller, Endpoint, EndpointAddress
 
 
 class Home(Protocol):

@@ -12,6 +12,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
+from cos_ray.cluster.endpoints import Dialer, EndpointAddress
 from cos_ray.cluster.names import SHARD_COORDINATOR, host_of_actor_name, shard_host_actor_name
 from cos_ray.cluster.shard_host_actor import HomeBuilder, ShardHostActor
 from cos_ray.domain.errors import EntityLost, EntityNotReached
@@ -21,7 +22,6 @@ from cos_ray.domain.status import ShardHostStatus
 from cos_ray.system.certificates import TlsFiles
 from cos_ray.transport.batching import Batch, BatchReply
 from cos_ray.transport.encoding import batch_to_bytes, reply_from_bytes
-from cos_ray.transport.endpoints import Dialer, EndpointAddress
 from cos_ray.transport.rpc import ConnectionLost, NotSent, RpcConnection
 
 logger = logging.getLogger(__name__)

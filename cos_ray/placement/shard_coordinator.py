@@ -31,7 +31,7 @@ STARTS_WITHIN = 30.0
 """Seconds that a host may take to its first answer."""
 
 STALLED_AFTER = 1.0
-"""Seconds by which a look may outlast the time hosts have to answer; beyond that, the coordinator was held up."""
+"""Seconds by which a look may outlast the hosts' time to answer; beyond, the coordinator was held up."""
 
 STEADY_FOR = 10.0
 """Seconds that the cluster must have had its size before hosts are added or removed for it."""

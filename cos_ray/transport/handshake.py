@@ -1,10 +1,10 @@
 """
-How the two ends of a wire know each other: by a secret that is never sent over a network.
+How the two ends of a connection know each other: by a secret that is never sent over a network.
 
-On one machine the endpoint tells its secret by a Ray call, which does not leave the machine. Between machines a
-Ray call carries public keys only (X25519), of which each side makes the same secret. On the connection itself
-both sides show that they have it, by HMAC over numbers that both have drawn: who listens learns nothing that
-could be shown again.
+On one machine the endpoint tells its secret by a Ray call, which does not leave the machine. Between machines
+a Ray call carries public keys only (X25519), of which each side makes the same secret. On the connection
+itself both sides show that they have it, by HMAC over numbers that both have drawn: who listens learns
+nothing that could be shown again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NEIGHBOUR = bytes(OCTETS)
 """The name of all callers on the endpoint's own machine; elsewhere it is a caller's public key."""
 
 MOST_CALLERS = 10_000
-"""Processes of other machines that a endpoint knows; the ones told of longest ago are forgotten."""
+"""Processes of other machines that an endpoint knows; the ones told of longest ago are forgotten."""
 
 _LABEL = b"cos_ray wire 1 "
 
@@ -47,11 +47,11 @@ class KeyPair:
         self.public = private.public_key().public_bytes_raw()
 
     def secret_as_caller(self, endpoint: bytes) -> bytes:
-        """What this process shares with a endpoint that has this public key. Raises ValueError if it is none."""
+        """The secret shared with an endpoint of this public key. Raises ValueError if it is none."""
         return self._secret(endpoint, caller=self.public, endpoint=endpoint)
 
     def secret_as_server(self, caller: bytes) -> bytes:
-        """What this process, as a endpoint, shares with a caller of this public key. Raises ValueError."""
+        """What this process, as an endpoint, shares with a caller of this public key. Raises ValueError."""
         return self._secret(caller, caller=caller, endpoint=self.public)
 
     def _secret(self, other: bytes, *, caller: bytes, endpoint: bytes) -> bytes:
@@ -70,7 +70,7 @@ def own_keys() -> KeyPair:
 
 
 class KnownCallers:
-    """Who may call at a endpoint, each by its name and with a secret of its own."""
+    """Who may call at an endpoint, each by its name and with a secret of its own."""
 
     def __init__(self) -> None:
         self._secrets: OrderedDict[bytes, bytes] = OrderedDict()

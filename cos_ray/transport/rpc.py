@@ -2,7 +2,7 @@
 Calls between actors on a connection of their own: one wake-up on each side.
 
 A Ray call passes through five threads on its way and back, which is what it costs; fit for starting
-and finding actors, not for every command. So an actor opens a endpoint, tells of it by a Ray call, and
+and finding actors, not for every command. So an actor opens an endpoint, tells of it by a Ray call, and
 who was told sends frames there: a length, then a pickled tuple. Nothing is unpickled before both sides
 have shown that they know the endpoint's secret (`wire_secrets`). Answers come as they are ready. A lost
 connection ends every call on it in WireCut: what became of them, nobody knows. So a process that ends takes
@@ -41,7 +41,7 @@ class NotSent(ConnectionLost):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a endpoint is, and what opens it to this caller; what `endpoint` tells is made into it by `Dialer`."""
+    """Where an endpoint is, and its secret for this caller; `Dialer` makes it of what an actor tells."""
 
     host: str
     port: int

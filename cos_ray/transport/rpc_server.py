@@ -23,14 +23,14 @@ Methods: TypeAlias = Mapping[str, Callable[..., Awaitable[Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """A socket on which a endpoint answers, and who may call there."""
+    """A socket on which an endpoint answers, and who may call there."""
 
     port: int
     callers: KnownCallers
 
 
 class RpcServer:
-    """What all connections to a endpoint share: what it can do, and who is there."""
+    """What all connections to an endpoint share: what it can do, and who is there."""
 
     def __init__(self, methods: Methods, timed: Methods | None = None) -> None:
         """`timed`: see `Door`."""
@@ -52,7 +52,7 @@ class RpcServer:
 
 
 class _Visitors:
-    """Everyone who has a wire to a endpoint."""
+    """Everyone who has a wire to an endpoint."""
 
     def __init__(self) -> None:
         self._all: set[_Visitor] = set()

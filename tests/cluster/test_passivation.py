@@ -1,4 +1,4 @@
-"""Dedicated placement within bounds: more entities than may be awake, those that rest, a coordinator that dies."""
+"""Dedicated placement within bounds: too many awake entities, resting ones, a coordinator that dies."""
 
 from __future__ import annotations
 

@@ -251,14 +251,14 @@ def test_a_server_that_may_lose_what_it_has_committed_is_named_at_each_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(server._SETTINGS, "fsync", "off")
-    server = EmbeddedPostgres(tmp_path / "postgres")
+    postgres = EmbeddedPostgres(tmp_path / "postgres")
     try:
-        database = server.start()
+        database = postgres.start()
         with caplog.at_level(logging.WARNING):
             migrate(database)
         assert "may lose acknowledged events" in caplog.text
     finally:
-        server.stop()
+        postgres.stop()
 
 
 def test_nothing_is_said_of_one_that_does_not(database: Database, caplog: pytest.LogCaptureFixture) -> None:

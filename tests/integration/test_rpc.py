@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cos_ray.system.certificates import TlsFiles
-from cos_ray.transport import rpc_server
-from cos_ray.transport.endpoints import (
+from cos_ray.cluster.endpoints import (
     LOOPBACK,
     Caller,
     Dialer,
@@ -24,6 +22,8 @@ from cos_ray.transport.endpoints import (
     LocalAddress,
     RemoteAddress,
 )
+from cos_ray.system.certificates import TlsFiles
+from cos_ray.transport import rpc_server
 from cos_ray.transport.handshake import NEIGHBOUR, OCTETS, Greeting, own_keys
 from cos_ray.transport.rpc import ConnectionLost, ConnectionSilent, NotSent, RpcConnection
 from tests.support.authority import Authority
@@ -224,7 +224,7 @@ async def test_between_machines_those_without_a_certificate_of_the_authority_are
     for dialer in (Dialer(), Dialer(stranger), Dialer(theirs)):
         with pytest.raises(ConnectionLost):
             await dialer.dial(told)
-    # And a endpoint without one is not talked to.
+    # And an endpoint without one is not talked to.
     plain, foreign = await far(Endpoint({})), await far(Endpoint({}, tls=theirs))
     for endpoint in (plain, foreign):
         with pytest.raises(ConnectionLost) as cut:

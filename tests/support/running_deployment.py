@@ -16,10 +16,10 @@ import grpc
 import yaml
 
 import cos_ray
+from cos_ray.bootstrap.first_answer import wait_until_healthy
 from cos_ray.postgres.embedded.server import EmbeddedPostgres
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
 from cos_ray.system.free_port import free_port
-from cos_ray.system.ports import wait_until_healthy
 from tests.support.running_ray import LiveActor, RayHead, RayWorkerNode
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy/serve/cos_ray.yaml"

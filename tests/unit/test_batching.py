@@ -29,7 +29,7 @@ def reply_to(command: Command) -> Reply:
 
 
 class Host:
-    """The other side: a server whose commands take as long as the test says, behind calls that are counted."""
+    """The other side: commands take as long as the test says, and calls are counted."""
 
     def __init__(self) -> None:
         self.gates: dict[bytes, asyncio.Event] = {}

@@ -11,14 +11,18 @@ from typing import Any
 import pytest
 
 from cos_ray.bootstrap import serve_build
-from cos_ray.cluster import read_side_actor, release_supervisor_actor, shard_coordinator_actor
+from cos_ray.cluster import (
+    read_side_actor,
+    release_supervisor_actor,
+    service_registry,
+    shard_coordinator_actor,
+)
 from cos_ray.cluster.head_probe import HeadProbe
 from cos_ray.cluster.release_supervision import ReleaseSupervision
 from cos_ray.cluster.release_supervisor_actor import Attendance, Release
 from cos_ray.domain.errors import StartFailed
 from cos_ray.domain.ids import ReadSideId
 from cos_ray.domain.release_lease import LAPSES_AFTER, LOOK_EVERY
-from cos_ray.ray_internals import service_registry
 from cos_ray.telemetry.logs import LogSettings
 from cos_ray.transport.lazy_pickle import pickle_lazily
 

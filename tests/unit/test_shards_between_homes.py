@@ -1,5 +1,5 @@
 """
-What happens to shards between two homes: commands that outlast the release, hosts and coordinators that sleep.
+What happens to shards between two homes: long commands, hosts and coordinators that sleep.
 
 All hosts are in this event loop and share a journal in memory; see `tests.support.sharded`.
 """

@@ -13,8 +13,8 @@ import pickle
 from typing import Any
 
 import ray
-from ray.experimental import internal_kv
 
+from cos_ray.ray_internals import key_value
 from cos_ray.transport.lazy_pickle import LazyPickle
 
 _TABLE = b"cos_ray"
@@ -28,21 +28,19 @@ def is_connected() -> bool:
 
 def publish(namespace: str, way_in: LazyPickle[Any], *, only_if_none: bool = False) -> None:
     """Let it be known how this service is reached; with `only_if_none`, unless something is known."""
-    internal_kv._internal_kv_put(
-        namespace.encode(), pickle.dumps(way_in), overwrite=not only_if_none, namespace=_TABLE
-    )
+    key_value.put(_TABLE, namespace.encode(), pickle.dumps(way_in), overwrite=not only_if_none)
 
 
 def withdraw(namespace: str, own: LazyPickle[Any] | None = None) -> None:
     """The service stops; with `own`, unless by now it is reached in another way than this."""
     if own is not None and look_up(namespace) != own:
         return
-    internal_kv._internal_kv_del(namespace.encode(), namespace=_TABLE)
+    key_value.delete(_TABLE, namespace.encode())
 
 
 def look_up(namespace: str) -> LazyPickle[Any] | None:
     """How the service is reached; None if there is none of this name."""
-    found = internal_kv._internal_kv_get(namespace.encode(), namespace=_TABLE)
+    found = key_value.get(_TABLE, namespace.encode())
     if found is None:
         return None
     way_in: LazyPickle[Any] = pickle.loads(found)  # noqa: S301 - the cluster's own

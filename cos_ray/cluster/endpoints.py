@@ -1,8 +1,8 @@
 """
 Where an actor answers by RPC, and how others dial there: on one machine and between machines.
 
-On one machine the endpoint is on the loopback, and tells its secret. For callers of other machines it is on the
-node's address: with TLS of both sides if certificates are set, and with public keys in any case.
+On one machine the endpoint is on the loopback, and tells its secret. For callers of other machines it is on
+the node's address: with TLS of both sides if certificates are set, and with public keys in any case.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ COMPLAIN_EVERY = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks a endpoint where it is."""
+    """Who asks an endpoint where it is."""
 
     node: str
     """The address of its node."""
@@ -45,7 +45,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class LocalAddress:
-    """A endpoint on the caller's own machine; never told to another one."""
+    """An endpoint on the caller's own machine; never told to another one."""
 
     port: int
     secret: bytes = field(repr=False)
@@ -53,7 +53,7 @@ class LocalAddress:
 
 @dataclass(frozen=True, slots=True)
 class RemoteAddress:
-    """A endpoint on another machine."""
+    """An endpoint on another machine."""
 
     host: str
     port: int
@@ -125,7 +125,7 @@ class Dialer:
         self._complains_from = 0.0
 
     def caller(self) -> Caller:
-        """What a endpoint has to be asked with."""
+        """What an endpoint has to be asked with."""
         return Caller(node_address(), own_keys().public)
 
     def allows_ray_calls(self, endpoint: EndpointAddress, why: ConnectionLost) -> bool:
@@ -142,7 +142,7 @@ class Dialer:
         return False
 
     async def dial(self, endpoint: EndpointAddress) -> RpcConnection:
-        """A wire to a endpoint that was told to this process. Raises WireCut."""
+        """A wire to an endpoint that was told to this process. Raises WireCut."""
         match endpoint:
             case LocalAddress(port, secret):
                 return await RpcConnection.to(Address(LOOPBACK, port, secret))
