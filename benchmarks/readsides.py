@@ -133,7 +133,7 @@ async def measure_lag(database: Database, rate: int, seconds: float) -> list[flo
             while True:
                 await asyncio.sleep(DEBOUNCE)
                 if fresh:
-                    read_side.poke(sorted(fresh))
+                    read_side.notify(sorted(fresh))
                     fresh.clear()
 
         poking = asyncio.ensure_future(poke())

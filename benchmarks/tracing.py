@@ -124,9 +124,9 @@ class Hop:
         self._entities: dict[EntityId, Entity] = {}
 
     async def ask(self, command: Command) -> Reply:
-        _, letter = batch_from_bytes(batch_to_bytes(HOME, Batch([(1, command)])))
+        _, batch = batch_from_bytes(batch_to_bytes(HOME, Batch([(1, command)])))
         # In a task of its own, which in another process knows nothing of the client.
-        return await asyncio.get_running_loop().create_task(self._run(letter.errands[0][1]))
+        return await asyncio.get_running_loop().create_task(self._run(batch.requests[0][1]))
 
     async def _process(self, command: Command) -> Reply:
         entity = self._entities.get(command.entity_id)

@@ -116,7 +116,7 @@ class Endpoint:
 
 
 class Dialer:
-    """Makes wires from this process."""
+    """Makes connections from this process."""
 
     def __init__(self, tls: TlsFiles | None = None) -> None:
         """`tls`: what is spoken with other machines; None: plain text."""
@@ -129,7 +129,7 @@ class Dialer:
         return Caller(node_address(), own_keys().public)
 
     def allows_ray_calls(self, endpoint: EndpointAddress, why: ConnectionLost) -> bool:
-        """Whether commands that no wire brings there may go by Ray calls instead, which may be plain text."""
+        """Whether commands may go there by Ray calls where no connection can be made; those may be plain text."""
         if self._tls is None or isinstance(endpoint, LocalAddress):
             return True
         now = time.monotonic()
@@ -142,7 +142,7 @@ class Dialer:
         return False
 
     async def dial(self, endpoint: EndpointAddress) -> RpcConnection:
-        """A wire to an endpoint that was told to this process. Raises WireCut."""
+        """A connection to an endpoint that was told to this process. Raises ConnectionLost."""
         match endpoint:
             case LocalAddress(port, secret):
                 return await RpcConnection.to(Address(LOOPBACK, port, secret))

@@ -79,8 +79,8 @@ class EntityActor:
         """
         End, once running commands are done, if this copy gives its commands back: it keeps losing to another.
 
-        The name, if it is this one's, is free then. To be called by whom a command is given back to by
-        wire. The actor must not call itself: Ray waits for such a call before it ends the process, for ever.
+        The name, if it is this one's, is free then. To be called by whoever gets a command back.
+        The actor must not call itself: Ray waits for such a call before it ends the process, for ever.
         """
         if self._resident.is_leaving:
             if self._quiet is not None:

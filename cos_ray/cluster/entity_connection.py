@@ -1,8 +1,8 @@
 """
-The way to one entity's actor: by RPC, and by Ray calls where no wire can be laid.
+The way to one entity's actor: by RPC, and by Ray calls where no connection can be made.
 
-A network may let nothing through but Ray's own ports. Between machines that are to speak TLS, a wire it is or
-nothing.
+A network may let nothing through but Ray's own ports. Between machines that are to speak TLS, Ray calls are
+not used.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ UP_WITHIN = 60.0
 class EntityConnection:
     """Hands commands to one actor. Every failure is an EntityLost."""
 
-    def __init__(self, actor: ActorHandle[Any], wire: RpcConnection | None) -> None:
+    def __init__(self, actor: ActorHandle[Any], connection: RpcConnection | None) -> None:
         self._actor = actor
-        self._wire = wire
+        self._connection = connection
 
     @classmethod
     async def to(cls, actor: ActorHandle[Any], dialer: Dialer) -> EntityConnection:
@@ -65,24 +65,24 @@ class EntityConnection:
     @property
     def has_left(self) -> bool:
         """Whether the entity's process has taken leave: it ends in good order."""
-        return self._wire is not None and self._wire.has_left
+        return self._connection is not None and self._connection.has_left
 
     def cut(self) -> None:
-        """Give up what is under way: its process is gone, though its end of the wire may still be open."""
-        if self._wire is not None:
-            self._wire.cut()
+        """Give up what is under way: the process is gone, though its end of the connection may be open."""
+        if self._connection is not None:
+            self._connection.cut()
 
     def when_cut(self, tell: Callable[[], None]) -> None:
         """Call this when the entity's process is known to be gone, or to be going."""
-        if self._wire is not None:
-            self._wire.when_cut(tell)
+        if self._connection is not None:
+            self._connection.when_cut(tell)
 
     async def process(self, command: Command) -> Reply:
         """Run the command; withdraw it when no one waits for it any more. Raises EntityLost."""
         try:
             reply: Reply
-            if self._wire is not None:
-                reply = await self._wire.ask("process", command)
+            if self._connection is not None:
+                reply = await self._connection.ask("process", command)
             else:
                 reply = await self._actor.process.remote(command)
         except NotSent as error:
@@ -91,8 +91,8 @@ class EntityConnection:
             raise EntityLost(first_line(error)) from error
         except asyncio.CancelledError:
             # Unless it is being appended already, it need not be run.
-            if self._wire is not None:
-                self._wire.tell("withdraw", command.command_id)
+            if self._connection is not None:
+                self._connection.tell("withdraw", command.command_id)
             else:
                 self._actor.withdraw.remote(command.command_id)
             raise

@@ -137,9 +137,9 @@ class NodeJournal:
     def __init__(self, namespace: str, spec: JournalSpec) -> None:
         self._namespace = namespace
         self._spec = spec
-        self._wire: asyncio.Future[RpcConnection] | None = None
+        self._connection: asyncio.Future[RpcConnection] | None = None
         self._actor: ActorHandle[Any] | None = None
-        """Whom the wire leads to."""
+        """Whom the connection leads to."""
         self._silent: ActorHandle[Any] | None = None
         """Who did not answer when last asked."""
 
@@ -193,7 +193,7 @@ class NodeJournal:
         return precedent
 
     async def report(self, origin: str, readings: Readings) -> None:
-        """Hand on what this process has counted. Raises WireCut when it may be lost."""
+        """Hand on what this process has counted. Raises ConnectionLost when it may be lost."""
         await self._ask("report", origin, readings)
 
     async def _question(self, method: str, *arguments: object) -> Any:
@@ -207,13 +207,13 @@ class NodeJournal:
             await asyncio.sleep(0.05)
 
     async def _ask(self, method: str, *arguments: object) -> Any:
-        opening = self._wire
+        opening = self._connection
         if opening is None or (opening.done() and (opening.exception() or opening.result().is_cut)):
-            opening = self._wire = asyncio.ensure_future(self._open())
-        # Shielded: who gives up must not take the wire from the others.
-        wire = await asyncio.shield(opening)
+            opening = self._connection = asyncio.ensure_future(self._open())
+        # Shielded: who gives up must not take the connection from the others.
+        connection = await asyncio.shield(opening)
         try:
-            answer = await wire.ask(method, *arguments, within=ANSWER_WITHIN)
+            answer = await connection.ask(method, *arguments, within=ANSWER_WITHIN)
         except ConnectionSilent:
             # The database may be what is slow; whether the actor hangs shows when its endpoint is asked for.
             self._silent = self._actor
@@ -233,7 +233,7 @@ class NodeJournal:
         return await Dialer().dial(endpoint)
 
     async def _endpoint_of(self, actor: ActorHandle[Any]) -> LocalAddress:
-        """Where the actor's endpoint is; ends the actor if it hangs. Raises WireCut."""
+        """Where the actor's endpoint is; ends the actor if it hangs. Raises ConnectionLost."""
         opening = asyncio.ensure_future(_endpoint(actor))
         # By its id: another may have taken the place of the one that was silent, and be starting still.
         was_silent = self._silent is not None and self._silent._actor_id == actor._actor_id

@@ -23,7 +23,7 @@ from cos_ray.cluster.entity_actor import EntityBuilder
 from cos_ray.cluster.entity_processes import EntityProcesses
 from cos_ray.cluster.journal_actor import JournalSpec
 from cos_ray.cluster.metrics_export import exported_meters
-from cos_ray.cluster.names import COORDINATOR
+from cos_ray.cluster.names import PROCESS_COORDINATOR
 from cos_ray.domain.errors import EntityLost, NoRoom
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.own_processes import Room
@@ -255,7 +255,7 @@ class ProcessCoordinatorProcess:
 def _found_or_started(spec: ProcessCoordinatorSpec) -> ActorHandle[Any]:
     try:
         handle: ActorHandle[Any] = ProcessCoordinatorActor.options(  # type: ignore[attr-defined]
-            name=COORDINATOR, namespace=spec.namespace, lifetime="detached", get_if_exists=True
+            name=PROCESS_COORDINATOR, namespace=spec.namespace, lifetime="detached", get_if_exists=True
         ).remote(spec)
     except ValueError as error:
         # Ray's word for a name that was taken and given up in the same moment.

@@ -11,7 +11,7 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from cos_ray.cluster.names import COORDINATOR
+from cos_ray.cluster.names import PROCESS_COORDINATOR
 from cos_ray.cluster.serve_app import own_application
 from cos_ray.cluster.shard_hosts import ShardHostActors
 from cos_ray.domain.errors import EntityLost, NotSharded
@@ -63,7 +63,7 @@ class ServiceOverview:
         )
 
     async def _counts(self) -> Mapping[str, int]:
-        coordinator = await asyncio.to_thread(ray.get_actor, COORDINATOR, namespace=self._namespace)
+        coordinator = await asyncio.to_thread(ray.get_actor, PROCESS_COORDINATOR, namespace=self._namespace)
         counts: Mapping[str, int] = await coordinator.counts.remote()
         return counts
 

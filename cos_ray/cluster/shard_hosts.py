@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cos_ray.cluster.endpoints import Dialer, EndpointAddress
-from cos_ray.cluster.names import SHARD_COORDINATOR, host_of_actor_name, shard_host_actor_name
+from cos_ray.cluster.names import SHARD_COORDINATOR, SHARD_HOST, host_of_actor_name, shard_host_actor_name
 from cos_ray.cluster.shard_host_actor import HomeBuilder, ShardHostActor
 from cos_ray.domain.errors import EntityLost, EntityNotReached
 from cos_ray.domain.ids import EntityId, Shard
+from cos_ray.domain.passivation import NodeId, roomiest
 from cos_ray.domain.shard_assignment import Assignment, HostId
 from cos_ray.domain.status import ShardHostStatus
+from cos_ray.ray_internals.actors import living_actors
+from cos_ray.ray_internals.prestart_workers import living_nodes
 from cos_ray.system.certificates import TlsFiles
 from cos_ray.transport.batching import Batch, BatchReply
 from cos_ray.transport.encoding import batch_to_bytes, reply_from_bytes
@@ -28,11 +34,14 @@ logger = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
 
-LAY_AGAIN = 30.0
+RETRY_AFTER = 30.0
 """Seconds before a connection is tried again that could not be made."""
 
 CPUS_PER_HOST = 2
 """CPUs of the cluster for each host, unless told otherwise: the others are for all else a command needs."""
+
+BEGUN_WITHIN = 60.0
+"""Seconds in which a host that was begun on a node counts there without being seen."""
 
 COORDINATOR_ANSWERS_WITHIN = 3.0
 """Seconds after which the coordinator counts as lost for whoever asks it."""
@@ -47,20 +56,20 @@ class ShardHostActors:
         self._dialer = Dialer(tls)
         self._origin = uuid.uuid4().hex
         self._handles: dict[str, ActorHandle[Any]] = {}
-        self._wires: dict[HostId, asyncio.Task[RpcConnection | None]] = {}
+        self._connections: dict[HostId, asyncio.Task[RpcConnection | None]] = {}
 
     async def exchange(self, host: HostId, assignment: Assignment, batch: Batch) -> BatchReply:
         """See `cos_ray.placement.shard_region.Hosts`."""
         data = batch_to_bytes(assignment, batch)
         try:
-            wire = await self._wire(host)
+            connection = await self._connection(host)
         except EntityLost as error:
             raise EntityNotReached(str(error)) from error
-        if wire is None:
+        if connection is None:
             answer = await self._ask_host(host, lambda actor: actor.exchange.remote(self._origin, data))
             return reply_from_bytes(answer)
         try:
-            return reply_from_bytes(await wire.ask("exchange", self._origin, data))
+            return reply_from_bytes(await connection.ask("exchange", self._origin, data))
         except NotSent as error:
             raise EntityNotReached(_first_line(error)) from error
         except ConnectionLost as error:
@@ -90,22 +99,22 @@ class ShardHostActors:
         """How the host is. Raises EntityLost."""
         return await self._ask_host(host, lambda actor: actor.status.remote())
 
-    async def _wire(self, host: HostId) -> RpcConnection | None:
+    async def _connection(self, host: HostId) -> RpcConnection | None:
         """The connection to a host; None if there cannot be one, and Ray has to carry what it is asked."""
-        laying = self._wires.get(host)
-        if laying is not None and laying.done() and _is_of_no_use(laying):
-            laying = None
-        if laying is None:
-            laying = self._wires[host] = asyncio.get_running_loop().create_task(self._lay_wire(host))
+        opening = self._connections.get(host)
+        if opening is not None and opening.done() and _is_of_no_use(opening):
+            opening = None
+        if opening is None:
+            opening = self._connections[host] = asyncio.get_running_loop().create_task(self._open(host))
         # Shielded: others wait for the same one.
-        return await asyncio.shield(laying)
+        return await asyncio.shield(opening)
 
-    async def _lay_wire(self, host: HostId) -> RpcConnection | None:
+    async def _open(self, host: HostId) -> RpcConnection | None:
         # Of hosts that were replaced or retired.
         for other in [
-            each for each, laying in self._wires.items() if laying.done() and _is_of_no_use(laying)
+            each for each, opening in self._connections.items() if opening.done() and _is_of_no_use(opening)
         ]:
-            del self._wires[other]
+            del self._connections[other]
         caller = self._dialer.caller()
         endpoint: EndpointAddress = await self._ask_host(host, lambda actor: actor.endpoint.remote(caller))
         try:
@@ -117,7 +126,7 @@ class ShardHostActors:
                 "shard host is reached by Ray calls only, slowly", extra={"host": host, "reason": str(error)}
             )
             # It may have been busy only.
-            asyncio.get_running_loop().call_later(LAY_AGAIN, self._wires.pop, host, None)
+            asyncio.get_running_loop().call_later(RETRY_AFTER, self._connections.pop, host, None)
             return None
 
     async def _ask_host(
@@ -150,6 +159,9 @@ class TendedShardHosts(ShardHostActors):
     def __init__(self, namespace: str, build: HomeBuilder, tls: TlsFiles | None = None) -> None:
         super().__init__(namespace, tls)
         self._build, self._tls = build, tls
+        # Where hosts were begun that may not have started yet, and when.
+        self._begun: dict[HostId, tuple[NodeId, float]] = {}
+        self._beginning = asyncio.Lock()
 
     async def names(self) -> Sequence[HostId]:
         """See `ports.ShardHosts`."""
@@ -166,18 +178,37 @@ class TendedShardHosts(ShardHostActors):
         """See `ports.ShardHosts`."""
 
         def start() -> None:
+            node = self._emptiest_node()
             ShardHostActor.options(  # type: ignore[attr-defined]
                 name=shard_host_actor_name(host),
                 namespace=self._namespace,
                 lifetime="detached",
                 get_if_exists=True,
-                scheduling_strategy="SPREAD",
+                # Soft: rather elsewhere than not at all, if the node goes.
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True) if node else "SPREAD",
             ).remote(host, assignment, self._build, self._tls)
+            if node is not None:
+                self._begun[host] = (node, time.monotonic())
 
-        await self._blocking(start)
+        # One at a time: each goes where the ones before it have not.
+        async with self._beginning:
+            await self._blocking(start)
+
+    def _emptiest_node(self) -> NodeId | None:
+        """Where there are the fewest hosts for its CPUs. Ray's SPREAD may put all of them on one node."""
+        present = dict(living_actors(self._namespace, SHARD_HOST))
+        hosts = Counter(NodeId(node) for node in present.values())
+        now = time.monotonic()
+        self._begun = {host: begun for host, begun in self._begun.items() if now - begun[1] < BEGUN_WITHIN}
+        for host, (node, _) in self._begun.items():
+            if shard_host_actor_name(host) not in present:
+                hosts[node] += 1
+        cpus = {NodeId(node["NodeID"]): int(node["Resources"].get("CPU", 0)) for node in living_nodes()}
+        return roomiest(hosts, {node: number for node, number in cpus.items() if number})
 
     async def retire(self, host: HostId) -> None:
         """See `ports.ShardHosts`."""
+        self._begun.pop(host, None)
         assignment = await self.tell(host, None)
         await self._ask_host(host, lambda actor: actor.retire.remote(assignment))
 
@@ -188,12 +219,12 @@ class TendedShardHosts(ShardHostActors):
             raise EntityLost(_first_line(error)) from error
 
 
-def _is_of_no_use(laying: asyncio.Task[RpcConnection | None]) -> bool:
-    """Whether a wire could not be laid, or has been cut."""
-    if laying.cancelled() or laying.exception() is not None:
+def _is_of_no_use(opening: asyncio.Task[RpcConnection | None]) -> bool:
+    """Whether a connection could not be made, or has been cut."""
+    if opening.cancelled() or opening.exception() is not None:
         return True
-    wire = laying.result()
-    return wire is not None and wire.is_cut
+    connection = opening.result()
+    return connection is not None and connection.is_cut
 
 
 def _first_line(error: Exception) -> str:

@@ -1,5 +1,5 @@
 """
-Fewer wake-ups for an actor whose work comes by wire.
+Fewer wake-ups for an actor whose work comes by RPC.
 
 Ray's main thread looks for signals a hundred times a second, in every worker: most of what an idle
 entity costs. It is told to rest by just such a signal, whose handler sleeps. Ray calls to the actor

@@ -1,4 +1,4 @@
-"""The frames of a wire: a length, then a pickled tuple; and the connection they travel on."""
+"""The frames of a connection: a length, then a pickled tuple; and the connection they travel on."""
 
 from __future__ import annotations
 

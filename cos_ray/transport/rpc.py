@@ -4,9 +4,9 @@ Calls between actors on a connection of their own: one wake-up on each side.
 A Ray call passes through five threads on its way and back, which is what it costs; fit for starting
 and finding actors, not for every command. So an actor opens an endpoint, tells of it by a Ray call, and
 who was told sends frames there: a length, then a pickled tuple. Nothing is unpickled before both sides
-have shown that they know the endpoint's secret (`wire_secrets`). Answers come as they are ready. A lost
-connection ends every call on it in WireCut: what became of them, nobody knows. So a process that ends takes
-leave first: whoever has a wire to it calls no more, and what was called before is answered.
+have shown that they know the endpoint's secret (`handshake`). Answers come as they are ready. A lost
+connection ends every call on it in ConnectionLost: what became of them, nobody knows. So a process that ends
+says so first: whoever has a connection to it calls no more, and earlier calls are answered.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class RpcConnection:
 
     @classmethod
     async def to(cls, address: Address, context: ssl.SSLContext | None = None) -> RpcConnection:
-        """Connect, with TLS or without. Raises WireCut."""
+        """Connect, with TLS or without. Raises ConnectionLost."""
         line = _Caller(Greeting(address.name, address.secret))
         try:
             await asyncio.wait_for(_connected(line, address, context), CONNECT_WITHIN)
@@ -93,10 +93,10 @@ class RpcConnection:
 
     async def ask(self, method: str, *arguments: object, within: float | None = None) -> Any:
         """
-        The answer to a call. Raises WireCut; as NotSent if the call was not made.
+        The answer to a call. Raises ConnectionLost; as NotSent if the call was not made.
 
-        Silence for `within` seconds cuts the wire, also when the caller has given up before: who hangs is as
-        good as gone. All that is under way then ends in WireSilent.
+        Silence for `within` seconds cuts the connection, also when the caller has given up before: a process that
+        hangs is as good as gone. All that is under way then ends in ConnectionSilent.
         """
         return await self._line.ask(method, arguments, within)
 

@@ -1,4 +1,4 @@
-"""The answering side of wires: who is let in, and what is called there."""
+"""The answering side of connections: who is let in, and what is called there."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class RpcServer:
 
 
 class _Visitors:
-    """Everyone who has a wire to an endpoint."""
+    """Everyone who has a connection to an endpoint."""
 
     def __init__(self) -> None:
         self._all: set[_Visitor] = set()

@@ -57,19 +57,19 @@ class Gateway:
     def __init__(self, handler: WriteHandler) -> None:
         self._handler = handler
         self.journal = MemoryJournal()
-        self._management = BatchingServer(self._process, lambda *_: None)
+        self._server = BatchingServer(self._process, lambda *_: None)
 
     async def _process(self, command: Command) -> Reply:
         entity = Entity(command.entity_id, Shard(0), self._handler, self.journal, SystemClock())
         return await entity.process(command)
 
     async def process(self, command: Command) -> Reply:
-        _, letter = batch_from_bytes(batch_to_bytes(NOBODY, Batch([(1, command)])))
+        _, batch = batch_from_bytes(batch_to_bytes(NOBODY, Batch([(1, command)])))
         while True:
-            answer = reply_from_bytes(reply_to_bytes(await self._management.exchange("test", letter)))
+            answer = reply_from_bytes(reply_to_bytes(await self._server.exchange("test", batch)))
             for _, reply in answer.replies:
                 return reply  # type: ignore[return-value]
-            letter = replace(letter, errands=[])
+            batch = replace(batch, requests=[])
 
     async def state(self, entity_id: Anything) -> EntityState:
         raise NotImplementedError

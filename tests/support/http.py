@@ -13,7 +13,7 @@ from google.protobuf.any import pack
 from cos_ray.domain.ids import EntityId, Revision
 from cos_ray.domain.messages import Accepted, EntityState, Header, Meta, Packed
 from cos_ray.ingress.http_api import HttpPolicy
-from cos_ray.ingress.service import Ingress, IngressPolicy
+from cos_ray.ingress.service import CommandPolicy, Ingress
 from cos_ray.protocol.any_form import AnyForms
 from cos_ray.samples.bank.pb.bank.v1 import bank_pb2
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import Account
@@ -57,7 +57,7 @@ async def world_of(policy: HttpPolicy) -> World:
 
     one = await ingress(
         gateway,
-        IngressPolicy(5.0, persisted_headers=("x-user", "raw-bin")),
+        CommandPolicy(5.0, persisted_headers=("x-user", "raw-bin")),
         subscriptions=subscriptions,
         history=journal,
         http=policy,

@@ -122,8 +122,8 @@ class Hop:
 
     async def ask(self, command: Command) -> Reply:
         home = Assignment(1, 4, (HostId("0"),))
-        _, letter = batch_from_bytes(batch_to_bytes(home, Batch([(1, command)])))
-        ((_, there),) = letter.errands
+        _, batch = batch_from_bytes(batch_to_bytes(home, Batch([(1, command)])))
+        ((_, there),) = batch.requests
         assert there == pickle.loads(pickle.dumps(command))
         self.seen.append(there)
         # Another process knows nothing of what is current here.

@@ -31,7 +31,7 @@ from cos_ray.ingress.admission import AdmissionPolicy
 from cos_ray.ingress.http_api import HttpPolicy
 from cos_ray.ingress.listener_settings import ListenerSettings
 from cos_ray.ingress.readiness import Check
-from cos_ray.ingress.service import Ingress, IngressPolicy
+from cos_ray.ingress.service import CommandPolicy, Ingress
 from cos_ray.ports import CommandMeter, Unmeasured
 from cos_ray.protocol.any_form import AnyForms
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
@@ -119,7 +119,7 @@ class OneOfEach:
 @dataclass
 class Parts:
     gateway: Gateway
-    policy: IngressPolicy
+    policy: CommandPolicy
     subscriptions: Subscriptions | None = None
     replicas: object = None
     history: MemoryJournal = field(default_factory=MemoryJournal)
@@ -142,13 +142,13 @@ class Parts:
     async def close(self) -> None: ...
 
 
-async def ingress(gateway: Gateway, policy: IngressPolicy | None = None, **parts: Any) -> Ingress:
+async def ingress(gateway: Gateway, policy: CommandPolicy | None = None, **parts: Any) -> Ingress:
     return await built(Ingress, gateway, policy, **parts)
 
 
-async def built(cls: type[Any], gateway: Gateway, policy: IngressPolicy | None = None, **parts: Any) -> Any:
+async def built(cls: type[Any], gateway: Gateway, policy: CommandPolicy | None = None, **parts: Any) -> Any:
     async def build() -> Parts:
-        return Parts(gateway, policy or IngressPolicy(command_timeout=5.0), **parts)
+        return Parts(gateway, policy or CommandPolicy(command_timeout=5.0), **parts)
 
     # Its constructor is async: Serve awaits it.
     one = cls.__new__(cls)
@@ -257,7 +257,7 @@ async def test_wrong_metadata_is_an_invalid_argument_and_reaches_no_entity(metad
 
 async def test_a_command_carries_its_demands_and_its_headers() -> None:
     gateway = Gateway()
-    policy = IngressPolicy(5.0, ("X-Trace", "raw-bin"), ("x-user",))
+    policy = CommandPolicy(5.0, ("X-Trace", "raw-bin"), ("x-user",))
     metadata: list[tuple[str, str | bytes]] = [
         ("x-cos-idempotency-key", "k"),
         ("x-cos-expected-revision", "0"),
@@ -280,7 +280,7 @@ async def test_a_command_carries_its_demands_and_its_headers() -> None:
 async def test_beyond_its_bound_a_replica_turns_commands_away_and_only_then() -> None:
     gateway = Gateway()
     gateway.gate.clear()
-    one = await ingress(gateway, IngressPolicy(5.0, commands_at_once=2))
+    one = await ingress(gateway, CommandPolicy(5.0, commands_at_once=2))
     running = [asyncio.ensure_future(one.ProcessCommand(request(), Context())) for _ in range(2)]
     await asyncio.sleep(0)
     context = Context()

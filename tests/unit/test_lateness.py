@@ -45,8 +45,8 @@ def test_clocks_that_drift_apart_make_no_message_late(drift: float, pauses: list
 def test_the_commands_of_a_late_letter_have_so_much_less_time() -> None:
     home = Assignment(1, 4, (HostId("0"),))
     command = Command(A, Packed(b"1"), CommandId("c"), 5.0)
-    _, letter = batch_from_bytes(batch_to_bytes(home, Batch([(1, command)])), late=6.0)
-    assert [each.budget for _, each in letter.errands] == [-1.0]
+    _, batch = batch_from_bytes(batch_to_bytes(home, Batch([(1, command)])), late=6.0)
+    assert [each.budget for _, each in batch.requests] == [-1.0]
 
 
 @pytest.mark.parametrize("is_awake", [True, False])

@@ -236,7 +236,7 @@ class TestCatalogue:
             "state",
             "handler",
             "grounds",
-            "door",
+            "port",
             "cause",
         }
 

@@ -7,13 +7,13 @@ import logging
 from collections import Counter
 
 import pytest
-from tests.coordinator_kit import N1, N2, A, B, C, D, FakeHomes, Rig
 
 from cos_ray.domain.errors import EntityLost, NoRoom
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.own_processes import RESTED, Room
 from cos_ray.domain.passivation import ProcessLimits
 from cos_ray.placement.process_coordinator import COUNT_EVERY
+from tests.support.process_coordinator import N1, N2, A, B, C, D, FakeHomes, Rig
 
 
 async def test_an_entity_is_started_once_however_many_ask() -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.coordinator_kit import N1, A, B, C, D, FakeHomes, Rig
-
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.passivation import ProcessLimits
 from cos_ray.placement.process_coordinator import SLOT_FOR
+from tests.support.process_coordinator import N1, A, B, C, D, FakeHomes, Rig
 
 E = EntityId("e")
 

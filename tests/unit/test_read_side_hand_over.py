@@ -76,7 +76,7 @@ def state(read_side: ReadSide) -> ShardState:
 def is_had_by_another(world: World) -> None:
     """Somebody takes the shard, and the process that had it is not told."""
     claim = world.offsets.claims[READ_SIDE, S0]
-    claim.owner, claim.rank = Owner("another"), LeaseRank(9, True, 9)
+    claim.owner, claim.standing = Owner("another"), LeaseRank(9, True, 9)
 
 
 class TestTheNewerRelease:

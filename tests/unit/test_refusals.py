@@ -25,7 +25,7 @@ def test_all_are_counted_and_one_line_a_minute_tells_how_many_there_were_since(
         refusals.add(PublicPort.GRPC, RefusalCause.NO_TOKEN, "10.0.0.1")
     refusals.add(PublicPort.HTTP, RefusalCause.NO_TOKEN)
     assert len(meter.of("refused: grpc no_token")) == 1_000
-    assert [(line.door, line.number) for line in caplog.records] == [("grpc", 1), ("http", 1)]  # type: ignore[attr-defined]
+    assert [(line.port, line.number) for line in caplog.records] == [("grpc", 1), ("http", 1)]  # type: ignore[attr-defined]
     refusals.tell()
     assert len(caplog.records) == 2
     clock.advance(61)

@@ -144,7 +144,7 @@ async def test_a_replica_puts_the_way_in_up_again_that_an_ended_steward_took_dow
     board: dict[str, Any] = {}
     answers: list[object] = [False, RuntimeError("no head"), StartFailed("no"), True]
 
-    def put_up(name: str, way_in: Any, *, only_if_none: bool) -> None:
+    def publish(name: str, way_in: Any, *, only_if_none: bool) -> None:
         assert only_if_none  # a newer release's stays
         board.setdefault(name, way_in)
 
@@ -154,7 +154,7 @@ async def test_a_replica_puts_the_way_in_up_again_that_an_ended_steward_took_dow
             raise answer
         return answer
 
-    monkeypatch.setattr(service_registry, "put_up", put_up)
+    monkeypatch.setattr(service_registry, "publish", publish)
     monkeypatch.setattr(release_supervisor_actor, "_found_or_started", lambda release: None)
     monkeypatch.setattr(release_supervisor_actor, "_noted", noted)
     release = Release(

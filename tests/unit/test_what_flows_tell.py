@@ -15,7 +15,7 @@ from cos_ray.domain.ids import CommandId, EntityId, Offset, Shard
 from cos_ray.domain.messages import Accepted, Command, EntityState, Headers, Meta, Packed, Refused
 from cos_ray.domain.read_sides import Behind, Lag, ReadSideStatus, ShardState, ShardStatus
 from cos_ray.ingress.admission import AdmissionControl, AdmissionPolicy
-from cos_ray.ingress.service import Ingress, IngressPolicy
+from cos_ray.ingress.service import CommandPolicy, Ingress
 from cos_ray.postgres.group_commit import BatchLimits, GroupCommit
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import ProcessCommandRequest
 from cos_ray.readside.lag_monitor import LOOK_EVERY, keep_watch
@@ -114,7 +114,7 @@ class TestIngress:
         ingress = Ingress.__new__(Ingress)
 
         async def build() -> Parts:
-            return Parts(gateway, IngressPolicy(5.0, (), (), 10), meter=meter)
+            return Parts(gateway, CommandPolicy(5.0, (), (), 10), meter=meter)
 
         await ingress.__init__(build)
         request = ProcessCommandRequest(entity_id="a")
