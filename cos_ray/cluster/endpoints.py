@@ -129,7 +129,7 @@ class Dialer:
         return Caller(node_address(), own_keys().public)
 
     def allows_ray_calls(self, endpoint: EndpointAddress, why: ConnectionLost) -> bool:
-        """Whether commands may go there by Ray calls where no connection can be made; those may be plain text."""
+        """Whether Ray calls, which may be plain text, may carry commands where no connection can be made."""
         if self._tls is None or isinstance(endpoint, LocalAddress):
             return True
         now = time.monotonic()

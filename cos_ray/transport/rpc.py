@@ -95,8 +95,8 @@ class RpcConnection:
         """
         The answer to a call. Raises ConnectionLost; as NotSent if the call was not made.
 
-        Silence for `within` seconds cuts the connection, also when the caller has given up before: a process that
-        hangs is as good as gone. All that is under way then ends in ConnectionSilent.
+        Silence for `within` seconds cuts the connection, also when the caller has given up before: a process
+        that hangs is as good as gone. All that is under way then ends in ConnectionSilent.
         """
         return await self._line.ask(method, arguments, within)
 
