@@ -28,7 +28,7 @@ from cos_ray.config.settings import Settings
 from cos_ray.domain.ids import ReadSideId
 from cos_ray.ingress.admission import AdmissionPolicy
 from cos_ray.ingress.command_policy import CommandPolicy
-from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.ingress.grpc_bridge import HttpPolicy
 from cos_ray.ingress.listener_settings import ListenerSettings
 from cos_ray.ingress.readiness import Check
 from cos_ray.ingress.replica import ListeningIngress

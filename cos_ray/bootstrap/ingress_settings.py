@@ -12,7 +12,7 @@ from cos_ray.config.door_settings import ListenerKind
 from cos_ray.config.settings import ServerProtocol, Settings
 from cos_ray.domain.errors import ConfigurationError
 from cos_ray.ingress.admission import AdmissionPolicy
-from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.ingress.grpc_bridge import HttpPolicy
 from cos_ray.ingress.listener_settings import ListenerBounds, ListenerSettings
 from cos_ray.protocol.any_form import AnyForms
 from cos_ray.subscriptions.listener import Bounds

@@ -30,9 +30,10 @@ from cos_ray.ingress.admission import AdmissionControl, AdmissionPolicy, guarded
 from cos_ray.ingress.command_options import command_options_of
 from cos_ray.ingress.command_policy import CommandPolicy
 from cos_ray.ingress.erasure_methods import ErasureMethods, ErasureParts
+from cos_ray.ingress.grpc_bridge import HttpPolicy
 from cos_ray.ingress.headers import select_headers
 from cos_ray.ingress.history_methods import HistoryMethods, HistoryParts
-from cos_ray.ingress.http_api import HttpPolicy, build_http_api
+from cos_ray.ingress.http_api import build_http_api
 from cos_ray.ingress.listener_settings import ListenerSettings
 from cos_ray.ingress.operations_methods import (
     OPERATIONS_SERVICE,

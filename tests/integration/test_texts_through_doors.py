@@ -29,8 +29,8 @@ from cos_ray.domain.ids import Shard
 from cos_ray.domain.messages import Command, EntityState, Reply
 from cos_ray.domain.shard_assignment import Assignment
 from cos_ray.handlers.endpoints import HttpEndpoint, PythonEndpoint
+from cos_ray.ingress.grpc_bridge import HttpPolicy
 from cos_ray.ingress.grpc_calls import MethodHandlers
-from cos_ray.ingress.http_api import HttpPolicy
 from cos_ray.ports import WriteHandler
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import ProcessCommandRequest
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub

@@ -17,7 +17,7 @@ from cos_ray.domain.ids import EntityId
 from cos_ray.domain.messages import Accepted, EntityState
 from cos_ray.ingress.admission import AdmissionPolicy
 from cos_ray.ingress.command_policy import CommandPolicy
-from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.ingress.grpc_bridge import HttpPolicy
 from cos_ray.ingress.listener_settings import ListenerBounds, ListenerSettings
 from cos_ray.ingress.replica import ListeningIngress
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import ProcessCommandRequest

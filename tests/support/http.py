@@ -12,7 +12,7 @@ from google.protobuf.any import pack
 
 from cos_ray.domain.ids import EntityId, Revision
 from cos_ray.domain.messages import Accepted, EntityState, Header, Meta, Packed
-from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.ingress.grpc_bridge import HttpPolicy
 from cos_ray.ingress.service import CommandPolicy, Ingress
 from cos_ray.protocol.any_form import AnyForms
 from cos_ray.samples.bank.pb.bank.v1 import bank_pb2

@@ -21,7 +21,7 @@ from cos_ray.domain.authorization import AccessPolicy, Caller, Rule
 from cos_ray.domain.errors import Code, ConfigurationError
 from cos_ray.domain.rate_limit import Rate
 from cos_ray.ingress.admission import AdmissionPolicy
-from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.ingress.grpc_bridge import HttpPolicy
 from cos_ray.ingress.service import SERVICES, Ingress
 from cos_ray.ingress.status import StreamRefused
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (

@@ -32,7 +32,7 @@ from cos_ray.domain.evolution import unborn
 from cos_ray.domain.ids import EntityId, Offset
 from cos_ray.domain.listing import Listing
 from cos_ray.domain.messages import EMPTY_STATE, Accepted, Command, EntityState, Packed, Reply
-from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.ingress.grpc_bridge import HttpPolicy
 from cos_ray.ingress.http_context import BadHeader, metadata_of
 from cos_ray.ingress.service import SERVICES, CommandPolicy, Ingress
 from cos_ray.ingress.status import StreamRefused

@@ -20,7 +20,7 @@ from cos_ray.domain.evolution import unborn
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.messages import Header, Refused
 from cos_ray.ingress.command_options import EXPECTED_REVISION, IDEMPOTENCY_KEY, TIMEOUT
-from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.ingress.grpc_bridge import HttpPolicy
 from cos_ray.ingress.http_errors import HTTP_STATUS
 from cos_ray.ingress.read_your_writes import PENDING, WAIT_FOR
 from cos_ray.ingress.subscription_start import FROM_OFFSET, FROM_REVISION, WITH_OFFSET

@@ -28,7 +28,7 @@ from cos_ray.domain.messages import (
 from cos_ray.domain.shard_assignment import HostId
 from cos_ray.domain.status import IngressStatus, NodeStatus, ServiceStatus, ShardHostStatus
 from cos_ray.ingress.admission import AdmissionPolicy
-from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.ingress.grpc_bridge import HttpPolicy
 from cos_ray.ingress.listener_settings import ListenerSettings
 from cos_ray.ingress.readiness import Check
 from cos_ray.ingress.service import CommandPolicy, Ingress
