@@ -49,7 +49,7 @@ def export(
     variables, or the embedded one in COS_DATA_DIR.
     """
     settings = _settings()
-    from cos_ray.bootstrap.journal_database import journal_database
+    from cos_ray.bootstrap.database import journal_database
     from cos_ray.postgres.parquet.exporting import Selection
     from cos_ray.postgres.parquet.exporting import export as write
 
@@ -74,7 +74,7 @@ def import_(files: Files) -> None:
     embedded one in COS_DATA_DIR.
     """
     settings = _settings()
-    from cos_ray.bootstrap.journal_database import journal_database
+    from cos_ray.bootstrap.database import journal_database
     from cos_ray.postgres.parquet.importing import import_files
 
     with _failing_in_one_line(), journal_database(settings, _tell) as database:

@@ -21,11 +21,10 @@ from cos_ray.ingress.http_docs_page import docs_page
 from cos_ray.ingress.http_document import require_tokens
 from cos_ray.ingress.http_errors import HttpError, error_response
 from cos_ray.ingress.http_history import history_routes
+from cos_ray.ingress.http_middleware import LastAnswers, RawPaths
 from cos_ray.ingress.http_models import ERRORS, StatusShown
 from cos_ray.ingress.http_query import only_known_parameters
 from cos_ray.ingress.http_streams import stream_routes
-from cos_ray.ingress.last_answers import LastAnswers
-from cos_ray.ingress.raw_path import RawPaths
 from cos_ray.ingress.readiness import Readiness
 from cos_ray.protocol.any_form import AnyForms
 

@@ -15,8 +15,8 @@ from cos_ray.ingress.http_document import (
 )
 from cos_ray.ingress.http_errors import bad_request
 from cos_ray.ingress.http_forms import any_of, number_of, time_of
+from cos_ray.ingress.http_middleware import decoded
 from cos_ray.ingress.http_models import CommandAsked, StatesAsked, StateShown, StatesShown
-from cos_ray.ingress.raw_path import decoded
 from cos_ray.protocol.json_form import Json
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import GetStateRequest, ProcessCommandRequest
 from cos_ray.protocol.pb.cos_ray.v1.history_pb2 import GetStateAtRequest, GetStatesRequest

@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse
 from cos_ray.ingress.grpc_bridge import GrpcBridge
 from cos_ray.ingress.http_document import ANY_FORM, described
 from cos_ray.ingress.http_forms import number_of, time_form, time_of
+from cos_ray.ingress.http_middleware import decoded
 from cos_ray.ingress.http_models import EntitiesShown, ErasureShown, EventsShown
-from cos_ray.ingress.raw_path import decoded
 from cos_ray.protocol.json_form import without_empty
 from cos_ray.protocol.pb.cos_ray.v1.erasure_pb2 import EraseEntityRequest
 from cos_ray.protocol.pb.cos_ray.v1.history_pb2 import GetEventsRequest, ListEntitiesRequest

@@ -20,8 +20,8 @@ from cos_ray.ingress.http_document import (
     described,
 )
 from cos_ray.ingress.http_errors import bad_request
+from cos_ray.ingress.http_middleware import decoded
 from cos_ray.ingress.http_models import ERRORS
-from cos_ray.ingress.raw_path import decoded
 from cos_ray.ingress.subscription_methods import OFFSET
 from cos_ray.ingress.subscription_start import FROM_OFFSET, FROM_REVISION, WITH_OFFSET
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import SubscribeAllRequest, SubscribeRequest

@@ -25,9 +25,8 @@ from cos_ray.ports import BatchReadHandler, Clock, ReadHandler, ReadSideMeter, U
 from cos_ray.readside.concurrency_limit import ConcurrencyLimit
 from cos_ray.readside.measuring import measure
 from cos_ray.readside.parking import Parking
-from cos_ray.readside.pending_delivery import PendingDelivery
+from cos_ray.readside.pending_delivery import PendingDelivery, Retries
 from cos_ray.readside.projection import Projection, Settled
-from cos_ray.readside.retries import Retries
 from cos_ray.readside.settings import ReadSideSettings
 from cos_ray.readside.skips import Skips
 from cos_ray.readside.tasks import Tasks
