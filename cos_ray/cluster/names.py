@@ -1,4 +1,4 @@
-"""Who is called what inside a Ray cluster."""
+"""Names of actors and namespaces in a Ray cluster."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
 How long the parts of a deployed release stay: as long as a replica of its ingress needs them.
 
-Silence is counted in looks and not read from a clock: a release supervisor that stood still itself, or whose
-cluster had no head, has heard nothing because it could not, and that is nobody's silence.
+Counts checks, not time: a supervisor that was stalled itself, or whose cluster had no head node, must not
+mistake that for the silence of its replicas.
 """
 
 from __future__ import annotations

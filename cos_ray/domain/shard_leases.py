@@ -1,10 +1,10 @@
 """
 Which of two runs of a read side is to have a shard, and for how long a claim to it holds.
 
-A claim is a lease. Whoever has it counts from before it asked for the renewal, by a clock that never
-goes back; whoever wants to take it over counts from when the renewal was stored, by the database's
-clock. The first is always the earlier, so no two deliver at once, whatever hangs or is cut off; unless
-a machine is suspended as a whole, and its clock with it.
+A claim is a lease. Its holder times it from its request for the renewal, by a clock that never goes back;
+challengers time it from the stored renewal, by the database's clock. The holder's lease so ends first, and no
+two deliver at once, whatever hangs or is cut off; unless a machine is suspended as a whole, and its clock
+with it.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ _METHOD = "/chief_of_state.v1.ReadSideHandlerService/HandleReadSide"
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A channel and the call bound to it; replies come as bytes, for a garbled one is told apart so."""
+    """A channel and its call. Replies are raw bytes, so that malformed ones differ from transport errors."""
 
     channel: grpc.aio.Channel
     handle_read_side: Untyped

@@ -51,7 +51,7 @@ _Kind: TypeAlias = Literal["command", "event"]
 
 @dataclass(frozen=True, slots=True)
 class _Calls:
-    """The two calls, bound to a channel; replies come as bytes, for a garbled one is told apart so."""
+    """A channel and its two calls. Replies are raw bytes: malformed ones differ from transport errors."""
 
     channel: grpc.aio.Channel
     stream: WriteStream

@@ -1,4 +1,4 @@
-"""Whose token it is."""
+"""Which caller a token belongs to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many commands entities have had lately, told cheaply: two halves of a window, the older one dropped."""
+"""How many commands each entity has had lately, counted cheaply in two halves of a sliding window."""
 
 from __future__ import annotations
 

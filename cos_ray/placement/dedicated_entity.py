@@ -73,10 +73,10 @@ class DedicatedEntity:
 
     def leave(self, after: float) -> float | None:
         """
-        Take no more commands in, if it has rested for so many seconds; else how long it has.
+        Take no more commands, if it has been idle for `after` seconds.
 
-        None when it leaves: whoever asked must end its process then. Below zero: seconds for which
-        the command it was woken for is still waited for.
+        None: it is being passivated, and the caller must end its process. Else the seconds it has been idle;
+        negative while the command that it was started for is still awaited.
         """
         rested = 0.0 if self._in_progress else self._clock.monotonic() - self._used_at
         if self._in_progress or rested < after:

@@ -1,11 +1,11 @@
 """
-Who may be in memory, with dedicated placement: wakes entities within the bounds of the nodes, and
-lets those leave that have rested longest. A process that is there but does not answer is replaced; nobody
-else waits for it.
+Decides which entities have a process, with dedicated placement: starts them within the bounds of the nodes,
+and passivates the least recently used. A process that does not answer is replaced, and nobody else waits
+for it.
 
-One for the whole cluster, asked only for an entity that is not awake where it is wanted. What it
-knows can be told anew at any time from who is there; it decides nothing that the journal would not
-put right. Free of Ray: processes are reached through `EntityProcesses`.
+There is one for the whole cluster. It is asked only for an entity whose process is not known. It can
+rebuild what it knows from the processes that are there, and the journal puts right what it gets wrong. Free
+of Ray: processes are reached through `EntityProcesses`.
 """
 
 from __future__ import annotations

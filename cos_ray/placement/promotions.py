@@ -1,12 +1,11 @@
 """
 Entities that live in a shard host until they are busy enough for a process of their own (`auto` placement).
 
-The host stays the one who knows where each of its entities lives: whoever sends it a command for one that
-has its own process is told so, and sends there from then on. An entity moves like a shard: its process is
-started in the background, while commands are answered here; then the host takes no new ones for it, ends
-those in hand, and lets those that have come meanwhile follow. When the process leaves, dies, or is said to
-be silent, the entity lives here again with its next command. As with shards, all that is for speed: should
-two copies run, the journal decides.
+The host always knows where each of its entities lives: it tells senders of an entity that has its own
+process, and they send there from then on. An entity moves as a shard does: its process starts in the
+background while commands are answered here; then the host takes no new ones for it, finishes those in hand,
+and redirects those that have come meanwhile. When the process leaves, dies or does not answer, the entity
+lives here again from its next command. All that is for speed: should two copies run, the journal decides.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ LOOK_EVERY = 10.0
 
 
 class LagSource(Protocol):
-    """Who knows (`cos_ray.readside.management.ReadSideManagement`)."""
+    """Source of the read sides' status (`cos_ray.readside.management.ReadSideManagement`)."""
 
     def status(self) -> Awaitable[Sequence[ReadSideStatus]]:
         """How all read sides fare. Raises JournalUnavailable."""

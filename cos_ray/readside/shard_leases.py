@@ -2,8 +2,8 @@
 Which shards a process may deliver.
 
 Each shard has one owner, whose claim is a lease (`cos_ray.domain.shard_leases`); each write of a read side is
-refused to everybody else. A process takes what nobody has. What is its own and somebody else has, it
-asks for: whoever counts less then lets deliveries under way end, saves, and hands the shard over.
+refused to everybody else. A process takes the shards that nobody has. For a shard of its own that another
+has, it asks: the owner of lower rank drains its deliveries, saves its offset and releases the shard.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 A function sent to another process without its modules being imported on the way.
 
-An entity's process should start in a fraction of a second. It carries the spec for a journal
-or another entity it never cooks itself; sealed, that spec costs it nothing.
+An entity's process should start in a fraction of a second. It is handed builders that it only passes on; a
+builder that is pickled lazily imports nothing until it is called.
 """
 
 from __future__ import annotations

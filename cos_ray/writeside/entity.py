@@ -1,10 +1,10 @@
 """
 The life of one entity: recover, handle commands one at a time, append.
 
-There may be two copies of an entity for a while, for Ray keeps a name unique only as long as
-all goes well; and what was appended in vain, as it seemed, may be stored late. The journal's key
-decides. This file sees to it that a copy which is behind neither answers wrongly nor runs a command
-that the other has run: a command that stores nothing is answered only after a look into the journal.
+Ray may run two copies of an entity for a while, and an append that seemed to fail may be stored late. The
+journal's primary key decides which copy may append. This file makes sure that a copy that is behind neither
+answers wrongly nor runs a command that the other copy has run: a command that stores nothing is answered
+only when the journal has been asked.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
-Who is next: one command at a time, in order of arrival, and not too many waiting.
+Runs an entity's commands one at a time, in order of arrival, and bounds how many wait.
 
-This is all that serializes an entity. An async Ray actor interleaves its calls and promises
+Nothing else serializes an entity. An async Ray actor interleaves its calls and promises
 no order among them.
 """
 
