@@ -138,7 +138,11 @@ def service_spec_of(
         logs=logs,
         journal=JournalSpec(build_journal, tuple(config.read_side_id for config in active), actors),
         policy=_entity_policy(settings),
-        limits=ProcessLimits(settings.entities.max_live_actors, settings.entities.idle_after.total_seconds()),
+        limits=ProcessLimits(
+            settings.entities.max_live_actors,
+            settings.entities.idle_after.total_seconds(),
+            settings.entities.most_cpu_percent / 100,
+        ),
         traces=traces,
         tls=internal_tls(settings),
         is_sharded=settings.entities.placement is not Placement.DEDICATED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import ray
@@ -23,6 +23,7 @@ from cos_ray.domain.own_processes import Room
 from cos_ray.domain.shard_assignment import HostId
 from cos_ray.placement.promotions import OwnProcess
 from cos_ray.system.certificates import TlsFiles
+from cos_ray.system.cpu_load import CpuLoad
 
 logger = logging.getLogger(__name__)
 
@@ -93,10 +94,13 @@ class OwnActors:
     def __init__(self, spec: ProcessCoordinatorSpec) -> None:
         self._endpoints = EntityEndpoints(spec.namespace, spec.tls)
         self._coordinator = FoundProcessCoordinator(spec)
+        self._load, self._most_cpu = CpuLoad(), spec.limits.most_cpu
 
     async def room(self) -> tuple[Room, Collection[EntityId]]:
-        """See `OwnProcesses`."""
-        return await self._coordinator.room()
+        """See `OwnProcesses`; busy CPUs are those of this node."""
+        is_saturated = self._load.share() > self._most_cpu
+        room, present = await self._coordinator.room()
+        return replace(room, is_saturated=is_saturated), present
 
     async def start(self, entity_id: EntityId) -> OwnActor | None:
         """See `OwnProcesses`."""

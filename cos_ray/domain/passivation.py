@@ -39,6 +39,8 @@ class ProcessLimits:
     """The most of them on one node; None: what the node's memory allows."""
     idle_after: float = 120.0
     """Seconds without a command after which an entity is passivated."""
+    most_cpu: float = 0.85
+    """The share of the CPUs' time from which on `auto` placement starts no more of them; 1: always."""
 
 
 def default_bound(memory: int) -> int:

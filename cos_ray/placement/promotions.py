@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from cos_ray.domain.errors import OUT_OF_TIME, OUTCOME_UNKNOWN, EntityLost, OutOfTime, Withdrawn
 from cos_ray.domain.ids import CommandId, EntityId
 from cos_ray.domain.messages import Command, Refused
-from cos_ray.domain.own_processes import Pace, Room, Why, barred_for, choose
+from cos_ray.domain.own_processes import SATURATED_LOOKS, Pace, Room, Why, barred_for, choose
 from cos_ray.placement.activity import Activity
 from cos_ray.placement.live_entities import LiveEntities
 from cos_ray.ports import Clock
@@ -94,6 +94,7 @@ class Promotions:
         self._took = 0.0
         self._started_at = float("-inf")
         self._others: Mapping[EntityId, Why] = {}
+        self._saturated_looks = 0
         # The loop keeps no strong reference to them.
         self._tasks: set[asyncio.Task[Any]] = set()
         self.promotions = 0
@@ -180,6 +181,9 @@ class Promotions:
         for entity_id in present:
             if self._is_stray(entity_id, now):
                 self._spawn(self._move(entity_id, self._processes.find(entity_id)))
+        self._saturated_looks = self._saturated_looks + 1 if room.is_saturated else 0
+        if self._saturated_looks > SATURATED_LOOKS:
+            self._give_one_back()
         barred = [each for each in busy if self._is_barred(each, now)]
         pace = Pace(len(self._moving), self._took, now - self._started_at)
         choice = choose(busy, room, pace, self._moving, barred)
@@ -187,6 +191,15 @@ class Promotions:
         for entity_id in choice.start:
             if self._is_mine(entity_id):
                 self._spawn(self._promote(entity_id))
+
+    def _give_one_back(self) -> None:
+        """End the process that was started last: in the host its entity's commands cost less."""
+        moved = [(entity_id, own) for entity_id, own in self._own.items() if own.has_moved.is_set()]
+        for entity_id, own in moved[-1:]:
+            logger.info("a process is given back, for the CPUs are busy", extra={"entity_id": entity_id})
+            self._forget(entity_id, own)
+            self._bar(entity_id)
+            self._spawn(self._end(entity_id, own.process))
 
     @property
     def own(self) -> Collection[EntityId]:

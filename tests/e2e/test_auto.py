@@ -37,6 +37,8 @@ def auto(handlers: BankHandlers, tmp_path_factory: pytest.TempPathFactory) -> It
         "COS_SHARD_ACTORS": "2",
         "COS_INGRESS_REPLICAS": "2",
         "COS_MAX_LIVE_ENTITY_ACTORS": str(BOUND),
+        # Other tests use the machine, too.
+        "COS_AUTO_MAX_CPU_PERCENT": "100",
         "COS_PASSIVATION_IDLE_AFTER": "3s",
         # Whether a command is answered is asked here, and not how soon: other tests use the machine, too.
         "COS_COMMAND_HANDLER_TIMEOUT": "20",

@@ -119,6 +119,7 @@ class AutoCluster(MemoryCluster):
         self.owned: dict[EntityId, OwnedProcess] = {}
         self.starts: list[EntityId] = []
         self.most = 100
+        self.is_saturated = False
         self.promotions: dict[HostId, Promotions] = {}
         self.may_start = asyncio.Event()
         self.may_start.set()
@@ -201,7 +202,8 @@ class _Processes:
 
     async def room(self) -> tuple[Room, Collection[EntityId]]:
         free = self._cluster.most - len(self._cluster.owned)
-        return Room(max(0, free), 0, 2), list(self._cluster.owned)
+        room = Room(max(0, free), 0, 2, is_saturated=self._cluster.is_saturated)
+        return room, list(self._cluster.owned)
 
     async def start(self, entity_id: EntityId) -> OwnedProcess | None:
         self._cluster.starts.append(entity_id)

@@ -270,6 +270,37 @@ async def test_a_host_that_is_started_anew_learns_who_has_a_process(cluster: Aut
     await judge(cluster, clients, others)
 
 
+async def test_while_the_cpus_are_busy_processes_are_given_back_and_no_command_fails(
+    cluster: AutoCluster,
+) -> None:
+    clients, stop = AutoClients(cluster), asyncio.Event()
+    running = [clients.run(stop, seed, ENTITIES) for seed in range(10)]
+    for entity_id in ENTITIES[:4]:
+        await cluster.move(entity_id)
+    cluster.is_saturated = True
+
+    async def look() -> bool:
+        await cluster.look()
+        return not cluster.owned
+
+    while not await look():
+        await asyncio.sleep(0.001)
+    done = len(clients.calls)
+    await until(lambda: len(clients.calls) > done + 50)
+    await cluster.look()
+    # Busy as they are: nobody is given a process.
+    assert not cluster.owned
+    reasons = [
+        promotions.reasons()
+        for promotions in {id(p): p for p in map(cluster.promotions_of, ENTITIES)}.values()
+    ]
+    assert sum(each[Why.CPU] + each[Why.BARRED] for each in reasons) > 0
+    stop.set()
+    await asyncio.gather(*running)
+    assert {call.ending for call in clients.calls} == {Ending.DONE}
+    await judge(cluster, clients)
+
+
 async def test_beyond_the_bound_entities_live_in_their_shard_hosts(cluster: AutoCluster) -> None:
     clients, cluster.most = AutoClients(cluster), 3
     for _ in range(BUSY):
