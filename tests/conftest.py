@@ -8,6 +8,8 @@ the time. Tests that are asked for by name run in pytest's own process.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from pathlib import PurePath
 from typing import Any
 
@@ -18,6 +20,10 @@ from xdist.scheduler import LoadScopeScheduling
 # Ray reads it when it is imported. Where tests are started by `uv run`, Ray would start each worker by it
 # again, with an environment of its own that takes longer to make than most tests wait.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+
+# Ignored where tests are started in the background by a shell; processes that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes is the machine's to say.
 hypothesis.settings.register_profile("any_machine", deadline=None)
