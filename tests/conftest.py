@@ -21,8 +21,9 @@ from xdist.scheduler import LoadScopeScheduling
 # again, with an environment of its own that takes longer to make than most tests wait.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
-# Ignored where tests are started in the background by a shell; processes that tests start would inherit that.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+# Where a shell starts tests in the background, SIGINT is ignored, and processes of tests would inherit that.
+_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+if _ignored and threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes is the machine's to say.
