@@ -42,7 +42,7 @@ NOON = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
 class Parts:
     gateway: Router
     history: PostgresJournal
-    history_queries: HistoryQueries
+    past: HistoryQueries
 
 
 @pytest.fixture
