@@ -56,7 +56,7 @@ console = Console(highlight=False, soft_wrap=True)
 
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer points and repetitions: about four minutes.")]
 Only = Annotated[str, typer.Option(help=f"Some of: {', '.join(NAMES)}.")]
-Readme = Annotated[bool, typer.Option("--readme", help="Put the summary into the README, too.")]
+Readme = Annotated[bool, typer.Option("--readme", help="Put the summary into docs/performance.md, too.")]
 Into = Annotated[Path, typer.Option(help="Where the results go.")]
 
 

@@ -39,8 +39,8 @@ from rich.table import Table
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import GetStateRequest, ProcessCommandRequest
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import Account, Deposit, OpenAccount
-from tests.running_ray import live_actors
-from tests.running_service import BankHandlers, RunningService, family_of
+from tests.support.running_ray import live_actors
+from tests.support.running_service import BankHandlers, RunningService, family_of
 
 CLIENTS = 20
 PATIENCE = 120.0
@@ -194,7 +194,7 @@ class Faults:
         return {
             "shard host": Fault(lambda: self._actors("shard-host:")[:1]),
             "shard host frozen for 20 s": Fault(lambda: self._actors("shard-host:")[:1], 20, 25),
-            "shard keeper": Fault(lambda: self._actors("shard-keeper")[:1]),
+            "shard coordinator": Fault(lambda: self._actors("shard-coordinator")[:1]),
             "read side": Fault(lambda: self._actors("read-side:")[:1]),
             "ingress replica": Fault(lambda: self._replicas()[:1]),
             "Serve controller": Fault(lambda: self._actors("SERVE_CONTROLLER_ACTOR")),

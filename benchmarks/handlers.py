@@ -31,13 +31,13 @@ from cos_ray.bootstrap.handlers import build_write_handler
 from cos_ray.cli.child_process import ChildProcess
 from cos_ray.domain.ids import CommandId, EntityId, Shard
 from cos_ray.domain.messages import Accepted, Command, Packed
-from cos_ray.handlers.targets import GrpcTarget, HttpTarget, PythonTarget, WriteTarget
+from cos_ray.handlers.endpoints import GrpcEndpoint, HttpEndpoint, PythonEndpoint, WriteTarget
 from cos_ray.ports import WriteHandler
 from cos_ray.samples.bank.accounts import Event
 from cos_ray.samples.bank.accounts import handle_command as bank_command
 from cos_ray.samples.bank.accounts import handle_event as bank_event
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import Account, Deposit, OpenAccount
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.telemetry.meters import Meters
 from cos_ray.testing.journal import MemoryJournal
 from cos_ray.writeside.entity import Entity
@@ -83,10 +83,10 @@ async def handler_of(kind: str) -> AsyncIterator[tuple[WriteHandler, Callable[[]
         child = ChildProcess([BANK, command, "--port", "0"], os.environ)
         line = child.wait_for(lambda line: " listening on " in line, 60)
         port = int(line.rsplit(":", 1)[1])
-        target = GrpcTarget("127.0.0.1", port) if kind == "gRPC" else HttpTarget("127.0.0.1", port)
+        target = GrpcEndpoint("127.0.0.1", port) if kind == "gRPC" else HttpEndpoint("127.0.0.1", port)
     else:
         name = f"{__name__}:AsyncBank" if kind.endswith("async") else f"{BANK}.python_handler:BankAccounts"
-        target = PythonTarget(name)
+        target = PythonEndpoint(name)
     process = psutil.Process(child.pid) if child else None
 
     def used() -> float:

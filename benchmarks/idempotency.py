@@ -34,10 +34,10 @@ from cos_ray.domain.decisions import Decision, Persist
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey
 from cos_ray.domain.messages import Accepted, Command, EntityState, Headers, Meta, Packed
 from cos_ray.domain.sharding import shard_of
-from cos_ray.handlers.channels import GrpcTarget
+from cos_ray.handlers.channels import GrpcEndpoint
 from cos_ray.handlers.grpc_write import GrpcWriteHandler
 from cos_ray.ports import WriteHandler
-from cos_ray.postgres.embedded import EmbeddedPostgres
+from cos_ray.postgres.embedded.server import EmbeddedPostgres
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.migrations import migrate
 from cos_ray.protocol.codec import unpack
@@ -51,7 +51,7 @@ from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2_grpc import (
     WriteSideHandlerServiceServicer,
     add_WriteSideHandlerServiceServicer_to_server,
 )
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.writeside.entity import Entity
 
 SHARDS = 16
@@ -99,7 +99,7 @@ async def grpc_handler() -> AsyncIterator[GrpcWriteHandler]:
     add_WriteSideHandlerServiceServicer_to_server(InstantServicer(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    handler = GrpcWriteHandler(GrpcTarget("127.0.0.1", port), timedelta(minutes=1))
+    handler = GrpcWriteHandler(GrpcEndpoint("127.0.0.1", port), timedelta(minutes=1))
     try:
         yield handler
     finally:

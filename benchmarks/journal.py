@@ -31,11 +31,11 @@ from benchmarks.figures import Series, ratio_of
 from cos_ray.domain.ids import CommandId, EntityId, Revision, Shard
 from cos_ray.domain.messages import Append, EventEnvelope, Meta, Packed
 from cos_ray.postgres.database import Database
-from cos_ray.postgres.embedded import EmbeddedPostgres
-from cos_ray.postgres.exporting import Selection, export
-from cos_ray.postgres.importing import import_files
+from cos_ray.postgres.embedded.server import EmbeddedPostgres
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.migrations import migrate
+from cos_ray.postgres.parquet.exporting import Selection, export
+from cos_ray.postgres.parquet.importing import import_files
 from cos_ray.postgres.rows import encode
 
 IN_FLIGHT = (1, 8, 64)

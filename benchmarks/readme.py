@@ -1,14 +1,14 @@
-"""Where the README shows what was measured."""
+"""Where docs/performance.md shows what was measured."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs/performance.md"
 BEGIN, END = "<!-- benchmarks -->\n", "<!-- end of benchmarks -->\n"
 
 
-def put_in_place(text: str, file: Path = README) -> None:
+def put_in_place(text: str, file: Path = PAGE) -> None:
     """Replace what stands between the two marks. Raises ValueError if they are not there."""
     page = file.read_text(encoding="utf-8")
     before, rest = page.split(BEGIN)

@@ -33,14 +33,13 @@ from cos_ray.domain.ids import CommandId, EntityId, Owner, ReadSideId, ReleaseId
 from cos_ray.domain.messages import Append, EventEnvelope, Meta, Packed
 from cos_ray.domain.sharding import shard_of
 from cos_ray.postgres.database import Database
-from cos_ray.postgres.embedded import EmbeddedPostgres
+from cos_ray.postgres.embedded.server import EmbeddedPostgres
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.migrations import migrate
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
 from cos_ray.readside.read_side import ReadSide
-from cos_ray.readside.settings import ReadSideSettings
-from cos_ray.readside.stores import Stores
-from cos_ray.system_clock import SystemClock
+from cos_ray.readside.settings import ReadSideSettings, Stores
+from cos_ray.system.clock import SystemClock
 
 SHARDS = 16
 RATES = (50, 300, 1_000)
@@ -134,7 +133,7 @@ async def measure_lag(database: Database, rate: int, seconds: float) -> list[flo
             while True:
                 await asyncio.sleep(DEBOUNCE)
                 if fresh:
-                    read_side.poke(sorted(fresh))
+                    read_side.notify(sorted(fresh))
                     fresh.clear()
 
         poking = asyncio.ensure_future(poke())

@@ -142,7 +142,7 @@ def targets(restate: str) -> list[Target]:
 
 
 def summary(readings: Readings, restate: str, took: float, *, quick: bool) -> str:
-    """The part for the README: when and where, the targets, and the standard point; `took` in seconds."""
+    """For docs/performance.md: when and where, the targets, the standard point; `took` in seconds."""
     today = datetime.now(timezone.utc).date()
     others = readings.others()
     how = " by `--quick`, with fewer points and repetitions," if quick else ""

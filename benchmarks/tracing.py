@@ -41,25 +41,25 @@ from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
 from cos_ray.bootstrap.handlers import build_write_handler
 from cos_ray.cli.child_process import ChildProcess
-from cos_ray.cluster.parcels import letter_from_bytes, letter_to_bytes
 from cos_ray.domain.ids import EntityId, Offset, Shard
 from cos_ray.domain.messages import Append, Command, Reply
-from cos_ray.domain.placement import Assignment, HostId
-from cos_ray.handlers.targets import GrpcTarget
-from cos_ray.ingress.guard import AdmissionPolicy
-from cos_ray.ingress.policy import IngressPolicy
+from cos_ray.domain.shard_assignment import Assignment, HostId
+from cos_ray.handlers.endpoints import GrpcEndpoint
+from cos_ray.ingress.admission import AdmissionPolicy
+from cos_ray.ingress.command_policy import CommandPolicy
 from cos_ray.ingress.service import Ingress
 from cos_ray.ports import EntityGateway, Journal
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import ProcessCommandRequest
-from cos_ray.readside.desk import ReadSideDesk
+from cos_ray.readside.management import ReadSideManagement
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import Deposit, OpenAccount
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.telemetry.otel import Tracing
 from cos_ray.telemetry.trace_setup import build_propagator
 from cos_ray.telemetry.traced_commands import TracedGateway, TracedJournal, traced_run
 from cos_ray.testing.journal import MemoryJournal
+from cos_ray.transport.batching import Batch
+from cos_ray.transport.encoding import batch_from_bytes, batch_to_bytes
 from cos_ray.writeside.entity import Entity
-from cos_ray.writeside.exchange import Letter
 from cos_ray.writeside.router import Router
 
 WAYS: dict[str, float | None] = {"off": None, "0 %": 0.0, "10 %": 0.1, "100 %": 1.0}
@@ -94,10 +94,10 @@ class Parts:
 
     gateway: EntityGateway
     tracing: Tracing | None
-    policy: IngressPolicy = field(default_factory=lambda: IngressPolicy(60.0))
+    policy: CommandPolicy = field(default_factory=lambda: CommandPolicy(60.0))
     admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
     subscriptions: None = None
-    read_sides: ReadSideDesk | None = None
+    read_sides: ReadSideManagement | None = None
     checks: dict[str, Any] = field(default_factory=dict)
 
 
@@ -124,9 +124,9 @@ class Hop:
         self._entities: dict[EntityId, Entity] = {}
 
     async def ask(self, command: Command) -> Reply:
-        _, letter = letter_from_bytes(letter_to_bytes(HOME, Letter([(1, command)])))
+        _, batch = batch_from_bytes(batch_to_bytes(HOME, Batch([(1, command)])))
         # In a task of its own, which in another process knows nothing of the client.
-        return await asyncio.get_running_loop().create_task(self._run(letter.errands[0][1]))
+        return await asyncio.get_running_loop().create_task(self._run(batch.requests[0][1]))
 
     async def _process(self, command: Command) -> Reply:
         entity = self._entities.get(command.entity_id)
@@ -144,7 +144,7 @@ async def ingress_of(port: int, ratio: float | None, collector: str) -> Ingress:
         provider = TracerProvider(ParentBasedTraceIdRatio(ratio), shutdown_on_exit=False)
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(collector, insecure=True)))
         tracing = Tracing(provider, build_propagator("tracecontext,baggage"))
-    handler = build_write_handler(GrpcTarget("127.0.0.1", port), timedelta(seconds=60), None, tracing)
+    handler = build_write_handler(GrpcEndpoint("127.0.0.1", port), timedelta(seconds=60), None, tracing)
     gateway: EntityGateway = Router(Hop(handler, tracing), MemoryJournal(), SystemClock())
     if tracing is not None:
         gateway = TracedGateway(gateway)

@@ -8,6 +8,8 @@ the time. Tests that are asked for by name run in pytest's own process.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from pathlib import PurePath
 from typing import Any
 
@@ -19,11 +21,16 @@ from xdist.scheduler import LoadScopeScheduling
 # again, with an environment of its own that takes longer to make than most tests wait.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
+# Where a shell starts tests in the background, SIGINT is ignored, and processes of tests would inherit that.
+_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+if _ignored and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # How long an example takes is the machine's to say.
 hypothesis.settings.register_profile("any_machine", deadline=None)
 hypothesis.settings.load_profile("any_machine")
 
-pytest_plugins = ["tests.fixtures_postgres"]
+pytest_plugins = ["tests.support.fixtures_postgres"]
 
 SHARE_FIXTURES = {"cluster"}
 """Folders whose files share what takes long to start."""

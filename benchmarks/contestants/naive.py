@@ -9,8 +9,8 @@ import psutil
 from benchmarks.contestants.base import Contestant, family
 from benchmarks.load.requests import Style
 from cos_ray.cli.child_process import ChildProcess
-from cos_ray.postgres.embedded import EmbeddedPostgres
-from tests.running_service import BANK, dying_with_us, plain_environment
+from cos_ray.postgres.embedded.server import EmbeddedPostgres
+from tests.support.running_service import BANK, dying_with_us, plain_environment
 
 
 class Naive(Contestant):

@@ -16,8 +16,8 @@ import psutil
 from benchmarks.contestants.base import Contestant, NotAvailable, family
 from benchmarks.load.requests import Style
 from cos_ray.cli.child_process import ChildProcess
-from cos_ray.free_port import free_port
-from tests.running_service import dying_with_us, plain_environment
+from cos_ray.system.free_port import free_port
+from tests.support.running_service import dying_with_us, plain_environment
 
 VERSION = "1.7.12"
 PACKAGE = f"@restatedev/restate-server@{VERSION}"

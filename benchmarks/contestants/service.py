@@ -11,7 +11,7 @@ from benchmarks.contestants.base import Contestant, NotAvailable, family
 from benchmarks.contestants.kinds import kind_of
 from benchmarks.load.requests import Style
 from cos_ray.cli.child_process import ChildFailed, ChildProcess
-from tests.running_service import BANK, RunningService, dying_with_us, plain_environment
+from tests.support.running_service import BANK, RunningService, dying_with_us, plain_environment
 
 
 class Service(Contestant):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from benchmarks.load.job import Done, Job
-from tests.running_service import dying_with_us, plain_environment
+from tests.support.running_service import dying_with_us, plain_environment
 
 
 class LoadGenerator:

@@ -53,7 +53,7 @@ def checked(environment: Mapping[str, str]) -> Configuration:
         wrong.append(fault)
     if settings is not None:
         wrong += unsupported(settings) + contradictions(settings, told) + _faults_of_handlers(settings)
-        wrong += _faults_of_doors(settings)
+        wrong += _faults_of_ingress_settings(settings)
     if read_sides is not None:
         wrong += _faults_of_read_handlers(read_sides)
     if settings is None or read_sides is None or wrong:
@@ -68,8 +68,8 @@ def _traces(settings: Settings, told: Mapping[str, str]) -> TraceSettings | None
 
 def _faults_of_handlers(settings: Settings) -> list[str]:
     """What is wrong with the files and the class that the way to handlers needs."""
-    from cos_ray.bootstrap.targets import faults_of_tls, write_target
-    from cos_ray.handlers.targets import PythonTarget
+    from cos_ray.bootstrap.endpoints import faults_of_tls, write_target
+    from cos_ray.handlers.endpoints import PythonEndpoint
 
     faults = [
         fault
@@ -80,23 +80,23 @@ def _faults_of_handlers(settings: Settings) -> list[str]:
         from cos_ray.handlers.python_application import fault_of
 
         target = write_target(settings)
-        assert isinstance(target, PythonTarget)
+        assert isinstance(target, PythonEndpoint)
         faults += [fault] if (fault := fault_of(target)) else []
     return faults
 
 
-def _faults_of_doors(settings: Settings) -> list[str]:
+def _faults_of_ingress_settings(settings: Settings) -> list[str]:
     """What is wrong with the files that the ingress needs."""
     if not settings.service.descriptor_sets and settings.admission.auth_file is None:
         return []  # what it takes to look at them takes time to import
-    from cos_ray.bootstrap.doors import faults_of_doors
+    from cos_ray.bootstrap.ingress_settings import faults_of_ingress_settings
 
-    return list(faults_of_doors(settings))
+    return list(faults_of_ingress_settings(settings))
 
 
 def _faults_of_read_handlers(read_sides: Sequence[ReadSideConfig]) -> list[str]:
     """What is wrong with the classes that are to run inside read sides."""
-    from cos_ray.bootstrap.targets import python_read_target
+    from cos_ray.bootstrap.endpoints import python_read_target
 
     targets = [python_read_target(config) for config in read_sides if config.handler and config.enabled]
     if not targets:

@@ -1,7 +1,7 @@
 """
 A service from within its Ray cluster: any Ray program sends commands straight to entities' actors.
 
-The same as over gRPC in all that matters, for it is the same way, less the door: a command is sent
+The same as over gRPC in all that matters, for it is the same way, less the endpoint: a command is sent
 again when a process is lost under it, an idempotency key counts, and a state is that after every
 acknowledged command.
 """
@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
+from cos_ray.bootstrap.entity_spec import EntitySpec
 from cos_ray.bootstrap.ingress import entities_of
-from cos_ray.bootstrap.wiring import EntityWiring
-from cos_ray.cluster import whiteboard
+from cos_ray.cluster import service_registry
 from cos_ray.cluster.journal_actor import NodeJournal
 from cos_ray.cluster.names import namespace_of
 from cos_ray.domain.errors import CallFailed, Code, JournalUnavailable, StartFailed, Status
@@ -36,7 +36,7 @@ from cos_ray.domain.ids import (
 from cos_ray.domain.messages import Accepted, Command, EntityState, Header, Refused
 from cos_ray.domain.texts import is_encodable, said_by
 from cos_ray.protocol.codec import pack
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.writeside.router import Router
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ LOOK_EVERY = 5.0
 class WayIn:
     """What a program of the cluster must know of a service."""
 
-    wiring: EntityWiring
+    spec: EntitySpec
     command_timeout: float
     """Seconds for a command, unless told otherwise."""
 
@@ -131,16 +131,16 @@ class Connection:
             await self._look_again()
         # Made in the loop that uses it, on first use.
         if self._router is None:
-            wiring = self._way_in.wiring
-            journal = NodeJournal(wiring.namespace, wiring.journal)
-            self._router = Router(entities_of(wiring), journal, SystemClock())
+            spec = self._way_in.spec
+            journal = NodeJournal(spec.namespace, spec.journal)
+            self._router = Router(entities_of(spec), journal, SystemClock())
         return self._router
 
     async def _look_again(self) -> None:
         """Go where the service's newest release is: what there was of the last one is ended."""
         try:
             # Ray asks its head node and blocks meanwhile: not in this loop.
-            found = await asyncio.to_thread(whiteboard.look_up, namespace_of(self._service))
+            found = await asyncio.to_thread(service_registry.look_up, namespace_of(self._service))
         except Exception as error:  # noqa: BLE001 - see below
             # The head is away, and errors of this part of Ray have no common kind.
             logger.info("where the service is cannot be told now", extra={"reason": repr(error)})
@@ -150,7 +150,7 @@ class Connection:
                 Status(Code.UNAVAILABLE, f"no service {self._service!r} runs in this Ray cluster")
             )
         way_in: WayIn = found()
-        if way_in.wiring.namespace != self._way_in.wiring.namespace:
+        if way_in.spec.namespace != self._way_in.spec.namespace:
             self._way_in, self._router = way_in, None
 
 
@@ -160,9 +160,9 @@ def connect(service: str = "chiefofstate") -> Connection:
 
     Raises StartFailed if this program is connected to none, or no such service runs in it.
     """
-    if not whiteboard.is_connected():
+    if not service_registry.is_connected():
         raise StartFailed("this program is not connected to a Ray cluster: call ray.init(address=...) first")
-    way_in = whiteboard.look_up(namespace_of(service))
+    way_in = service_registry.look_up(namespace_of(service))
     if way_in is None:
         raise StartFailed(f"no service {service!r} runs in this Ray cluster")
     return Connection(service, way_in())
@@ -181,7 +181,7 @@ def _shown(state: EntityState) -> StateOfEntity:
 
 
 def _header(name: object, value: object) -> Header:
-    """What a program may have given as anything. Raises CallFailed for what no door could send."""
+    """What a program may have given as anything. Raises CallFailed for what no endpoint could send."""
     if not isinstance(name, str) or not isinstance(value, str | bytes):
         raise CallFailed(Status(Code.INVALID_ARGUMENT, f"header {said_by(name)} is neither text nor bytes"))
     for text in (name, value):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,10 +15,37 @@ from cos_ray.config.settings import Database as DatabaseSettings
 from cos_ray.config.settings import Settings
 from cos_ray.domain.errors import ConfigurationError
 from cos_ray.domain.retention import Retention
-from cos_ray.postgres.database import Database
+from cos_ray.postgres.database import Database, wait_until_reachable
+from cos_ray.postgres.embedded.server import EmbeddedPostgres
 from cos_ray.postgres.migrations import migrate
 from cos_ray.postgres.rights import Use, require_rights
 from cos_ray.postgres.shard_count import shards_of_database
+
+_PATIENCE = timedelta(seconds=10)
+
+
+@contextmanager
+def journal_database(settings: Settings, tell: Callable[[str], None]) -> Iterator[Database]:
+    """
+    The database that is configured, within the block.
+
+    The embedded one is used as it runs when a service has started it, and started here when not.
+    Raises StartFailed when there is none to be had.
+    """
+    wanted = settings.database
+    if wanted.host is None:
+        server = EmbeddedPostgres(embedded_folder(settings))
+        running = server.running()
+        try:
+            yield as_configured(running or server.start(tell), wanted)
+        finally:
+            if running is None:
+                server.stop()
+        return
+    database = external_database(wanted)
+    wait_until_reachable(database, _PATIENCE, tell)
+    yield database
+
 
 _SETTLED_WITHIN = timedelta(seconds=25)
 """How long after its time is up a lost command may still be asked for."""

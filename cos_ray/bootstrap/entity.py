@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from cos_ray.bootstrap.entity_spec import EntitySpec
 from cos_ray.bootstrap.handlers import build_write_handler
-from cos_ray.bootstrap.wiring import EntityWiring
 from cos_ray.cluster.journal_actor import NodeJournal
-from cos_ray.cluster.metrics import Relay
+from cos_ray.cluster.metrics_export import Relay
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.sharding import shard_of
+from cos_ray.placement.dedicated_entity import RunsCommands
 from cos_ray.ports import Journal
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.telemetry.meters import Meters
 from cos_ray.telemetry.recorders import EntityRecorder
 from cos_ray.telemetry.traces import tracing_of
 from cos_ray.writeside.entity import Entity
-from cos_ray.writeside.resident import RunsCommands
 
 
-def build_entity(wiring: EntityWiring, entity_id: EntityId) -> RunsCommands:
+def build_entity(spec: EntitySpec, entity_id: EntityId) -> RunsCommands:
     """An entity that asks the write handler and appends through its node's journal actor."""
-    wiring.logs.apply()
-    tracing = tracing_of(wiring.traces, "entity")
-    meters, shared_journal = Meters(), NodeJournal(wiring.namespace, wiring.journal)
+    spec.logs.apply()
+    tracing = tracing_of(spec.traces, "entity")
+    meters, shared_journal = Meters(), NodeJournal(spec.namespace, spec.journal)
     journal: Journal = shared_journal
     if tracing is not None:
         from cos_ray.telemetry.traced_commands import TracedJournal
@@ -29,11 +29,11 @@ def build_entity(wiring: EntityWiring, entity_id: EntityId) -> RunsCommands:
         journal = TracedJournal(journal, tracing)
     entity = Entity(
         entity_id,
-        shard_of(entity_id, wiring.shards),
-        build_write_handler(wiring.write_handler, wiring.call_timeout, wiring.breaker, meters, tracing),
+        shard_of(entity_id, spec.shards),
+        build_write_handler(spec.write_handler, spec.call_timeout, spec.breaker, meters, tracing),
         journal,
         SystemClock(),
-        wiring.policy,
+        spec.policy,
         meter=RelayedRecorder(meters, Relay(meters, shared_journal.report)),
     )
     if tracing is None:

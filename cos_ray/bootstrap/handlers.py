@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import assert_never
 
-from cos_ray.domain.circuit import BreakerPolicy
+from cos_ray.domain.circuit_breaker import BreakerPolicy
+from cos_ray.handlers.endpoints import GrpcEndpoint, HttpEndpoint, PythonEndpoint, WriteTarget
 from cos_ray.handlers.foreseen import ForeseenWriteHandler
-from cos_ray.handlers.targets import GrpcTarget, HttpTarget, PythonTarget, WriteTarget
 from cos_ray.handlers.trace_headers import Outgoing
 from cos_ray.ports import WriteHandler
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.telemetry.meters import Meters
 from cos_ray.telemetry.recorders import breaker_gauge
 
@@ -51,11 +51,11 @@ def build_write_handler(
 def module_of(target: WriteTarget) -> str:
     """The module that calls such a handler, for workers to import before they are needed."""
     match target:
-        case GrpcTarget():
+        case GrpcEndpoint():
             return "cos_ray.handlers.grpc_write"
-        case HttpTarget():
+        case HttpEndpoint():
             return "cos_ray.handlers.http_write"
-        case PythonTarget():
+        case PythonEndpoint():
             return "cos_ray.handlers.python_write"
         case unreachable:
             assert_never(unreachable)
@@ -63,15 +63,15 @@ def module_of(target: WriteTarget) -> str:
 
 def _write_handler(target: WriteTarget, call_timeout: timedelta, outgoing: Outgoing | None) -> WriteHandler:
     match target:
-        case GrpcTarget():
+        case GrpcEndpoint():
             from cos_ray.handlers.grpc_write import GrpcWriteHandler
 
             return GrpcWriteHandler(target, call_timeout, outgoing)
-        case HttpTarget():
+        case HttpEndpoint():
             from cos_ray.handlers.http_write import HttpWriteHandler
 
             return HttpWriteHandler(target, call_timeout, outgoing)
-        case PythonTarget():
+        case PythonEndpoint():
             from cos_ray.handlers.python_write import python_write_handler
 
             return python_write_handler(target, call_timeout)

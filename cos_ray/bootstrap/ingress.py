@@ -9,48 +9,48 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cos_ray.bootstrap.doors import Doors
-from cos_ray.bootstrap.entity_keeper import keeper_recipe
-from cos_ray.bootstrap.garbage import collect_seldom
+from cos_ray.bootstrap.entity_spec import EntitySpec
+from cos_ray.bootstrap.ingress_settings import IngressSettings
 from cos_ray.bootstrap.journal import build_journal
-from cos_ray.bootstrap.wiring import EntityWiring
-from cos_ray.cluster import whiteboard
-from cos_ray.cluster.entities import DedicatedEntities
-from cos_ray.cluster.layer import Head
-from cos_ray.cluster.metrics import exported_meters
-from cos_ray.cluster.overview import Overview
-from cos_ray.cluster.read_sides import ReadSideActors
+from cos_ray.bootstrap.process_coordinator import process_coordinator_spec
+from cos_ray.cluster import service_registry
+from cos_ray.cluster.dedicated_entities import DedicatedEntities
+from cos_ray.cluster.endpoints import node_address
+from cos_ray.cluster.head_probe import HeadProbe
+from cos_ray.cluster.metrics_export import exported_meters
+from cos_ray.cluster.read_side_processes import ReadSideActors
+from cos_ray.cluster.release_supervisor_actor import Attendance, Release
 from cos_ray.cluster.replicas import ServeReplicas
 from cos_ray.cluster.serve_app import own_application
-from cos_ray.cluster.steward_actor import Attendance, Release
-from cos_ray.cluster.wire_doors import node_address
+from cos_ray.cluster.service_status import ServiceOverview
 from cos_ray.config.door_settings import ListenerKind
 from cos_ray.config.settings import Settings
 from cos_ray.domain.ids import ReadSideId
-from cos_ray.ingress.guard import AdmissionPolicy
-from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.ingress.admission import AdmissionPolicy
+from cos_ray.ingress.command_policy import CommandPolicy
+from cos_ray.ingress.grpc_bridge import HttpPolicy
 from cos_ray.ingress.listener_settings import ListenerSettings
-from cos_ray.ingress.policy import IngressPolicy
 from cos_ray.ingress.readiness import Check
 from cos_ray.ingress.replica import ListeningIngress
 from cos_ray.ingress.service import Ingress
 from cos_ray.ingress.subscription_methods import Replicas
+from cos_ray.placement.auto_region import AutoRegion
+from cos_ray.placement.shard_region import ShardRegion
 from cos_ray.ports import CommandMeter, Entities, EntityGateway, EntityPast, Eraser, History, Operations
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
 from cos_ray.protocol.any_form import AnyForms
-from cos_ray.readside.desk import ReadSideDesk
-from cos_ray.readside.lookout import keep_watch
+from cos_ray.readside.lag_monitor import keep_watch
+from cos_ray.readside.management import ReadSideManagement
 from cos_ray.subscriptions.subscriptions import Subscriptions
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
+from cos_ray.system.garbage_collection import collect_seldom
 from cos_ray.telemetry.catalogue import SUBSCRIPTIONS
 from cos_ray.telemetry.meters import Meters
 from cos_ray.telemetry.recorders import CommandRecorder, ProgressRecorder, SubscriptionRecorder
 from cos_ray.telemetry.traces import tracing_of
-from cos_ray.writeside.auto_entities import AutoEntities
 from cos_ray.writeside.router import Router
-from cos_ray.writeside.sharded_entities import ShardedEntities
 
 if TYPE_CHECKING:
     from cos_ray.telemetry.otel import Tracing
@@ -59,13 +59,13 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class IngressParts:
+class IngressSpec:
     """What an ingress replica works with."""
 
     gateway: EntityGateway
-    policy: IngressPolicy
+    policy: CommandPolicy
     journal: PostgresJournal
-    read_sides: ReadSideDesk
+    read_sides: ReadSideManagement
     read_side_stores: PostgresReadSideStores
     subscriptions: Subscriptions | None
     replicas: Replicas | None
@@ -78,7 +78,7 @@ class IngressParts:
     operations: Operations
     whereabouts: tuple[str, int]
     meter: CommandMeter
-    lookout: asyncio.Task[None] | None
+    lag_monitor: asyncio.Task[None] | None
     """Measures how far behind the read sides are."""
     tracing: Tracing | None = None
     attendance: Attendance | None = None
@@ -100,12 +100,12 @@ class IngressParts:
         """Whether its launcher has taken the whole service off already; nobody does that for a release."""
         if self.attendance is not None:
             return False
-        return await asyncio.to_thread(whiteboard.look_up, self.namespace) is None
+        return await asyncio.to_thread(service_registry.look_up, self.namespace) is None
 
     async def close(self) -> None:
         """Let go of connections."""
-        if self.lookout is not None:
-            self.lookout.cancel()
+        if self.lag_monitor is not None:
+            self.lag_monitor.cancel()
         if self.subscriptions is not None:
             self.subscriptions.close()
         await self.read_side_stores.close()
@@ -115,54 +115,54 @@ class IngressParts:
 
 
 async def build_ingress(
-    wiring: EntityWiring,
+    spec: EntitySpec,
     database: Database,
-    policy: IngressPolicy,
-    doors: Doors,
+    policy: CommandPolicy,
+    ingress_settings: IngressSettings,
     read_sides: Sequence[ReadSideId],
-) -> IngressParts:
-    """A router to the entities, a journal of the replica's own for questions, and the read sides' desk."""
-    journal = await build_journal(wiring.logs, database)
+) -> IngressSpec:
+    """A router to the entities, the replica's own journal for questions, and the read sides' management."""
+    journal = await build_journal(spec.logs, database)
     stores = PostgresReadSideStores(database)
     await stores.open()
-    processes = ReadSideActors(wiring.namespace, wiring.journal.read_side_actors)
+    processes = ReadSideActors(spec.namespace, spec.journal.read_side_actors)
     collect_seldom()
     clock = SystemClock()
-    any_forms = AnyForms(doors.descriptor_sets)
+    any_forms = AnyForms(ingress_settings.descriptor_sets)
     if unknown := any_forms.publish():
         logger.warning("reflection shows other protos of these names", extra={"files": unknown})
     meters = exported_meters()
-    desk = ReadSideDesk(
-        read_sides, wiring.shards, stores.controls, stores.offsets, stores.letters, stores.places, processes
+    management = ReadSideManagement(
+        read_sides, spec.shards, stores.controls, stores.offsets, stores.letters, stores.places, processes
     )
-    tracing = tracing_of(wiring.traces, "ingress")
-    gateway: EntityGateway = Router(entities_of(wiring), journal, clock)
+    tracing = tracing_of(spec.traces, "ingress")
+    gateway: EntityGateway = Router(entities_of(spec), journal, clock)
     if tracing is not None:
         from cos_ray.telemetry.traced_commands import TracedGateway
 
         gateway = TracedGateway(gateway)
-    return IngressParts(
+    return IngressSpec(
         gateway=gateway,
         policy=policy,
         journal=journal,
-        read_sides=desk,
+        read_sides=management,
         read_side_stores=stores,
-        subscriptions=_subscriptions(journal, clock, doors, meters),
-        replicas=ServeReplicas(own_application()) if doors.subscriptions else None,
-        admission=doors.admission,
-        http=doors.http,
-        listeners=doors.listeners,
+        subscriptions=_subscriptions(journal, clock, ingress_settings, meters),
+        replicas=ServeReplicas(own_application()) if ingress_settings.subscriptions else None,
+        admission=ingress_settings.admission,
+        http=ingress_settings.http,
+        listeners=ingress_settings.listeners,
         any_forms=any_forms,
-        checks={"database": journal.check, "entities": Head().check},
-        eraser=journal.eraser if doors.erasure else None,
-        operations=Overview(wiring.logs.service, wiring.namespace, wiring.placement),
+        checks={"database": journal.check, "entities": HeadProbe().check},
+        eraser=journal.eraser if ingress_settings.erasure else None,
+        operations=ServiceOverview(spec.logs.service, spec.namespace, spec.placement),
         whereabouts=(node_address(), os.getpid()),
         meter=CommandRecorder(meters),
-        lookout=asyncio.create_task(keep_watch(desk, clock, ProgressRecorder(meters)))
+        lag_monitor=asyncio.create_task(keep_watch(management, clock, ProgressRecorder(meters)))
         if read_sides
         else None,
         tracing=tracing,
-        namespace=wiring.namespace,
+        namespace=spec.namespace,
     )
 
 
@@ -172,46 +172,48 @@ def ingress_class(settings: Settings) -> type[Ingress]:
 
 
 def _subscriptions(
-    journal: PostgresJournal, clock: SystemClock, doors: Doors, meters: Meters
+    journal: PostgresJournal, clock: SystemClock, ingress_settings: IngressSettings, meters: Meters
 ) -> Subscriptions | None:
     # Also shown when they are switched off, as none.
     recorder = SubscriptionRecorder(meters)
-    if doors.subscriptions is None:
+    if ingress_settings.subscriptions is None:
         meters.gauge(SUBSCRIPTIONS).set(0)
         return None
-    subscriptions = Subscriptions(journal.tail, clock, doors.subscriptions, recorder)
+    subscriptions = Subscriptions(journal.tail, clock, ingress_settings.subscriptions, recorder)
     meters.watch(lambda: len(subscriptions), SUBSCRIPTIONS)
     return subscriptions
 
 
 async def build_deployed_ingress(
-    wiring: EntityWiring,
+    spec: EntitySpec,
     database: Database,
-    policy: IngressPolicy,
-    doors: Doors,
+    policy: CommandPolicy,
+    ingress_settings: IngressSettings,
     read_sides: Sequence[ReadSideId],
     release: Release,
-) -> IngressParts:
+) -> IngressSpec:
     """The same, where nobody has started the rest of the service: sees to that first. Raises StartFailed."""
-    wiring.logs.apply()
+    spec.logs.apply()
     attendance = Attendance(release)
     await attendance.begin()
-    return replace(await build_ingress(wiring, database, policy, doors, read_sides), attendance=attendance)
+    return replace(
+        await build_ingress(spec, database, policy, ingress_settings, read_sides), attendance=attendance
+    )
 
 
-def entities_of(wiring: EntityWiring) -> Entities:
+def entities_of(spec: EntitySpec) -> Entities:
     """The way to entities, wherever they live."""
-    if wiring.is_sharded:
+    if spec.is_sharded:
         from cos_ray.cluster.shard_hosts import ShardHostActors
 
-        hosts = ShardHostActors(wiring.namespace, wiring.tls)
-        if not wiring.is_auto:
-            return ShardedEntities(hosts)
-        from cos_ray.cluster.own_processes import AutoNeighbourhood, EntityDoors
+        hosts = ShardHostActors(spec.namespace, spec.tls)
+        if not spec.is_auto:
+            return ShardRegion(hosts)
+        from cos_ray.cluster.own_processes import AutoNeighbourhood, EntityEndpoints
 
-        neighbourhood = AutoNeighbourhood(hosts, keeper_recipe(wiring))
-        doors = EntityDoors(wiring.namespace, wiring.tls)
-        return AutoEntities(ShardedEntities(hosts), doors.open, neighbourhood)
-    entities = DedicatedEntities(keeper_recipe(wiring))
+        neighbourhood = AutoNeighbourhood(hosts, process_coordinator_spec(spec))
+        ingress_settings = EntityEndpoints(spec.namespace, spec.tls)
+        return AutoRegion(ShardRegion(hosts), ingress_settings.open, neighbourhood)
+    entities = DedicatedEntities(process_coordinator_spec(spec))
     entities.prepare()
     return entities

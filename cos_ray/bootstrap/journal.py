@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from cos_ray.cluster.metrics import exported_meters
+from cos_ray.cluster.metrics_export import exported_meters
 from cos_ray.domain.retention import Retention
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal

@@ -9,24 +9,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from cos_ray.bootstrap.journal import build_journal
-from cos_ray.cluster.metrics import exported_meters
+from cos_ray.cluster.metrics_export import exported_meters
 from cos_ray.config.read_sides import ReadSideConfig
-from cos_ray.domain.circuit import BreakerPolicy
+from cos_ray.domain.circuit_breaker import BreakerPolicy
 from cos_ray.domain.ids import EntityId, Owner, ReleaseId, Revision, Shard
 from cos_ray.domain.read_sides import Obeyed, Order
 from cos_ray.handlers.breaker import Breaker, GuardedReadHandler
-from cos_ray.handlers.targets import GrpcTarget, HttpTarget, PythonTarget, ReadTarget
+from cos_ray.handlers.endpoints import GrpcEndpoint, HttpEndpoint, PythonEndpoint, ReadTarget
 from cos_ray.handlers.trace_headers import Outgoing
 from cos_ray.ports import ReadHandler
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
-from cos_ray.readside.manager import Manager
 from cos_ray.readside.read_side import ReadSide
-from cos_ray.readside.settings import ReadSideSettings
-from cos_ray.readside.stores import Stores
-from cos_ray.system_clock import SystemClock
-from cos_ray.system_process import own_name
+from cos_ray.readside.settings import ReadSideSettings, Stores
+from cos_ray.readside.supervisor import ReadSideSupervisor
+from cos_ray.system.clock import SystemClock
+from cos_ray.system.process_identity import own_name
 from cos_ray.telemetry.logs import LogSettings
 from cos_ray.telemetry.recorders import ReadSideRecorder, breaker_gauge
 from cos_ray.telemetry.traces import TraceSettings, tracing_of
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadSideWiring:
+class ReadSideSpec:
     """What a read side's process must know."""
 
     config: ReadSideConfig
@@ -102,9 +101,9 @@ class OwnedReadSide:
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.flush)
 
-    def poke(self, shards: Iterable[Shard]) -> None:
+    def notify(self, shards: Iterable[Shard]) -> None:
         """Look for new events in these shards now."""
-        self._read_side.poke(shards)
+        self._read_side.notify(shards)
 
     async def obey(self, order: Order) -> Obeyed:
         """Do what an operator wants."""
@@ -117,36 +116,38 @@ class OwnedReadSide:
         return await self._read_side.handled(shard, entity_id, revision, timeout)
 
 
-def build_manager(wiring: ReadSideWiring) -> Manager:
+def build_supervisor(spec: ReadSideSpec) -> ReadSideSupervisor:
     """Keeps a read side running in this process."""
-    wiring.logs.apply()
-    tracing = tracing_of(wiring.traces, "read side")
-    return Manager(wiring.config.read_side_id, partial(build_read_side, wiring, tracing), SystemClock())
+    spec.logs.apply()
+    tracing = tracing_of(spec.traces, "read side")
+    return ReadSideSupervisor(
+        spec.config.read_side_id, partial(build_read_side, spec, tracing), SystemClock()
+    )
 
 
-async def build_read_side(wiring: ReadSideWiring, tracing: Tracing | None = None) -> OwnedReadSide:
+async def build_read_side(spec: ReadSideSpec, tracing: Tracing | None = None) -> OwnedReadSide:
     """A read side with a handler of whichever kind."""
-    config, clock = wiring.config, SystemClock()
-    journal = await build_journal(wiring.logs, wiring.database)
-    opened = PostgresReadSideStores(wiring.database)
+    config, clock = spec.config, SystemClock()
+    journal = await build_journal(spec.logs, spec.database)
+    opened = PostgresReadSideStores(spec.database)
     await opened.open()
-    handler = _read_handler(wiring, None if tracing is None else tracing.outgoing)
+    handler = _read_handler(spec, None if tracing is None else tracing.outgoing)
     read_side_id = config.read_side_id
     meters = exported_meters()
     served: ReadHandler = handler
-    if wiring.breaker is not None and not isinstance(wiring.target, PythonTarget):
-        guard = Breaker(read_side_id, wiring.breaker, clock, breaker_gauge(meters, read_side_id))
+    if spec.breaker is not None and not isinstance(spec.target, PythonEndpoint):
+        guard = Breaker(read_side_id, spec.breaker, clock, breaker_gauge(meters, read_side_id))
         served = GuardedReadHandler(handler, guard)
     if tracing is not None:
         from cos_ray.telemetry.traced_events import traced_read_handler
 
         served = traced_read_handler(served, tracing)
     read_side = ReadSide(
-        _settings(wiring),
-        [Shard(number) for number in range(wiring.shards)],
-        wiring.home,
+        _settings(spec),
+        [Shard(number) for number in range(spec.shards)],
+        spec.home,
         Owner(own_name()),
-        wiring.release,
+        spec.release,
         Stores(journal, opened.places, opened.offsets, opened.controls, opened.letters),
         served,
         clock,
@@ -155,31 +156,31 @@ async def build_read_side(wiring: ReadSideWiring, tracing: Tracing | None = None
     return OwnedReadSide(read_side, handler, journal, opened, tracing)
 
 
-def _settings(wiring: ReadSideWiring) -> ReadSideSettings:
-    config = wiring.config
+def _settings(spec: ReadSideSpec) -> ReadSideSettings:
+    config = spec.config
     settings = ReadSideSettings(
         config.read_side_id, config.auto_start, config.policy, hand_over=config.timeout
     )
     if config.concurrency is not None:
         return replace(settings, concurrency=config.concurrency)
     # Whoever writes a class need not think of threads, unless asked to.
-    return replace(settings, concurrency=1) if isinstance(wiring.target, PythonTarget) else settings
+    return replace(settings, concurrency=1) if isinstance(spec.target, PythonEndpoint) else settings
 
 
-def _read_handler(wiring: ReadSideWiring, outgoing: Outgoing | None) -> OwnedReadHandler:
+def _read_handler(spec: ReadSideSpec, outgoing: Outgoing | None) -> OwnedReadHandler:
     """The handler at the target. Each kind's library is imported for that kind only."""
-    config, breaker = wiring.config, wiring.breaker
+    config, breaker = spec.config, spec.breaker
     timeout = min(config.timeout, breaker.call_timeout) if breaker else config.timeout
-    match wiring.target:
-        case GrpcTarget() as target:
+    match spec.target:
+        case GrpcEndpoint() as target:
             from cos_ray.handlers.grpc_read import GrpcReadHandler
 
             return GrpcReadHandler(target, timeout, outgoing)
-        case HttpTarget() as target:
+        case HttpEndpoint() as target:
             from cos_ray.handlers.http_read import HttpReadHandler
 
             return HttpReadHandler(target, timeout, outgoing)
-        case PythonTarget() as target:
+        case PythonEndpoint() as target:
             from cos_ray.handlers.python_read import python_read_handler
 
             return python_read_handler(target, config.timeout)

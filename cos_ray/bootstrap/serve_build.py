@@ -20,19 +20,19 @@ from pydantic import SecretStr
 
 from cos_ray.bootstrap.configuration import Configuration, checked
 from cos_ray.bootstrap.database import external_database, prepared
+from cos_ray.bootstrap.endpoints import internal_tls
 from cos_ray.bootstrap.ingress import build_deployed_ingress, ingress_class
-from cos_ray.bootstrap.parts import ServiceParts, ingress_options, parts_of
-from cos_ray.bootstrap.targets import internal_tls
+from cos_ray.bootstrap.service_spec import ServiceSpec, ingress_options, service_spec_of
 from cos_ray.cluster.names import namespace_of, namespace_of_release
-from cos_ray.cluster.sealed import seal
+from cos_ray.cluster.release_supervisor_actor import Release
 from cos_ray.cluster.serve_app import Refused, bound
-from cos_ray.cluster.steward_actor import Release
 from cos_ray.cluster.versions import ensure_same_everywhere
 from cos_ray.config.complaints import complaint
 from cos_ray.config.settings import groups
 from cos_ray.domain.errors import ConfigurationError, StartFailed
 from cos_ray.postgres.database import Database, wait_until_reachable
 from cos_ray.telemetry.logs import LogSettings
+from cos_ray.transport.lazy_pickle import pickle_lazily
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def _application(configuration: Configuration, database: Database, shards: int) 
     service = settings.service.name
     logs = LogSettings(settings.logs.level.value, settings.logs.style.value, service)
     namespace = namespace_of_release(service, secrets.token_hex(4))
-    parts = parts_of(
+    parts = service_spec_of(
         settings,
         configuration.read_sides,
         logs,
@@ -153,17 +153,17 @@ def _application(configuration: Configuration, database: Database, shards: int) 
         namespace,
         is_deployed=True,
     )
-    release = Release(namespace_of(service), namespace, seal(start, parts), parts.way_in, logs)
-    options = ingress_options(settings, service, parts.doors)
+    release = Release(namespace_of(service), namespace, pickle_lazily(start, parts), parts.way_in, logs)
+    options = ingress_options(settings, service, parts.ingress_settings)
     return bound(ingress_class(settings), parts.ingress(build_deployed_ingress, release), options)
 
 
-def start(parts: ServiceParts) -> None:
+def start(parts: ServiceSpec) -> None:
     """Start all parts of a release but its ingress, those that do not run yet. Raises StartFailed."""
     starts: list[Callable[[], None]] = [process.start for process in parts.read_sides]
-    if parts.shard_keeper is not None:
-        starts.insert(0, parts.shard_keeper.start)
-    if parts.entity_keeper is not None:
-        starts = [parts.entity_keeper.begin, *starts, parts.entity_keeper.wait_until_ready]
+    if parts.shard_coordinator is not None:
+        starts.insert(0, parts.shard_coordinator.start)
+    if parts.process_coordinator is not None:
+        starts = [parts.process_coordinator.begin, *starts, parts.process_coordinator.wait_until_ready]
     for begin in starts:
         begin()

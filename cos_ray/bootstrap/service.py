@@ -15,25 +15,20 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from cos_ray.bootstrap.database import as_configured, embedded_folder, external_database, prepared
+from cos_ray.bootstrap.endpoints import internal_tls, tls_of, write_target
+from cos_ray.bootstrap.first_answer import wait_until_healthy, wait_until_ready_over_tls
 from cos_ray.bootstrap.handlers import module_of
-from cos_ray.bootstrap.listening import (
-    ensure_free,
-    reachable,
-    reserved,
-    wait_until_healthy,
-    wait_until_ready_over_tls,
-)
 from cos_ray.bootstrap.metrics_page import metrics_page
 from cos_ray.bootstrap.scratch import ray_folder
-from cos_ray.bootstrap.stopping import BoundedStop, StopSignals
-from cos_ray.bootstrap.targets import internal_tls, tls_of, write_target
-from cos_ray.cluster.environment import closed_cluster, ray_environment
 from cos_ray.config.door_settings import ListenerKind
 from cos_ray.config.read_sides import ReadSideConfig
 from cos_ray.config.settings import ServerProtocol, Settings
 from cos_ray.domain.errors import StartFailed
 from cos_ray.postgres.database import Database, wait_until_reachable
-from cos_ray.postgres.embedded import EmbeddedPostgres
+from cos_ray.postgres.embedded.server import EmbeddedPostgres
+from cos_ray.ray_internals.environment import closed_cluster, ray_environment
+from cos_ray.system.ports import ensure_free, reachable, reserved
+from cos_ray.system.signals import BoundedStop, StopSignals
 from cos_ray.telemetry.logs import LogSettings
 from cos_ray.telemetry.traces import TraceSettings
 
@@ -189,7 +184,7 @@ class _Launch:
         address = self._settings.service.ray_address
         with self._progress.step(f"Joining the Ray cluster at {address}" if address else "Starting Ray"):
             from cos_ray.cluster import runtime
-            from cos_ray.cluster.worker_logs import print_worker_lines
+            from cos_ray.ray_internals.log_stream import print_worker_lines
 
             self.cluster_parts.callback(runtime.leave)
             cluster = runtime.start_or_join(self._settings.service.name, address)
@@ -208,17 +203,17 @@ class _Launch:
 
     def _claim(self, cluster: RayCluster) -> None:
         """Have the joined cluster to ourselves, as far as our name goes."""
-        from cos_ray.cluster import runtime, tenancy, whiteboard
+        from cos_ray.cluster import runtime, service_lock, service_registry
         from cos_ray.cluster.serve_app import stop_ingress
         from cos_ray.cluster.versions import ensure_same_everywhere
 
         ensure_same_everywhere(internal_tls(self._settings))
-        sign = tenancy.claim(cluster)
+        sign = service_lock.claim(cluster)
         # Held until then: the sign goes with its last handle.
         self.cluster_parts.callback(lambda: sign)
-        if tenancy.is_left_behind(cluster):
+        if service_lock.is_left_behind(cluster):
             with self._progress.step("Clearing what a launcher that was killed has left"):
-                whiteboard.take_down(cluster.namespace)
+                service_registry.withdraw(cluster.namespace)
                 stop_ingress(cluster.namespace)
         runtime.stop_actors(cluster, READ_SIDE_DRAIN)
         # Only now: what was left had them, on this machine at least.
@@ -241,34 +236,36 @@ class _Launch:
 
     def _start_parts(self, database: Database, shards: int, cluster: RayCluster) -> None:
         from cos_ray.bootstrap.ingress import build_ingress, ingress_class
-        from cos_ray.bootstrap.parts import ingress_options, parts_of
-        from cos_ray.cluster import whiteboard
+        from cos_ray.bootstrap.service_spec import ingress_options, service_spec_of
+        from cos_ray.cluster import service_registry
         from cos_ray.cluster.serve_app import start_ingress, stop_ingress
 
         settings, namespace = self._settings, cluster.namespace
-        parts = parts_of(settings, self._read_sides, self._logs, self._traces, database, shards, namespace)
-        if parts.shard_keeper is not None:
+        parts = service_spec_of(
+            settings, self._read_sides, self._logs, self._traces, database, shards, namespace
+        )
+        if parts.shard_coordinator is not None:
             with self._progress.step("Starting the shard hosts"):
-                parts.shard_keeper.start()
-        if parts.entity_keeper is not None:
+                parts.shard_coordinator.start()
+        if parts.process_coordinator is not None:
             # It prepares the nodes while all else starts.
-            parts.entity_keeper.begin()
+            parts.process_coordinator.begin()
         for process in parts.read_sides:
             if process.number == 0:
                 with self._progress.step(f"Starting read side {process.read_side}"):
                     process.start()
             else:
                 process.start()
-        whiteboard.put_up(namespace, parts.way_in)
+        service_registry.publish(namespace, parts.way_in)
         with self._progress.step("Starting the ingress on Ray Serve"):
-            options = ingress_options(settings, namespace, parts.doors)
+            options = ingress_options(settings, namespace, parts.ingress_settings)
             self.cluster_parts.callback(stop_ingress, namespace, listens=options.listens)
             # First of all: by this replicas know that none takes their place.
-            self.cluster_parts.callback(whiteboard.take_down, namespace)
+            self.cluster_parts.callback(service_registry.withdraw, namespace)
             start_ingress(ingress_class(settings), parts.ingress(build_ingress), options)
-        if parts.entity_keeper is not None:
+        if parts.process_coordinator is not None:
             with self._progress.step("Preparing the processes of the first entities"):
-                parts.entity_keeper.wait_until_ready()
+                parts.process_coordinator.wait_until_ready()
 
 
 def _import_meanwhile(*modules: str) -> None:

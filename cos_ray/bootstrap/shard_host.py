@@ -1,4 +1,4 @@
-"""A home of many entities, and the keeper of such homes, each in a process of its own."""
+"""A home of many entities, and the coordinator of such homes, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from cos_ray.bootstrap.entity_keeper import keeper_recipe
-from cos_ray.bootstrap.garbage import collect_seldom
+from cos_ray.bootstrap.entity_spec import EntitySpec
 from cos_ray.bootstrap.handlers import build_write_handler
-from cos_ray.bootstrap.wiring import EntityWiring
-from cos_ray.certificates import TlsFiles
+from cos_ray.bootstrap.process_coordinator import process_coordinator_spec
+from cos_ray.cluster.endpoints import node_address
 from cos_ray.cluster.journal_actor import OwnedJournal
-from cos_ray.cluster.metrics import exported_meters
-from cos_ray.cluster.pokes import ReadSidePokes
+from cos_ray.cluster.metrics_export import exported_meters
+from cos_ray.cluster.read_side_notifier import ReadSideNotifier
 from cos_ray.cluster.shard_host_actor import Home, HomeBuilder
 from cos_ray.cluster.shard_hosts import ShardHostActors, TendedShardHosts
-from cos_ray.cluster.wire_doors import node_address
 from cos_ray.domain.ids import EntityId
-from cos_ray.domain.live_limits import LiveLimits
 from cos_ray.domain.messages import Command
-from cos_ray.domain.placement import Assignment, HostId
+from cos_ray.domain.passivation import LiveLimits
+from cos_ray.domain.shard_assignment import Assignment, HostId
 from cos_ray.domain.sharding import shard_of
 from cos_ray.domain.status import ShardHostStatus
+from cos_ray.placement.live_entities import LiveEntities
+from cos_ray.placement.promotions import Promotions
+from cos_ray.placement.shard_coordinator import ShardCoordinator
+from cos_ray.placement.shard_host import ShardHost
 from cos_ray.ports import Journal
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.certificates import TlsFiles
+from cos_ray.system.clock import SystemClock
+from cos_ray.system.garbage_collection import collect_seldom
 from cos_ray.telemetry import catalogue
 from cos_ray.telemetry.logs import LogSettings
 from cos_ray.telemetry.meters import Meters
 from cos_ray.telemetry.recorders import EntityRecorder
 from cos_ray.telemetry.traces import tracing_of
+from cos_ray.transport.batching import BatchingServer
+from cos_ray.transport.host_reply import HostReply
 from cos_ray.writeside.entity import Entity
-from cos_ray.writeside.exchange import Desk
-from cos_ray.writeside.host_reply import HostReply
-from cos_ray.writeside.live_entities import LiveEntities
-from cos_ray.writeside.promotions import Promotions
 from cos_ray.writeside.publishing import PublishingJournal
-from cos_ray.writeside.shard_host import ShardHost
-from cos_ray.writeside.shard_keeper import ShardKeeper
 
 if TYPE_CHECKING:
     from cos_ray.telemetry.otel import Tracing
@@ -51,8 +51,8 @@ MOST_NAMED = 100
 
 
 @dataclass(frozen=True, slots=True)
-class KeeperWiring:
-    """What the keeper of the shard hosts must know."""
+class ShardCoordinatorSpec:
+    """What the coordinator of the shard hosts must know."""
 
     namespace: str
     shards: int
@@ -77,7 +77,7 @@ class OwnedShardHost:
     ) -> None:
         self.host = host
         self._promotions = promotions
-        self.desk = Desk(_traced(host, tracing), host.withdraw)
+        self.server = BatchingServer(_traced(host, tracing), host.withdraw)
         self._tracing = tracing
         self._live = live
         self._journal = journal
@@ -88,7 +88,7 @@ class OwnedShardHost:
 
     def status(self) -> ShardHostStatus:
         """How it is."""
-        host, live, desk = self.host, self._live, self.desk
+        host, live, server = self.host, self._live, self.server
         return ShardHostStatus(
             host=host.host,
             node=node_address(),
@@ -96,8 +96,8 @@ class OwnedShardHost:
             shards=len(host.assignment.shards_of(host.host)),
             entities=len(live),
             octets=live.octets,
-            in_progress=desk.in_progress,
-            commands=desk.commands,
+            in_progress=server.in_progress,
+            commands=server.commands,
             activations=live.activations,
             passivations=live.passivations,
             **self._told_of_own(),
@@ -130,37 +130,37 @@ class OwnedShardHost:
 
 
 async def build_shard_host(
-    wiring: EntityWiring, limits: LiveLimits, host: HostId, assignment: Assignment
+    spec: EntitySpec, limits: LiveLimits, host: HostId, assignment: Assignment
 ) -> Home:
     """A host that asks the write handler and appends to the journal itself."""
-    wiring.logs.apply()
+    spec.logs.apply()
     clock = SystemClock()
     meters = exported_meters()
     meter = EntityRecorder(meters)
-    tracing = tracing_of(wiring.traces, "shard host")
-    handler = build_write_handler(wiring.write_handler, wiring.call_timeout, wiring.breaker, meters, tracing)
-    own_journal = await wiring.journal.build()
-    recipe = wiring.journal
-    pokes = ReadSidePokes(wiring.namespace, recipe.read_sides, recipe.read_side_actors)
-    journal: Journal = PublishingJournal(own_journal, pokes)
+    tracing = tracing_of(spec.traces, "shard host")
+    handler = build_write_handler(spec.write_handler, spec.call_timeout, spec.breaker, meters, tracing)
+    own_journal = await spec.journal.build()
+    journal_spec = spec.journal
+    notifier = ReadSideNotifier(spec.namespace, journal_spec.read_sides, journal_spec.read_side_actors)
+    journal: Journal = PublishingJournal(own_journal, notifier)
     if tracing is not None:
         from cos_ray.telemetry.traced_commands import TracedJournal
 
         journal = TracedJournal(journal, tracing)
 
     def activate(entity_id: EntityId) -> Entity:
-        shard = shard_of(entity_id, wiring.shards)
-        return Entity(entity_id, shard, handler, journal, clock, wiring.policy, meter)
+        shard = shard_of(entity_id, spec.shards)
+        return Entity(entity_id, shard, handler, journal, clock, spec.policy, meter)
 
     collect_seldom()
     live = LiveEntities(activate, limits, clock)
     _watch(live, meters)
     promotions = None
-    if wiring.is_auto:
+    if spec.is_auto:
         from cos_ray.cluster.own_processes import OwnActors
 
-        promotions = Promotions(live, OwnActors(keeper_recipe(wiring)), clock)
-    neighbours = ShardHostActors(wiring.namespace, wiring.tls)
+        promotions = Promotions(live, OwnActors(process_coordinator_spec(spec)), clock)
+    neighbours = ShardHostActors(spec.namespace, spec.tls)
     shard_host = ShardHost(host, assignment, promotions or live, neighbours, clock)
     return OwnedShardHost(shard_host, live, own_journal, tracing, promotions)
 
@@ -181,8 +181,8 @@ def _watch(live: LiveEntities, meters: Meters) -> None:
     meters.watch(lambda: live.passivations, catalogue.PASSIVATIONS)
 
 
-def build_shard_keeper(wiring: KeeperWiring) -> ShardKeeper:
+def build_shard_coordinator(spec: ShardCoordinatorSpec) -> ShardCoordinator:
     """Looks after the hosts of this service."""
-    wiring.logs.apply()
-    hosts = TendedShardHosts(wiring.namespace, wiring.build_host, wiring.tls)
-    return ShardKeeper(hosts, wiring.shards, wiring.seats, SystemClock())
+    spec.logs.apply()
+    hosts = TendedShardHosts(spec.namespace, spec.build_host, spec.tls)
+    return ShardCoordinator(hosts, spec.shards, spec.seats, SystemClock())

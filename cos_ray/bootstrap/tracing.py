@@ -5,7 +5,7 @@ from __future__ import annotations
 from opentelemetry.trace import SpanKind
 from typing_extensions import assert_never
 
-from cos_ray.handlers.targets import GrpcTarget, HttpTarget, PythonTarget, WriteTarget
+from cos_ray.handlers.endpoints import GrpcEndpoint, HttpEndpoint, PythonEndpoint, WriteTarget
 from cos_ray.telemetry.otel import Attributes
 from cos_ray.telemetry.traced_commands import CallsShown
 
@@ -16,7 +16,7 @@ _PATH = "/v1/writeside"
 def calls_shown(target: WriteTarget) -> CallsShown:
     """Names and attributes by OpenTelemetry's conventions for that kind of call."""
     match target:
-        case GrpcTarget(host, port):
+        case GrpcEndpoint(host, port):
             common: Attributes = {
                 "rpc.system": "grpc",
                 "rpc.service": _SERVICE,
@@ -29,12 +29,12 @@ def calls_shown(target: WriteTarget) -> CallsShown:
             )
             names = f"{_SERVICE}/HandleCommand", f"{_SERVICE}/HandleEvent"
             return CallsShown(*names, SpanKind.CLIENT, common, differing)
-        case HttpTarget(host, port):
+        case HttpEndpoint(host, port):
             common = {"http.request.method": "POST", "server.address": host, "server.port": port}
             paths = f"{_PATH}/handleCommand", f"{_PATH}/handleEvent"
             differing = {"url.template": paths[0]}, {"url.template": paths[1]}
             return CallsShown(f"POST {paths[0]}", f"POST {paths[1]}", SpanKind.CLIENT, common, differing)
-        case PythonTarget(reference):
+        case PythonEndpoint(reference):
             common = {"code.function.name": reference}
             return CallsShown("handle_command", "handle_event", SpanKind.INTERNAL, common)
         case unreachable:

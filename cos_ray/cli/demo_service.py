@@ -9,7 +9,7 @@ from pathlib import Path
 from cos_ray.cli.child_process import ChildFailed, ChildProcess
 from cos_ray.cli.progress import Progress
 from cos_ray.domain.ids import EntityId
-from cos_ray.free_port import free_port
+from cos_ray.system.free_port import free_port
 
 BANK = "cos_ray.samples.bank"
 

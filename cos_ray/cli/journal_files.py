@@ -49,9 +49,9 @@ def export(
     variables, or the embedded one in COS_DATA_DIR.
     """
     settings = _settings()
-    from cos_ray.bootstrap.journal_database import journal_database
-    from cos_ray.postgres.exporting import Selection
-    from cos_ray.postgres.exporting import export as write
+    from cos_ray.bootstrap.database import journal_database
+    from cos_ray.postgres.parquet.exporting import Selection
+    from cos_ray.postgres.parquet.exporting import export as write
 
     selection = Selection(
         entity_id=None if entity is None else EntityId(entity),
@@ -74,8 +74,8 @@ def import_(files: Files) -> None:
     embedded one in COS_DATA_DIR.
     """
     settings = _settings()
-    from cos_ray.bootstrap.journal_database import journal_database
-    from cos_ray.postgres.importing import import_files
+    from cos_ray.bootstrap.database import journal_database
+    from cos_ray.postgres.parquet.importing import import_files
 
     with _failing_in_one_line(), journal_database(settings, _tell) as database:
         with _bar("Importing") as moved:

@@ -12,10 +12,9 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
-from cos_ray.cli.running_service import RunningService, dials
+from cos_ray.cli.running_service import RunningService, clear_screen, dials
 
 if TYPE_CHECKING:
     from cos_ray.cli.readside_client import ReadSideClient
@@ -118,7 +117,7 @@ def status(
     while True:
         found = client.status(id_)
         if watch and not as_json:
-            click.clear()
+            clear_screen()
         if as_json:
             typer.echo(json.dumps(status_as_json(found), indent=None if watch else 2))
         else:

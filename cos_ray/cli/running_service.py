@@ -132,3 +132,10 @@ def dials(command: Callable[..., None]) -> Callable[..., None]:
     # Arguments first, as they have no defaults.
     with_service.__signature__ = inspect.Signature([*own, *shared.values()])  # type: ignore[attr-defined]
     return with_service
+
+
+def clear_screen() -> None:
+    """Begin at the top of an empty terminal; where the output is none, nothing."""
+    from rich.console import Console
+
+    Console().clear()

@@ -11,7 +11,7 @@ import typer
 from cos_ray.cli.tls import Tls, mismatch
 from cos_ray.cli.token import FILE_VARIABLE, OPTION, VARIABLE, Token
 from cos_ray.config.complaints import MASK
-from cos_ray.handlers.targets import address
+from cos_ray.handlers.endpoints import address
 
 
 class ServiceClient:

@@ -11,10 +11,9 @@ import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
-from cos_ray.cli.running_service import RunningService, dials
+from cos_ray.cli.running_service import RunningService, clear_screen, dials
 
 if TYPE_CHECKING:
     from cos_ray.cli.service_client import ServiceClient
@@ -51,7 +50,7 @@ def status(
             typer.echo(json.dumps(as_dict(now, rate, looks.read_sides()), indent=None if watch else 2))
         else:
             if watch:
-                click.clear()
+                clear_screen()
             print_status(now, rate, looks.read_sides())
         if not watch:
             return

@@ -10,13 +10,13 @@ from dataclasses import replace
 import ray
 from ray.actor import exit_actor
 
-from cos_ray.certificates import TlsFiles
-from cos_ray.cluster.quiet_worker import keep_quiet
-from cos_ray.cluster.wire_doors import Caller, Door, DoorAddress
+from cos_ray.cluster.endpoints import Caller, Endpoint, EndpointAddress
 from cos_ray.domain.ids import CommandId, EntityId
 from cos_ray.domain.messages import Command, Reply, TryElsewhere
-from cos_ray.system_clock import SystemClock
-from cos_ray.writeside.resident import Resident, RunsCommands
+from cos_ray.placement.dedicated_entity import DedicatedEntity, RunsCommands
+from cos_ray.ray_internals.worker_sleep import keep_quiet
+from cos_ray.system.certificates import TlsFiles
+from cos_ray.system.clock import SystemClock
 
 LEAVES_WITHIN = 1.0
 """Seconds in which those who send commands hear that this process ends."""
@@ -38,16 +38,16 @@ class EntityActor:
     """Hosts one `Entity`; the behaviour is in `cos_ray.writeside`."""
 
     def __init__(self, entity_id: EntityId, build: EntityBuilder, tls: TlsFiles | None = None) -> None:
-        self._resident = Resident(build(entity_id), SystemClock())
-        self._door = Door({"withdraw": self.withdraw}, timed={"process": self._process}, tls=tls)
+        self._resident = DedicatedEntity(build(entity_id), SystemClock())
+        self._endpoint = Endpoint({"withdraw": self.withdraw}, timed={"process": self._process}, tls=tls)
         self._quiet: asyncio.Task[None] | None = None
 
-    async def door(self, caller: Caller) -> DoorAddress:
+    async def endpoint(self, caller: Caller) -> EndpointAddress:
         """Where `process` and `withdraw` are called at a fraction of the cost."""
         if self._quiet is None:
-            # From now on, commands come by wire.
+            # From now on, commands come by RPC.
             self._quiet = asyncio.get_running_loop().create_task(_keep_quiet_later())
-        return await self._door.address_for(caller)
+        return await self._endpoint.address_for(caller)
 
     async def process(self, command: Command) -> Reply:
         """Run the command when its turn comes; a process that gives its commands back ends with it."""
@@ -79,8 +79,8 @@ class EntityActor:
         """
         End, once running commands are done, if this copy gives its commands back: it keeps losing to another.
 
-        The name, if it is this one's, is free then. To be called by whom a command is given back to by
-        wire. The actor must not call itself: Ray waits for such a call before it ends the process, for ever.
+        The name, if it is this one's, is free then. To be called by whoever gets a command back.
+        The actor must not call itself: Ray waits for such a call before it ends the process, for ever.
         """
         if self._resident.is_leaving:
             if self._quiet is not None:
@@ -88,7 +88,7 @@ class EntityActor:
                 self._quiet.cancel()
             await self._resident.at_rest()
             # Of a command that is under way when this process ends, nobody could say whether it was run.
-            await self._door.close(LEAVES_WITHIN)
+            await self._endpoint.close(LEAVES_WITHIN)
             exit_actor()
 
     async def ready(self) -> None:

@@ -1,4 +1,4 @@
-"""The processes of entities, as the keeper reaches them: detached actors, each bound to a node."""
+"""The processes of entities, as the coordinator reaches them: detached actors, each bound to a node."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar
 
 import ray
-from ray._private import state
 from ray.actor import ActorHandle
-from ray.core.generated.gcs_pb2 import ActorTableData
 from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cos_ray.certificates import TlsFiles
 from cos_ray.cluster.entity_actor import EntityActor, EntityBuilder
-from cos_ray.cluster.journal_actor import JournalRecipe, found_or_started
+from cos_ray.cluster.journal_actor import JournalSpec, found_or_started
 from cos_ray.cluster.names import ENTITY, entity_actor_name
-from cos_ray.cluster.warm_workers import keep_warm, living_nodes
 from cos_ray.domain.errors import CosError, EntityLost
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.passivation import NodeId, default_bound
+from cos_ray.ray_internals.actors import is_alive, living_actors
+from cos_ray.ray_internals.prestart_workers import keep_warm, living_nodes
+from cos_ray.system.certificates import TlsFiles
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +37,10 @@ _Answer = TypeVar("_Answer")
 
 
 class EntityProcesses:
-    """The keeper's `Homes` on Ray."""
+    """The coordinator's `EntityProcesses` on Ray."""
 
     def __init__(
-        self, namespace: str, build: EntityBuilder, journal: JournalRecipe, tls: TlsFiles | None = None
+        self, namespace: str, build: EntityBuilder, journal: JournalSpec, tls: TlsFiles | None = None
     ) -> None:
         self._namespace = namespace
         self._build, self._tls = build, tls
@@ -131,18 +130,14 @@ class EntityProcesses:
             handle: ActorHandle[Any] = ray.get_actor(entity_actor_name(entity_id), self._namespace)
         except ValueError:
             return None
-        told = state.state.get_actor_info(handle._actor_id)
-        if told is None or ActorTableData.FromString(told).state != ActorTableData.ALIVE:
+        if not is_alive(handle):
             raise EntityLost("its process has not started, or is gone")
         return handle
 
     def _living(self) -> dict[EntityId, NodeId]:
-        # Neither Ray's named actors nor its `actors()` tell of both namespace and node.
-        table = state.state._connect_and_get_accessor().get_actor_table(None, "ALIVE")
         return {
-            EntityId(actor.name.removeprefix(ENTITY)): NodeId(actor.address.node_id.hex())
-            for actor in map(ActorTableData.FromString, table)
-            if actor.ray_namespace == self._namespace and actor.name.startswith(ENTITY)
+            EntityId(name.removeprefix(ENTITY)): NodeId(node)
+            for name, node in living_actors(self._namespace, ENTITY)
         }
 
 

@@ -17,18 +17,18 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cos_ray.cluster.metrics import take_report
+from cos_ray.cluster.endpoints import Dialer, Endpoint, LocalAddress
+from cos_ray.cluster.metrics_export import take_report
 from cos_ray.cluster.names import journal_actor_name
-from cos_ray.cluster.pokes import ReadSidePokes
-from cos_ray.cluster.wire import Wire, WireCut, WireSilent
-from cos_ray.cluster.wire_doors import Dialer, Door, NearDoor
+from cos_ray.cluster.read_side_notifier import ReadSideNotifier
 from cos_ray.domain.errors import CosError, JournalUnavailable, OutcomeUnknown
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, ReadSideId
-from cos_ray.domain.messages import Append, EventEnvelope, Remembered, Standing
+from cos_ray.domain.messages import Append, EventEnvelope, NewestRevision, Remembered
 from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.ports import Journal, Publisher
 from cos_ray.telemetry.meters import Readings
-from cos_ray.writeside.silence import LOOKS, falls_silent
+from cos_ray.transport.rpc import ConnectionLost, ConnectionSilent, RpcConnection
+from cos_ray.transport.silence import LOOKS, falls_silent
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class OwnedJournal(Journal, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class JournalRecipe:
+class JournalSpec:
     """What it takes to start a node's journal actor."""
 
     build: Callable[[], Awaitable[OwnedJournal]]
@@ -65,16 +65,16 @@ class JournalRecipe:
 class JournalActor:
     """Hosts a node's journal writer; errors travel as values, for Ray would dress them up."""
 
-    def __init__(self, namespace: str, recipe: JournalRecipe) -> None:
-        self._build = recipe.build
-        self._publisher: Publisher = ReadSidePokes(namespace, recipe.read_sides, recipe.read_side_actors)
+    def __init__(self, namespace: str, spec: JournalSpec) -> None:
+        self._build = spec.build
+        self._publisher: Publisher = ReadSideNotifier(namespace, spec.read_sides, spec.read_side_actors)
         self._opening: asyncio.Future[OwnedJournal] | None = None
         names = ("append", "newest", "standing", "stored_by", "keys", "remembered", "precedent", "report")
-        self._door = Door({name: getattr(self, name) for name in names})
+        self._endpoint = Endpoint({name: getattr(self, name) for name in names})
 
-    async def door(self) -> NearDoor:
-        """Where everything but `door` and `close` is called at a fraction of the cost."""
-        return await self._door.near()
+    async def endpoint(self) -> LocalAddress:
+        """Where everything but `endpoint` and `close` is called at a fraction of the cost."""
+        return await self._endpoint.near()
 
     async def open(self) -> CosError | None:
         """Return when the journal is open, or why it cannot be."""
@@ -92,7 +92,7 @@ class JournalActor:
         """Like `Journal.newest`."""
         return await self._answer(lambda journal: journal.newest(entity_id))
 
-    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> Standing | CosError:
+    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> NewestRevision | CosError:
         """Like `Journal.standing`."""
         return await self._answer(lambda journal: journal.standing(entity_id, key))
 
@@ -134,12 +134,12 @@ class JournalActor:
 class NodeJournal:
     """The journal as an entity's process sees it: through its node's journal actor."""
 
-    def __init__(self, namespace: str, recipe: JournalRecipe) -> None:
+    def __init__(self, namespace: str, spec: JournalSpec) -> None:
         self._namespace = namespace
-        self._recipe = recipe
-        self._wire: asyncio.Future[Wire] | None = None
+        self._spec = spec
+        self._connection: asyncio.Future[RpcConnection] | None = None
         self._actor: ActorHandle[Any] | None = None
-        """Whom the wire leads to."""
+        """Whom the connection leads to."""
         self._silent: ActorHandle[Any] | None = None
         """Who did not answer when last asked."""
 
@@ -152,7 +152,7 @@ class NodeJournal:
                 # The same append again stores nothing twice: the journal knows it by its bytes.
                 offset: Offset = await self._ask("append", append)
                 return offset
-            except WireCut as error:
+            except ConnectionLost as error:
                 logger.info("journal actor lost", extra={"reason": str(error)})
                 maybe_stored = True
             except JournalUnavailable:
@@ -167,9 +167,9 @@ class NodeJournal:
         envelope: EventEnvelope | None = await self._question("newest", entity_id)
         return envelope
 
-    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> Standing:
+    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> NewestRevision:
         """Like `Journal.standing`."""
-        standing: Standing = await self._question("standing", entity_id, key)
+        standing: NewestRevision = await self._question("standing", entity_id, key)
         return standing
 
     async def stored_by(self, entity_id: EntityId, command_id: CommandId) -> EventEnvelope | None:
@@ -193,7 +193,7 @@ class NodeJournal:
         return precedent
 
     async def report(self, origin: str, readings: Readings) -> None:
-        """Hand on what this process has counted. Raises WireCut when it may be lost."""
+        """Hand on what this process has counted. Raises ConnectionLost when it may be lost."""
         await self._ask("report", origin, readings)
 
     async def _question(self, method: str, *arguments: object) -> Any:
@@ -201,53 +201,53 @@ class NodeJournal:
         while True:
             try:
                 return await self._ask(method, *arguments)
-            except WireCut as error:
+            except ConnectionLost as error:
                 if asyncio.get_running_loop().time() > deadline:
                     raise JournalUnavailable("the node's journal actor is gone") from error
             await asyncio.sleep(0.05)
 
     async def _ask(self, method: str, *arguments: object) -> Any:
-        opening = self._wire
+        opening = self._connection
         if opening is None or (opening.done() and (opening.exception() or opening.result().is_cut)):
-            opening = self._wire = asyncio.ensure_future(self._open())
-        # Shielded: who gives up must not take the wire from the others.
-        wire = await asyncio.shield(opening)
+            opening = self._connection = asyncio.ensure_future(self._open())
+        # Shielded: who gives up must not take the connection from the others.
+        connection = await asyncio.shield(opening)
         try:
-            answer = await wire.ask(method, *arguments, within=ANSWER_WITHIN)
-        except WireSilent:
-            # The database may be what is slow; whether the actor hangs shows when its door is asked for.
+            answer = await connection.ask(method, *arguments, within=ANSWER_WITHIN)
+        except ConnectionSilent:
+            # The database may be what is slow; whether the actor hangs shows when its endpoint is asked for.
             self._silent = self._actor
             raise
         if isinstance(answer, CosError):
             raise answer
         return answer
 
-    async def _open(self) -> Wire:
+    async def _open(self) -> RpcConnection:
         try:
             # Ray asks its head node and blocks meanwhile: not in this loop.
             actor = await asyncio.wait_for(asyncio.to_thread(self._find_or_start), OPEN_WITHIN)
-            door = await self._door_of(actor)
+            endpoint = await self._endpoint_of(actor)
         except (RayError, asyncio.TimeoutError) as error:
-            raise WireCut(repr(error)) from error
+            raise ConnectionLost(repr(error)) from error
         self._actor = actor
-        return await Dialer().dial(door)
+        return await Dialer().dial(endpoint)
 
-    async def _door_of(self, actor: ActorHandle[Any]) -> NearDoor:
-        """Where the actor's door is; ends the actor if it hangs. Raises WireCut."""
-        opening = asyncio.ensure_future(_door(actor))
+    async def _endpoint_of(self, actor: ActorHandle[Any]) -> LocalAddress:
+        """Where the actor's endpoint is; ends the actor if it hangs. Raises ConnectionLost."""
+        opening = asyncio.ensure_future(_endpoint(actor))
         # By its id: another may have taken the place of the one that was silent, and be starting still.
         was_silent = self._silent is not None and self._silent._actor_id == actor._actor_id
         if await falls_silent(opening, asyncio.sleep, LOOKS if was_silent else int(OPEN_WITHIN)):
             logger.warning("the node's journal actor does not answer; it is replaced")
             await asyncio.to_thread(ray.kill, actor)
-            raise WireCut("the node's journal actor did not answer")
+            raise ConnectionLost("the node's journal actor did not answer")
         return opening.result()
 
     def _find_or_start(self) -> ActorHandle[Any]:
-        return found_or_started(self._namespace, self._recipe, ray.get_runtime_context().get_node_id())
+        return found_or_started(self._namespace, self._spec, ray.get_runtime_context().get_node_id())
 
 
-def found_or_started(namespace: str, recipe: JournalRecipe, node_id: str) -> ActorHandle[Any]:
+def found_or_started(namespace: str, spec: JournalSpec, node_id: str) -> ActorHandle[Any]:
     """The node's journal actor; asks Ray's head node and blocks meanwhile. Raises RayError."""
     try:
         handle: ActorHandle[Any] = JournalActor.options(  # type: ignore[attr-defined]
@@ -256,7 +256,7 @@ def found_or_started(namespace: str, recipe: JournalRecipe, node_id: str) -> Act
             lifetime="detached",
             get_if_exists=True,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
-        ).remote(namespace, recipe)
+        ).remote(namespace, spec)
     except ValueError as error:
         # Ray's word for a name that was taken and given up in the same moment.
         raise RayActorError(error_msg=str(error)) from error
@@ -267,6 +267,6 @@ async def _nothing(journal: OwnedJournal) -> None:
     """Asks it nothing."""
 
 
-async def _door(actor: ActorHandle[Any]) -> NearDoor:
-    door: NearDoor = await actor.door.remote()
-    return door
+async def _endpoint(actor: ActorHandle[Any]) -> LocalAddress:
+    endpoint: LocalAddress = await actor.endpoint.remote()
+    return endpoint

@@ -1,17 +1,17 @@
-"""Who is called what inside a Ray cluster."""
+"""Names of actors and namespaces in a Ray cluster."""
 
 from __future__ import annotations
 
 from cos_ray.domain.ids import EntityId, ReadSideId
-from cos_ray.domain.placement import HostId
+from cos_ray.domain.shard_assignment import HostId
 
 LAUNCHER = "launcher"
 """The name of the actor that is there as long as a service's launcher is."""
 
-STEWARD = "steward"
+RELEASE_SUPERVISOR = "release-supervisor"
 """The name of the actor that looks after a deployed release."""
 
-KEEPER = "entity-keeper"
+PROCESS_COORDINATOR = "process-coordinator"
 """The name of the actor that decides which entities have processes."""
 
 ENTITY = "entity:"
@@ -43,17 +43,18 @@ def read_side_actor_name(read_side: ReadSideId, number: int = 0) -> str:
     return f"read-side:{read_side}:{number}" if number else f"read-side:{read_side}"
 
 
-SHARD_KEEPER = "shard-keeper"
+SHARD_COORDINATOR = "shard-coordinator"
 """The name of the actor that looks after the shard hosts."""
 
-_SHARD_HOST = "shard-host:"
+SHARD_HOST = "shard-host:"
+"""How the names of shard hosts begin."""
 
 
 def shard_host_actor_name(host: HostId) -> str:
     """The name of a shard host's actor."""
-    return f"{_SHARD_HOST}{host}"
+    return f"{SHARD_HOST}{host}"
 
 
 def host_of_actor_name(name: str) -> HostId | None:
     """Which shard host has this name; None if it is no shard host's."""
-    return HostId(name.removeprefix(_SHARD_HOST)) if name.startswith(_SHARD_HOST) else None
+    return HostId(name.removeprefix(SHARD_HOST)) if name.startswith(SHARD_HOST) else None

@@ -5,24 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError
 
-from cos_ray.certificates import TlsFiles
-from cos_ray.cluster.entity_way import EntityWay, first_line
-from cos_ray.cluster.keeper_actor import FoundKeeper, KeeperRecipe
+from cos_ray.cluster.endpoints import Dialer
+from cos_ray.cluster.entity_connection import EntityConnection, first_line
 from cos_ray.cluster.names import entity_actor_name
+from cos_ray.cluster.process_coordinator_actor import FoundProcessCoordinator, ProcessCoordinatorSpec
 from cos_ray.cluster.shard_hosts import ShardHostActors
-from cos_ray.cluster.wire_doors import Dialer
 from cos_ray.domain.errors import EntityLost, NoRoom
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.own_processes import Room
-from cos_ray.domain.placement import HostId
-from cos_ray.writeside.promotions import OwnProcess
+from cos_ray.domain.shard_assignment import HostId
+from cos_ray.placement.promotions import OwnProcess
+from cos_ray.system.certificates import TlsFiles
+from cos_ray.system.cpu_load import CpuLoad
 
 logger = logging.getLogger(__name__)
 
@@ -38,23 +39,23 @@ ENDS_WITHIN = 6.0
 _Answer = TypeVar("_Answer")
 
 
-class EntityDoors:
+class EntityEndpoints:
     """The way from this process to entities' own actors that shard hosts tell of."""
 
     def __init__(self, namespace: str, tls: TlsFiles | None) -> None:
         self._namespace = namespace
         self._dialer = Dialer(tls)
 
-    async def open(self, entity_id: EntityId, way: bytes) -> EntityWay:
+    async def open(self, entity_id: EntityId, way: bytes) -> EntityConnection:
         """The way to this very actor, which must have started. Raises EntityLost."""
         actor = await self.find(entity_id)
         if actor is None or _way_of(actor) != way:
             raise EntityLost("that actor is gone")
         return await self.to(actor)
 
-    async def to(self, actor: ActorHandle[Any]) -> EntityWay:
+    async def to(self, actor: ActorHandle[Any]) -> EntityConnection:
         """The way to the actor, when it has started. Raises EntityLost."""
-        return await EntityWay.to(actor, self._dialer)
+        return await EntityConnection.to(actor, self._dialer)
 
     async def find(self, entity_id: EntityId) -> ActorHandle[Any] | None:
         """The entity's actor, if it has one."""
@@ -70,7 +71,7 @@ class OwnActor:
     """`OwnProcess`: an actor that has answered, and a connection to it."""
 
     actor: ActorHandle[Any]
-    connection: EntityWay
+    connection: EntityConnection
 
     @property
     def way(self) -> bytes:
@@ -88,15 +89,18 @@ class OwnActor:
 
 
 class OwnActors:
-    """`OwnProcesses`, admitted by the keeper of dedicated placement."""
+    """`OwnProcesses`, admitted by the coordinator of dedicated placement."""
 
-    def __init__(self, recipe: KeeperRecipe) -> None:
-        self._doors = EntityDoors(recipe.namespace, recipe.tls)
-        self._keeper = FoundKeeper(recipe)
+    def __init__(self, spec: ProcessCoordinatorSpec) -> None:
+        self._endpoints = EntityEndpoints(spec.namespace, spec.tls)
+        self._coordinator = FoundProcessCoordinator(spec)
+        self._load, self._most_cpu = CpuLoad(), spec.limits.most_cpu
 
     async def room(self) -> tuple[Room, Collection[EntityId]]:
-        """See `OwnProcesses`."""
-        return await self._keeper.room()
+        """See `OwnProcesses`; busy CPUs are those of this node."""
+        is_saturated = self._load.share() > self._most_cpu
+        room, present = await self._coordinator.room()
+        return replace(room, is_saturated=is_saturated), present
 
     async def start(self, entity_id: EntityId) -> OwnActor | None:
         """See `OwnProcesses`."""
@@ -104,7 +108,7 @@ class OwnActors:
 
     async def find(self, entity_id: EntityId) -> OwnActor | None:
         """See `OwnProcesses`."""
-        actor = await self._doors.find(entity_id)
+        actor = await self._endpoints.find(entity_id)
         return None if actor is None else await _in_time(self._reached(actor), FOUND_WITHIN)
 
     async def end(self, process: OwnProcess) -> None:
@@ -122,7 +126,7 @@ class OwnActors:
     async def _started(self, entity_id: EntityId) -> OwnActor | None:
         while True:
             try:
-                actor = await self._keeper.admit(entity_id, only_if_room=True)
+                actor = await self._coordinator.admit(entity_id, only_if_room=True)
             except NoRoom:
                 return None
             if actor is not None:
@@ -130,7 +134,7 @@ class OwnActors:
 
     async def _reached(self, actor: ActorHandle[Any]) -> OwnActor:
         """The actor, once it answers, and the journal answers it. Raises EntityLost."""
-        connection = await self._doors.to(actor)
+        connection = await self._endpoints.to(actor)
         await connection.ready()
         return OwnActor(actor, connection)
 
@@ -138,18 +142,18 @@ class OwnActors:
 class AutoNeighbourhood:
     """`writeside.auto_entities.Neighbourhood`."""
 
-    def __init__(self, hosts: ShardHostActors, recipe: KeeperRecipe) -> None:
+    def __init__(self, hosts: ShardHostActors, spec: ProcessCoordinatorSpec) -> None:
         self._hosts = hosts
-        self._keeper = FoundKeeper(recipe)
-        self._keeper.prepare()
+        self._coordinator = FoundProcessCoordinator(spec)
+        self._coordinator.prepare()
 
     async def lost(self, host: HostId, entity_id: EntityId, way: bytes) -> None:
         """Tell the host."""
         await self._hosts.lost(host, entity_id, way)
 
     def used(self, entity_ids: Sequence[EntityId]) -> None:
-        """Tell the keeper."""
-        self._keeper.used(entity_ids)
+        """Tell the coordinator."""
+        self._coordinator.used(entity_ids)
 
 
 def _way_of(actor: ActorHandle[Any]) -> bytes:

@@ -13,9 +13,9 @@ from cos_ray.cluster.names import read_side_actor_name
 from cos_ray.domain.errors import CosError, StartFailed
 from cos_ray.domain.ids import EntityId, ReadSideId, Revision, Shard
 from cos_ray.domain.read_sides import Obeyed, Order
-from cos_ray.readside.manager import Manager
+from cos_ray.readside.supervisor import ReadSideSupervisor
 
-ManagerBuilder = Callable[[], Manager]
+ManagerBuilder = Callable[[], ReadSideSupervisor]
 
 
 # Many may wait for an event at once, and must not keep an operator's order from getting through.
@@ -24,18 +24,18 @@ class ReadSideActor:
     """Hosts one read side's share of shards; the behaviour is in `cos_ray.readside`."""
 
     def __init__(self, build: ManagerBuilder) -> None:
-        self._manager = build()
+        self._supervisor = build()
         # Begun here and not by a call: after a restart Ray runs the constructor only.
-        self._running = asyncio.get_running_loop().create_task(self._manager.run())
+        self._running = asyncio.get_running_loop().create_task(self._supervisor.run())
 
-    async def poke(self, shards: Sequence[Shard]) -> None:
+    async def notify(self, shards: Sequence[Shard]) -> None:
         """Look for new events in these shards now."""
-        self._manager.poke(shards)
+        self._supervisor.notify(shards)
 
     async def obey(self, order: Order) -> Obeyed | CosError:
         """Do what an operator wants; errors travel as values, for Ray would dress them up."""
         try:
-            return await self._manager.obey(order)
+            return await self._supervisor.obey(order)
         except CosError as error:
             return error
 
@@ -44,13 +44,13 @@ class ReadSideActor:
     ) -> bool | None:
         """Whether this event is confirmed; None: the shard is not ours, or nobody knows."""
         try:
-            return await self._manager.handled(shard, entity_id, revision, timeout)
+            return await self._supervisor.handled(shard, entity_id, revision, timeout)
         except CosError:
             return None
 
     async def stop(self) -> None:
         """Stop taking events, let those in progress end, save the offsets."""
-        await self._manager.stop()
+        await self._supervisor.stop()
 
 
 def start_read_side(

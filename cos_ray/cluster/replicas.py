@@ -10,6 +10,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 from cos_ray.domain.errors import ReplicasSilent
+from cos_ray.ray_internals.serve_handles import handle_without_loop
 
 ANSWER_WITHIN = 3.0
 """Seconds for all of them to confirm."""
@@ -36,7 +37,6 @@ class ServeReplicas:
 
 def drain(application: str) -> None:
     """Have all replicas end their streams: they would be waited for."""
-    handle: Any = serve.get_app_handle(application)
-    # There is no loop here for the handle to work in.
-    handle._init(_run_router_in_separate_loop=True)
-    handle.broadcast("drain").results(timeout_s=ANSWER_WITHIN, return_exceptions=True)
+    handle_without_loop(application).broadcast("drain").results(
+        timeout_s=ANSWER_WITHIN, return_exceptions=True
+    )

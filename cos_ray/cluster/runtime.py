@@ -14,7 +14,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from cos_ray.cluster.names import LAUNCHER, SHARD_KEEPER, STEWARD, namespace_of
+from cos_ray.cluster.names import LAUNCHER, RELEASE_SUPERVISOR, SHARD_COORDINATOR, namespace_of
 from cos_ray.domain.errors import StartFailed
 
 logger = logging.getLogger(__name__)
@@ -100,9 +100,9 @@ def stop_actors(cluster: RayCluster, drain: timedelta) -> None:
     ray.wait(stopping, num_returns=len(stopping), timeout=drain.total_seconds()) if stopping else None
     deadline = time.monotonic() + ENDED_WITHIN
     while actors and time.monotonic() < deadline:
-        # The keeper of the shard hosts comes first, for it replaces them; then entities: one that is in
+        # The coordinator of the shard hosts comes first, for it replaces them; then entities: one that is in
         # the middle of an append starts a journal actor anew.
-        for name in sorted(actors, key=lambda name: (name != SHARD_KEEPER, name)):
+        for name in sorted(actors, key=lambda name: (name != SHARD_COORDINATOR, name)):
             ray.kill(actors[name])
         time.sleep(0.05)
         actors = _actors(cluster)
@@ -113,7 +113,7 @@ def stop_actors(cluster: RayCluster, drain: timedelta) -> None:
 def _actors(cluster: RayCluster) -> dict[str, ActorHandle[Any]]:
     handles = {}
     for actor in ray.util.list_named_actors(all_namespaces=True):
-        if actor["namespace"] == cluster.namespace and actor["name"] not in (LAUNCHER, STEWARD):
+        if actor["namespace"] == cluster.namespace and actor["name"] not in (LAUNCHER, RELEASE_SUPERVISOR):
             with contextlib.suppress(ValueError):  # gone meanwhile
                 handles[actor["name"]] = ray.get_actor(actor["name"], namespace=cluster.namespace)
     return handles

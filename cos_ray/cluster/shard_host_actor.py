@@ -10,22 +10,22 @@ from typing import Any, Protocol
 import ray
 from ray.actor import exit_actor
 
-from cos_ray.certificates import TlsFiles
-from cos_ray.cluster.parcels import answer_to_bytes, letter_from_bytes
-from cos_ray.cluster.warm_workers import keep_one_warm
-from cos_ray.cluster.wire_doors import Caller, Door, DoorAddress
+from cos_ray.cluster.endpoints import Caller, Endpoint, EndpointAddress
 from cos_ray.domain.ids import EntityId, Shard
-from cos_ray.domain.placement import Assignment, HostId
+from cos_ray.domain.shard_assignment import Assignment, HostId
 from cos_ray.domain.status import ShardHostStatus
-from cos_ray.writeside.exchange import Desk
-from cos_ray.writeside.shard_host import ShardHost
+from cos_ray.placement.shard_host import ShardHost
+from cos_ray.ray_internals.prestart_workers import keep_one_warm
+from cos_ray.system.certificates import TlsFiles
+from cos_ray.transport.batching import BatchingServer
+from cos_ray.transport.encoding import batch_from_bytes, reply_to_bytes
 
 
 class Home(Protocol):
     """A shard host with what it holds open."""
 
     host: ShardHost
-    desk: Desk
+    server: BatchingServer
 
     def status(self) -> ShardHostStatus:
         """How it is."""
@@ -46,10 +46,10 @@ LEAVES_WITHIN = 2.0
 HomeBuilder = Callable[[HostId, Assignment], Coroutine[Any, Any, Home]]
 
 
-# max_task_retries stays 0: Ray would bring a letter again although its commands may already have run.
+# max_task_retries stays 0: Ray would bring a batch again although its commands may already have run.
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=1000)
 class ShardHostActor:
-    """Hosts one `ShardHost`; the behaviour is in `cos_ray.writeside.shard_host`."""
+    """Hosts one `ShardHost`; the behaviour is in `cos_ray.placement.shard_host`."""
 
     def __init__(
         self, host: HostId, assignment: Assignment, build: HomeBuilder, tls: TlsFiles | None = None
@@ -58,21 +58,21 @@ class ShardHostActor:
         self._home = asyncio.get_running_loop().create_task(build(host, assignment))
         # Should this process, or another of this node, die, the next one starts in a fraction of the time.
         self._warming = asyncio.get_running_loop().create_task(keep_one_warm())
-        self._door = Door({}, timed={"exchange": self._exchange}, tls=tls)
+        self._endpoint = Endpoint({}, timed={"exchange": self._exchange}, tls=tls)
 
-    async def door(self, caller: Caller) -> DoorAddress:
+    async def endpoint(self, caller: Caller) -> EndpointAddress:
         """Where `exchange` is called at a fraction of the cost."""
-        return await self._door.address_for(caller)
+        return await self._endpoint.address_for(caller)
 
-    async def exchange(self, origin: str, parcel: bytes) -> bytes:
-        """Commands in, replies out: see `cos_ray.writeside.exchange`."""
-        return await self._exchange(0.0, origin, parcel)
+    async def exchange(self, origin: str, data: bytes) -> bytes:
+        """Commands in, replies out: see `cos_ray.transport.batching`."""
+        return await self._exchange(0.0, origin, data)
 
-    async def _exchange(self, late: float, origin: str, parcel: bytes) -> bytes:
+    async def _exchange(self, late: float, origin: str, data: bytes) -> bytes:
         home = await self._home
-        assignment, letter = letter_from_bytes(parcel, late)
+        assignment, batch = batch_from_bytes(data, late)
         home.host.adopt(assignment)
-        return answer_to_bytes(await home.desk.exchange(origin, letter))
+        return reply_to_bytes(await home.server.exchange(origin, batch))
 
     async def tell(self, assignment: Assignment | None) -> Assignment:
         """Go by this assignment unless a newer one is known; the one that is gone by."""
@@ -89,11 +89,11 @@ class ShardHostActor:
         """End what has begun, then the process; the caller sees its end, unless it is given a seat again."""
         home = await self._home
         await home.host.retire(assignment)
-        await home.desk.emptied()
+        await home.server.emptied()
         if home.host.has_seat:
             return
         # Of a command that is under way when this process ends, nobody could say whether it was run.
-        await self._door.close(LEAVES_WITHIN)
+        await self._endpoint.close(LEAVES_WITHIN)
         await home.close()
         exit_actor()
 

@@ -1,41 +1,50 @@
-"""The way to shard hosts and their keeper, by name, for everyone who has to reach them."""
+"""The way to shard hosts and their coordinator, by name, for everyone who has to reach them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cos_ray.certificates import TlsFiles
-from cos_ray.cluster.names import SHARD_KEEPER, host_of_actor_name, shard_host_actor_name
-from cos_ray.cluster.parcels import answer_from_bytes, letter_to_bytes
+from cos_ray.cluster.endpoints import Dialer, EndpointAddress
+from cos_ray.cluster.names import SHARD_COORDINATOR, SHARD_HOST, host_of_actor_name, shard_host_actor_name
 from cos_ray.cluster.shard_host_actor import HomeBuilder, ShardHostActor
-from cos_ray.cluster.wire import NotSent, Wire, WireCut
-from cos_ray.cluster.wire_doors import Dialer, DoorAddress
 from cos_ray.domain.errors import EntityLost, EntityNotReached
 from cos_ray.domain.ids import EntityId, Shard
-from cos_ray.domain.placement import Assignment, HostId
+from cos_ray.domain.passivation import NodeId, roomiest
+from cos_ray.domain.shard_assignment import Assignment, HostId
 from cos_ray.domain.status import ShardHostStatus
-from cos_ray.writeside.exchange import Answer, Letter
+from cos_ray.ray_internals.actors import living_actors
+from cos_ray.ray_internals.prestart_workers import living_nodes
+from cos_ray.system.certificates import TlsFiles
+from cos_ray.transport.batching import Batch, BatchReply
+from cos_ray.transport.encoding import batch_to_bytes, reply_from_bytes
+from cos_ray.transport.rpc import ConnectionLost, NotSent, RpcConnection
 
 logger = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
 
-LAY_AGAIN = 30.0
+RETRY_AFTER = 30.0
 """Seconds before a connection is tried again that could not be made."""
 
 CPUS_PER_HOST = 2
 """CPUs of the cluster for each host, unless told otherwise: the others are for all else a command needs."""
 
-KEEPER_ANSWERS_WITHIN = 3.0
-"""Seconds after which the keeper counts as lost for whoever asks it."""
+BEGUN_WITHIN = 60.0
+"""Seconds in which a host that was begun on a node counts there without being seen."""
+
+COORDINATOR_ANSWERS_WITHIN = 3.0
+"""Seconds after which the coordinator counts as lost for whoever asks it."""
 
 
 class ShardHostActors:
@@ -47,32 +56,32 @@ class ShardHostActors:
         self._dialer = Dialer(tls)
         self._origin = uuid.uuid4().hex
         self._handles: dict[str, ActorHandle[Any]] = {}
-        self._wires: dict[HostId, asyncio.Task[Wire | None]] = {}
+        self._connections: dict[HostId, asyncio.Task[RpcConnection | None]] = {}
 
-    async def exchange(self, host: HostId, assignment: Assignment, letter: Letter) -> Answer:
-        """See `cos_ray.writeside.sharded_entities.Hosts`."""
-        parcel = letter_to_bytes(assignment, letter)
+    async def exchange(self, host: HostId, assignment: Assignment, batch: Batch) -> BatchReply:
+        """See `cos_ray.placement.shard_region.Hosts`."""
+        data = batch_to_bytes(assignment, batch)
         try:
-            wire = await self._wire(host)
+            connection = await self._connection(host)
         except EntityLost as error:
             raise EntityNotReached(str(error)) from error
-        if wire is None:
-            answer = await self._ask_host(host, lambda actor: actor.exchange.remote(self._origin, parcel))
-            return answer_from_bytes(answer)
+        if connection is None:
+            answer = await self._ask_host(host, lambda actor: actor.exchange.remote(self._origin, data))
+            return reply_from_bytes(answer)
         try:
-            return answer_from_bytes(await wire.ask("exchange", self._origin, parcel))
+            return reply_from_bytes(await connection.ask("exchange", self._origin, data))
         except NotSent as error:
             raise EntityNotReached(_first_line(error)) from error
-        except WireCut as error:
+        except ConnectionLost as error:
             raise EntityLost(_first_line(error)) from error
 
     async def assignment(self) -> Assignment:
-        """The newest assignment, by the keeper. Raises EntityLost."""
-        return await self._ask_keeper(lambda keeper: keeper.assignment.remote())
+        """The newest assignment, by the coordinator. Raises EntityLost."""
+        return await self._ask_coordinator(lambda coordinator: coordinator.assignment.remote())
 
     async def resize(self, seats: int | None) -> Assignment:
         """Have so many hosts from now on, None: as many as suit the cluster. Raises EntityLost."""
-        return await self._ask_keeper(lambda keeper: keeper.resize.remote(seats))
+        return await self._ask_coordinator(lambda coordinator: coordinator.resize.remote(seats))
 
     async def release(self, host: HostId, assignment: Assignment, shards: Collection[Shard]) -> None:
         """Return when the host no longer runs anything in these shards. Raises EntityLost."""
@@ -90,34 +99,34 @@ class ShardHostActors:
         """How the host is. Raises EntityLost."""
         return await self._ask_host(host, lambda actor: actor.status.remote())
 
-    async def _wire(self, host: HostId) -> Wire | None:
+    async def _connection(self, host: HostId) -> RpcConnection | None:
         """The connection to a host; None if there cannot be one, and Ray has to carry what it is asked."""
-        laying = self._wires.get(host)
-        if laying is not None and laying.done() and _is_of_no_use(laying):
-            laying = None
-        if laying is None:
-            laying = self._wires[host] = asyncio.get_running_loop().create_task(self._lay_wire(host))
+        opening = self._connections.get(host)
+        if opening is not None and opening.done() and _is_of_no_use(opening):
+            opening = None
+        if opening is None:
+            opening = self._connections[host] = asyncio.get_running_loop().create_task(self._open(host))
         # Shielded: others wait for the same one.
-        return await asyncio.shield(laying)
+        return await asyncio.shield(opening)
 
-    async def _lay_wire(self, host: HostId) -> Wire | None:
+    async def _open(self, host: HostId) -> RpcConnection | None:
         # Of hosts that were replaced or retired.
         for other in [
-            each for each, laying in self._wires.items() if laying.done() and _is_of_no_use(laying)
+            each for each, opening in self._connections.items() if opening.done() and _is_of_no_use(opening)
         ]:
-            del self._wires[other]
+            del self._connections[other]
         caller = self._dialer.caller()
-        door: DoorAddress = await self._ask_host(host, lambda actor: actor.door.remote(caller))
+        endpoint: EndpointAddress = await self._ask_host(host, lambda actor: actor.endpoint.remote(caller))
         try:
-            return await self._dialer.dial(door)
-        except WireCut as error:
-            if not self._dialer.allows_ray_calls(door, error):
+            return await self._dialer.dial(endpoint)
+        except ConnectionLost as error:
+            if not self._dialer.allows_ray_calls(endpoint, error):
                 raise EntityLost(_first_line(error)) from error
             logger.warning(
                 "shard host is reached by Ray calls only, slowly", extra={"host": host, "reason": str(error)}
             )
             # It may have been busy only.
-            asyncio.get_running_loop().call_later(LAY_AGAIN, self._wires.pop, host, None)
+            asyncio.get_running_loop().call_later(RETRY_AFTER, self._connections.pop, host, None)
             return None
 
     async def _ask_host(
@@ -125,11 +134,11 @@ class ShardHostActors:
     ) -> _Answer:
         return await self._ask(shard_host_actor_name(host), call)
 
-    async def _ask_keeper(self, call: Callable[[ActorHandle[Any]], Awaitable[_Answer]]) -> _Answer:
+    async def _ask_coordinator(self, call: Callable[[ActorHandle[Any]], Awaitable[_Answer]]) -> _Answer:
         try:
-            return await asyncio.wait_for(self._ask(SHARD_KEEPER, call), KEEPER_ANSWERS_WITHIN)
+            return await asyncio.wait_for(self._ask(SHARD_COORDINATOR, call), COORDINATOR_ANSWERS_WITHIN)
         except asyncio.TimeoutError:
-            raise EntityLost("the keeper of the shard hosts does not answer") from None
+            raise EntityLost("the coordinator of the shard hosts does not answer") from None
 
     async def _ask(self, name: str, call: Callable[[ActorHandle[Any]], Awaitable[_Answer]]) -> _Answer:
         try:
@@ -145,11 +154,14 @@ class ShardHostActors:
 
 
 class TendedShardHosts(ShardHostActors):
-    """`ports.ShardHosts`: what their keeper does with them."""
+    """`ports.ShardHosts`: what their coordinator does with them."""
 
     def __init__(self, namespace: str, build: HomeBuilder, tls: TlsFiles | None = None) -> None:
         super().__init__(namespace, tls)
         self._build, self._tls = build, tls
+        # Where hosts were begun that may not have started yet, and when.
+        self._begun: dict[HostId, tuple[NodeId, float]] = {}
+        self._beginning = asyncio.Lock()
 
     async def names(self) -> Sequence[HostId]:
         """See `ports.ShardHosts`."""
@@ -166,18 +178,37 @@ class TendedShardHosts(ShardHostActors):
         """See `ports.ShardHosts`."""
 
         def start() -> None:
+            node = self._emptiest_node()
             ShardHostActor.options(  # type: ignore[attr-defined]
                 name=shard_host_actor_name(host),
                 namespace=self._namespace,
                 lifetime="detached",
                 get_if_exists=True,
-                scheduling_strategy="SPREAD",
+                # Soft: rather elsewhere than not at all, if the node goes.
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True) if node else "SPREAD",
             ).remote(host, assignment, self._build, self._tls)
+            if node is not None:
+                self._begun[host] = (node, time.monotonic())
 
-        await self._blocking(start)
+        # One at a time: each goes where the ones before it have not.
+        async with self._beginning:
+            await self._blocking(start)
+
+    def _emptiest_node(self) -> NodeId | None:
+        """Where there are the fewest hosts for its CPUs. Ray's SPREAD may put all of them on one node."""
+        present = dict(living_actors(self._namespace, SHARD_HOST))
+        hosts = Counter(NodeId(node) for node in present.values())
+        now = time.monotonic()
+        self._begun = {host: begun for host, begun in self._begun.items() if now - begun[1] < BEGUN_WITHIN}
+        for host, (node, _) in self._begun.items():
+            if shard_host_actor_name(host) not in present:
+                hosts[node] += 1
+        cpus = {NodeId(node["NodeID"]): int(node["Resources"].get("CPU", 0)) for node in living_nodes()}
+        return roomiest(hosts, {node: number for node, number in cpus.items() if number})
 
     async def retire(self, host: HostId) -> None:
         """See `ports.ShardHosts`."""
+        self._begun.pop(host, None)
         assignment = await self.tell(host, None)
         await self._ask_host(host, lambda actor: actor.retire.remote(assignment))
 
@@ -188,12 +219,12 @@ class TendedShardHosts(ShardHostActors):
             raise EntityLost(_first_line(error)) from error
 
 
-def _is_of_no_use(laying: asyncio.Task[Wire | None]) -> bool:
-    """Whether a wire could not be laid, or has been cut."""
-    if laying.cancelled() or laying.exception() is not None:
+def _is_of_no_use(opening: asyncio.Task[RpcConnection | None]) -> bool:
+    """Whether a connection could not be made, or has been cut."""
+    if opening.cancelled() or opening.exception() is not None:
         return True
-    wire = laying.result()
-    return wire is not None and wire.is_cut
+    connection = opening.result()
+    return connection is not None and connection.is_cut
 
 
 def _first_line(error: Exception) -> str:

@@ -17,8 +17,8 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import cos_ray
-from cos_ray.certificates import Certificates, TlsFiles
 from cos_ray.domain.errors import StartFailed
+from cos_ray.system.certificates import Certificates, TlsFiles
 
 ANSWER_WITHIN = 60.0
 """Seconds for all nodes to start a process and say what they have."""

@@ -29,7 +29,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cos_ray.config.yaml_files import SafeLoader
-from cos_ray.domain.access import AccessPolicy, Caller, JwtPolicy, Rule
+from cos_ray.domain.authorization import AccessPolicy, Caller, JwtPolicy, Rule
 from cos_ray.domain.errors import ConfigurationError
 
 ALGORITHMS = (

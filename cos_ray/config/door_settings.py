@@ -7,8 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cos_ray.config.group import Group
-from cos_ray.config.values import Choice, Duration, File, Flag, Milliseconds
+from cos_ray.config.values import Choice, Duration, File, Flag, Group, Milliseconds
 
 
 class Subscriptions(Group):

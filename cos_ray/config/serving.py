@@ -12,8 +12,8 @@ from difflib import get_close_matches
 from cos_ray.config.complaints import complaint
 from cos_ray.config.door_settings import InternalTls, ListenerKind
 from cos_ray.config.environment import CONFIG
-from cos_ray.config.group import Group
 from cos_ray.config.settings import Settings, WriteSide, groups
+from cos_ray.config.values import Group
 
 IGNORED = {"COS_DEPLOYMENT_MODE", "COS_REPLICA_COUNT", "POD_IP", "COS_KUBERNETES_APP_LABEL"}
 """CoS's variables for forming a cluster, which Ray does here."""

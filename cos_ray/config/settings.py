@@ -18,7 +18,6 @@ from typing_extensions import Self
 from cos_ray.config.complaints import complaint, complaints_of
 from cos_ray.config.door_settings import Admission, InternalTls, Listeners, Subscriptions
 from cos_ray.config.environment import with_file, with_secret
-from cos_ray.config.group import Group
 from cos_ray.config.state_types import StateTypes
 from cos_ray.config.trace_settings import Traces
 from cos_ray.config.values import (
@@ -32,6 +31,7 @@ from cos_ray.config.values import (
     Files,
     Flag,
     Folder,
+    Group,
     Handler,
     HeaderKeys,
     Host,
@@ -272,6 +272,8 @@ class Entities(Group):
     """Where entities live: one process each, or many in each of a few."""
     max_live_actors: Count | None = Field(None, alias="COS_MAX_LIVE_ENTITY_ACTORS")
     """The most entities alive on one node with dedicated placement; unset: what its memory allows."""
+    most_cpu_percent: Annotated[int, Field(ge=1, le=100)] = Field(85, alias="COS_AUTO_MAX_CPU_PERCENT")
+    """How busy the CPUs may be for `auto` placement to give entities processes of their own; 100: always."""
     shard_actors: Annotated[int, Field(ge=1, le=10_000)] | None = Field(None, alias="COS_SHARD_ACTORS")
     """How many processes hold entities with sharded placement; unset: one for two CPUs of the cluster."""
     most_live_entities: Count = Field(100_000, alias="COS_SHARD_MAX_ENTITIES")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from cos_ray.config.group import Group
-from cos_ray.config.values import Choice, Renames
+from cos_ray.config.values import Choice, Group, Renames
 
 
 class TypeChanges(Choice):

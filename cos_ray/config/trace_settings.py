@@ -12,8 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from cos_ray.config.group import Group
-from cos_ray.config.values import Allowed, Choice, Flag, Text
+from cos_ray.config.values import Allowed, Choice, Flag, Group, Text
 
 PREFIX = "OTEL_"
 

@@ -28,7 +28,7 @@ ReadSideId = NewType("ReadSideId", str)
 """A configured consumer of events."""
 
 Owner = NewType("Owner", str)
-"""One run of a read side in one process; two never share a name (see `cos_ray.system_process`)."""
+"""One run of a read side in one process; two never share a name (see `cos_ray.system.process_identity`)."""
 
 ReleaseId = NewType("ReleaseId", str)
 """One start of the service: what it runs belongs together, and is followed by what the next one runs."""

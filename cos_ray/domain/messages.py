@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NewType, TypeAlias
 
-from cos_ray.domain.causes import Trace
 from cos_ray.domain.errors import Status
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, Revision, Shard
+from cos_ray.domain.trace_ids import Trace
 from cos_ray.domain.type_changes import PassedChange
 
 Packed = NewType("Packed", bytes)
@@ -166,7 +166,7 @@ class RowIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class NewestRevision:
     """How far an entity has come in the journal, and whether it has had a command of some key."""
 
     newest: Revision

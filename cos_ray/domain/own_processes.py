@@ -3,6 +3,10 @@ Which entities get a process of their own, with `auto` placement, and why the ot
 
 An entity that is used again and again gets one, as far as there is room and as starts keep up; the busiest
 come first. All others live in shard hosts, which costs them nothing but the company.
+
+A command costs several times as much CPU in a process of its own as in a shard host, where commands and
+appends travel together. So while the CPUs are busy nobody gets a process, and when they stay so, processes
+are given back.
 """
 
 from __future__ import annotations
@@ -35,6 +39,10 @@ LONGEST_BARRED = 300.0
 """Seconds."""
 
 
+SATURATED_LOOKS = 6
+"""After how many looks in a row at busy CPUs processes are given back, one with each further look."""
+
+
 class Why(Enum):
     """Why an entity has no process of its own."""
 
@@ -42,6 +50,7 @@ class Why(Enum):
     STARTING = "its process starts"
     PACED = "others' processes start first"
     NO_ROOM = "no room for a process"
+    CPU = "the CPUs are busy"
     BARRED = "lost its process lately"
 
 
@@ -55,6 +64,8 @@ class Room:
     """How many of those there are have rested so long that they may make room."""
     slots: int
     """How many more starts at the same time are of use."""
+    is_saturated: bool = False
+    """Whether the CPUs have no time to spare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +110,8 @@ def choose(
             wanting.append(entity_id)
     # By id among equals: the same choice, however they were counted.
     wanting.sort(key=lambda each: (-commands[each], each))
+    if room.is_saturated:
+        return Choice((), {**others, **dict.fromkeys(wanting, Why.CPU)})
     fitting = max(0, room.free + room.rested - pace.under_way)
     others.update(dict.fromkeys(wanting[fitting:], Why.NO_ROOM))
     pause = PAUSE if room.free > pace.under_way else SWAP_PAUSE

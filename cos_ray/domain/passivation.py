@@ -8,6 +8,19 @@ from typing import NewType
 
 from cos_ray.domain.ids import EntityId
 
+
+@dataclass(frozen=True, slots=True)
+class LiveLimits:
+    """The bounds of a process with many entities."""
+
+    idle_after: float = 120.0
+    """Seconds without a command after which an entity is passivated."""
+    entities: int = 100_000
+    """The most entities; beyond it the least recently used idle ones are passivated."""
+    octets: int = 512 * 1024 * 1024
+    """The most bytes of states and what goes with them; likewise."""
+
+
 NodeId = NewType("NodeId", str)
 """A machine of the cluster, or what the cluster takes for one."""
 
@@ -26,6 +39,8 @@ class ProcessLimits:
     """The most of them on one node; None: what the node's memory allows."""
     idle_after: float = 120.0
     """Seconds without a command after which an entity is passivated."""
+    most_cpu: float = 0.85
+    """The share of the CPUs' time from which on `auto` placement starts no more of them; 1: always."""
 
 
 def default_bound(memory: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 
-class Door(Enum):
+class PublicPort(Enum):
     """Where it came."""
 
     GRPC = "grpc"

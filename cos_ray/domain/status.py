@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.own_processes import Why
-from cos_ray.domain.placement import HostId
+from cos_ray.domain.shard_assignment import HostId
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,22 @@ from dataclasses import dataclass
 from cos_ray.domain.erasure import ERASED_TYPE
 from cos_ray.domain.errors import Code, Status
 from cos_ray.domain.messages import EMPTY_STATE, NOTHING, Packed
-from cos_ray.domain.type_changes import TypeChange, change_of
+from cos_ray.domain.type_changes import TypeChange, TypePolicy, change_of
+
+_WATCHFUL = TypePolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class EntityPolicy:
+    """The same for all entities of a service."""
+
+    accepted_types: AcceptedTypes | None = None
+    """The types of events and states to accept from the write handler; None: all."""
+    waiting_commands: int = 500
+    """How many commands may wait for one entity; the next are turned away."""
+    type_policy: TypePolicy = _WATCHFUL
+    """When a state may be of another type than the one before it."""
+
 
 _TYPE_URL = 0x0A
 """How the field `type_url` of an `Any` begins; written first, if it is not empty."""

@@ -1,7 +1,7 @@
 """
 Handlers behind a circuit breaker: one in trouble is left alone for a while.
 
-What opens and closes the circuit is decided in `cos_ray.domain.circuit`. There is one circuit for
+What opens and closes the circuit is decided in `cos_ray.domain.circuit_breaker`. There is one circuit for
 each process and handler: with dedicated placement, for each entity.
 """
 
@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from cos_ray.domain.circuit import (
+from cos_ray.domain.circuit_breaker import (
     COUNTED,
     BreakerPolicy,
     Circuit,

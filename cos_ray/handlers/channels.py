@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from cos_ray.handlers.targets import GrpcTarget, Tls
+from cos_ray.handlers.endpoints import GrpcEndpoint, Tls
 
 GONE_WITHIN_MS = 5_000
 """Milliseconds after which a connection on which nothing that was sent is confirmed is given up."""
@@ -21,7 +21,7 @@ GONE_WITHIN_MS = 5_000
 _USUAL_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 
 
-def open_channels(target: GrpcTarget) -> list[grpc.aio.Channel]:
+def open_channels(target: GrpcEndpoint) -> list[grpc.aio.Channel]:
     """
     The target's pool of channels, which belong to the event loop they are opened in.
 
@@ -38,7 +38,7 @@ def open_channels(target: GrpcTarget) -> list[grpc.aio.Channel]:
     ]
 
 
-def _options(target: GrpcTarget) -> list[tuple[str, int | str]]:
+def _options(target: GrpcEndpoint) -> list[tuple[str, int | str]]:
     options: list[tuple[str, int | str]] = [
         ("grpc.max_send_message_length", -1 if target.sends_anything else target.message_limit),
         ("grpc.max_receive_message_length", target.message_limit),

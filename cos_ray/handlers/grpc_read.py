@@ -21,8 +21,8 @@ from cos_ray.domain.errors import Code, DeliveryFailed
 from cos_ray.domain.ids import ReadSideId, Shard
 from cos_ray.domain.messages import EventEnvelope
 from cos_ray.handlers.channels import open_channels
+from cos_ray.handlers.endpoints import GrpcEndpoint
 from cos_ray.handlers.read_metadata import read_metadata
-from cos_ray.handlers.targets import GrpcTarget
 from cos_ray.handlers.trace_headers import Outgoing
 from cos_ray.protocol.codec import meta_to_pb
 from cos_ray.protocol.pb.chief_of_state.v1.readside_pb2 import HandleReadSideRequest, HandleReadSideResponse
@@ -32,7 +32,7 @@ _METHOD = "/chief_of_state.v1.ReadSideHandlerService/HandleReadSide"
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A channel and the call bound to it; replies come as bytes, for a garbled one is told apart so."""
+    """A channel and its call. Replies are raw bytes, so that malformed ones differ from transport errors."""
 
     channel: grpc.aio.Channel
     handle_read_side: Untyped
@@ -41,7 +41,7 @@ class _Opened:
 class GrpcReadHandler:
     """A read handler behind a gRPC address."""
 
-    def __init__(self, target: GrpcTarget, timeout: timedelta, outgoing: Outgoing | None = None) -> None:
+    def __init__(self, target: GrpcEndpoint, timeout: timedelta, outgoing: Outgoing | None = None) -> None:
         """`outgoing`: tells of the current trace, where traces are on."""
         self._target = target
         self._outgoing = outgoing

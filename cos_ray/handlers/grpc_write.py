@@ -27,7 +27,7 @@ from cos_ray.domain.decisions import Decision, decide
 from cos_ray.domain.errors import Code, HandlerFailed, Status
 from cos_ray.domain.messages import EntityState, Header, Headers, Meta, Packed
 from cos_ray.handlers.channels import open_channels
-from cos_ray.handlers.targets import TOO_LARGE, GrpcTarget
+from cos_ray.handlers.endpoints import TOO_LARGE, GrpcEndpoint
 from cos_ray.handlers.trace_headers import Outgoing, with_trace
 from cos_ray.handlers.write_stream import WriteStream
 from cos_ray.protocol.codec import header_to_pb, meta_into, pack
@@ -51,7 +51,7 @@ _Kind: TypeAlias = Literal["command", "event"]
 
 @dataclass(frozen=True, slots=True)
 class _Calls:
-    """The two calls, bound to a channel; replies come as bytes, for a garbled one is told apart so."""
+    """A channel and its two calls. Replies are raw bytes: malformed ones differ from transport errors."""
 
     channel: grpc.aio.Channel
     stream: WriteStream
@@ -61,7 +61,9 @@ class _Calls:
 class GrpcWriteHandler:
     """A write handler behind a gRPC address."""
 
-    def __init__(self, target: GrpcTarget, call_timeout: timedelta, outgoing: Outgoing | None = None) -> None:
+    def __init__(
+        self, target: GrpcEndpoint, call_timeout: timedelta, outgoing: Outgoing | None = None
+    ) -> None:
         """`outgoing`: tells of the current trace, where traces are on."""
         self._target = target
         self._outgoing = outgoing

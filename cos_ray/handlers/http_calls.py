@@ -18,8 +18,8 @@ import httpx
 
 from cos_ray.domain.errors import Code, HandlerFailed, Status
 from cos_ray.domain.messages import Header, Headers
+from cos_ray.handlers.endpoints import TOO_LARGE, HttpEndpoint, Tls
 from cos_ray.handlers.http_status import status_of
-from cos_ray.handlers.targets import TOO_LARGE, HttpTarget, Tls
 from cos_ray.handlers.trace_headers import Outgoing, with_trace
 from cos_ray.protocol.json_form import Json, without_empty
 
@@ -48,7 +48,7 @@ class _Answer:
 class HttpCaller:
     """The way to a handler behind an HTTP address; `who` it is, for messages."""
 
-    def __init__(self, target: HttpTarget, who: str, outgoing: Outgoing | None = None) -> None:
+    def __init__(self, target: HttpEndpoint, who: str, outgoing: Outgoing | None = None) -> None:
         """`outgoing`: tells of the current trace, where traces are on."""
         self._target = target
         self._outgoing = outgoing

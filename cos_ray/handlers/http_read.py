@@ -11,9 +11,9 @@ from datetime import timedelta
 from cos_ray.domain.errors import DeliveryFailed, HandlerFailed
 from cos_ray.domain.ids import ReadSideId, Shard
 from cos_ray.domain.messages import EventEnvelope, Header
+from cos_ray.handlers.endpoints import HttpEndpoint
 from cos_ray.handlers.http_calls import HttpCaller
 from cos_ray.handlers.read_metadata import read_metadata
-from cos_ray.handlers.targets import HttpTarget
 from cos_ray.handlers.trace_headers import Outgoing
 from cos_ray.protocol.json_form import Json, any_to_json, meta_to_json
 
@@ -23,7 +23,7 @@ _PATH = "/v1/readside/handle"
 class HttpReadHandler:
     """A read handler behind an HTTP address."""
 
-    def __init__(self, target: HttpTarget, timeout: timedelta, outgoing: Outgoing | None = None) -> None:
+    def __init__(self, target: HttpEndpoint, timeout: timedelta, outgoing: Outgoing | None = None) -> None:
         """`outgoing`: tells of the current trace, where traces are on."""
         self._calls = HttpCaller(target, "read handler", outgoing)
         self._timeout = timeout.total_seconds()

@@ -14,8 +14,8 @@ from datetime import timedelta
 from cos_ray.domain.decisions import Decision, decide
 from cos_ray.domain.errors import Code, HandlerFailed, Status
 from cos_ray.domain.messages import NOTHING, EntityState, Header, Headers, Meta, Packed
+from cos_ray.handlers.endpoints import HttpEndpoint
 from cos_ray.handlers.http_calls import HttpCaller, broken
-from cos_ray.handlers.targets import HttpTarget
 from cos_ray.handlers.trace_headers import Outgoing
 from cos_ray.protocol.json_form import Json, any_from_json, any_to_json, meta_to_json
 
@@ -28,7 +28,9 @@ _WHO = "write handler"
 class HttpWriteHandler:
     """A write handler behind an HTTP address."""
 
-    def __init__(self, target: HttpTarget, call_timeout: timedelta, outgoing: Outgoing | None = None) -> None:
+    def __init__(
+        self, target: HttpEndpoint, call_timeout: timedelta, outgoing: Outgoing | None = None
+    ) -> None:
         """`outgoing`: tells of the current trace, where traces are on."""
         self._calls = HttpCaller(target, _WHO, outgoing)
         self._call_timeout = call_timeout.total_seconds()

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from typing import Any as Untyped
 
 from cos_ray.domain.errors import ConfigurationError
+from cos_ray.handlers.endpoints import PythonEndpoint
 from cos_ray.handlers.python_types import Parameter, annotations_of, parameter
-from cos_ray.handlers.targets import PythonTarget
 
 CHECK_TIMEOUT = 60.0
 """Seconds that importing an application may take before the check gives up."""
@@ -74,20 +74,20 @@ class Reader:
     handle_many: Method | None
 
 
-def load(target: PythonTarget) -> Application:
+def load(target: PythonEndpoint) -> Application:
     """Import a write handler's class and make one. Raises ConfigurationError."""
     made = _made(target, WRITE_SIDE)
     return Application(_method(target, made, "handle_command"), _method(target, made, "handle_event"))
 
 
-def load_reader(target: PythonTarget) -> Reader:
+def load_reader(target: PythonEndpoint) -> Reader:
     """Import a read handler's class and make one. Raises ConfigurationError."""
     made = _made(target, READ_SIDE)
     many = _method(target, made, "handle_many") if hasattr(made, "handle_many") else None
     return Reader(_method(target, made, "handle"), many)
 
 
-def _made(target: PythonTarget, methods: Sequence[str]) -> object:
+def _made(target: PythonEndpoint, methods: Sequence[str]) -> object:
     class_ = _class(target)
     _check_class(target, class_, methods)
     try:
@@ -96,7 +96,7 @@ def _made(target: PythonTarget, methods: Sequence[str]) -> object:
         raise _unusable(target, f"cannot be made: {type(error).__name__}: {error}") from error
 
 
-def fault_of(target: PythonTarget, methods: Sequence[str] = WRITE_SIDE) -> str | None:
+def fault_of(target: PythonEndpoint, methods: Sequence[str] = WRITE_SIDE) -> str | None:
     """
     What is wrong with the class, in one line; None when nothing is. It is imported but not made.
 
@@ -125,7 +125,7 @@ def fault_of(target: PythonTarget, methods: Sequence[str] = WRITE_SIDE) -> str |
             return _line(target, f"ended its process with status {status} when it was imported")
 
 
-def _class(target: PythonTarget) -> type[Untyped]:
+def _class(target: PythonEndpoint) -> type[Untyped]:
     module_name, _, class_name = target.reference.partition(":")
     if target.search_path is not None and target.search_path not in sys.path:
         # At the end: what is installed goes first.
@@ -140,7 +140,7 @@ def _class(target: PythonTarget) -> type[Untyped]:
     return class_
 
 
-def _check_class(target: PythonTarget, class_: type[Untyped], methods: Sequence[str]) -> None:
+def _check_class(target: PythonEndpoint, class_: type[Untyped], methods: Sequence[str]) -> None:
     try:
         inspect.signature(class_).bind()
     except TypeError as error:
@@ -153,7 +153,7 @@ def _check_class(target: PythonTarget, class_: type[Untyped], methods: Sequence[
         _method(target, class_, "handle_many")
 
 
-def _method(target: PythonTarget, owner: Untyped, name: str) -> Method:
+def _method(target: PythonEndpoint, owner: Untyped, name: str) -> Method:
     function = getattr(owner, name, None)
     if not callable(function):
         raise _unusable(target, f"has no method {name}")
@@ -176,17 +176,17 @@ def _method(target: PythonTarget, owner: Untyped, name: str) -> Method:
     return Method(name, function, inspect.iscoroutinefunction(function), first, state)
 
 
-def _unusable(target: PythonTarget, problem: str) -> ConfigurationError:
+def _unusable(target: PythonEndpoint, problem: str) -> ConfigurationError:
     return ConfigurationError(_line(target, problem))
 
 
-def _line(target: PythonTarget, problem: str) -> str:
+def _line(target: PythonEndpoint, problem: str) -> str:
     return f"{target.setting}: {target.reference} " + " ".join(problem.split())
 
 
 def check(reference: str, search_path: str, setting: str, *methods: str) -> None:
     """End this process, which `fault_of` started, with what there is to say about the class."""
-    target = PythonTarget(reference, search_path or None, setting=setting)
+    target = PythonEndpoint(reference, search_path or None, setting=setting)
     try:
         _check_class(target, _class(target), methods)
     except ConfigurationError as error:

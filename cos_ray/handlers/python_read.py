@@ -18,9 +18,9 @@ from cos_ray.domain.errors import Code, ConfigurationError, DeliveryFailed
 from cos_ray.domain.ids import ReadSideId, Shard
 from cos_ray.domain.messages import Delivered, DeliveryMeta, EventEnvelope
 from cos_ray.domain.texts import said_by
+from cos_ray.handlers.endpoints import PythonEndpoint
 from cos_ray.handlers.python_application import Method, Reader, load_reader
 from cos_ray.handlers.python_types import Unfit
-from cos_ray.handlers.targets import PythonTarget
 from cos_ray.handlers.threads import Threads
 
 logger = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ class UnloadableReadHandler:
 
 
 def python_read_handler(
-    target: PythonTarget, timeout: timedelta
+    target: PythonEndpoint, timeout: timedelta
 ) -> PythonReadHandler | UnloadableReadHandler:
     """The handler of this class, made; raises nothing."""
     try:

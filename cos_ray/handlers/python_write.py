@@ -25,9 +25,9 @@ from cos_ray.domain.errors import Code, ConfigurationError, HandlerFailed, Rejec
 from cos_ray.domain.ids import Revision
 from cos_ray.domain.messages import NOTHING, CommandMeta, EntityState, Headers, Meta, Packed
 from cos_ray.domain.texts import said_by
+from cos_ray.handlers.endpoints import PythonEndpoint
 from cos_ray.handlers.python_application import Application, Method, load
 from cos_ray.handlers.python_types import Parameter, Unfit, packed_message
-from cos_ray.handlers.targets import PythonTarget
 from cos_ray.handlers.threads import Threads
 
 logger = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ class UnloadableWriteHandler:
 
 
 def python_write_handler(
-    target: PythonTarget, call_timeout: timedelta
+    target: PythonEndpoint, call_timeout: timedelta
 ) -> PythonWriteHandler | UnloadableWriteHandler:
     """The handler of this class, made; raises nothing."""
     try:

@@ -19,9 +19,9 @@ from typing import Any as Untyped
 import grpc
 import grpc.aio
 
-from cos_ray.protocol.outbox import MOST_OCTETS, Outbox
 from cos_ray.protocol.pb.cos_ray.v1.writestream_pb2 import WriteSideAnswer, WriteSideAnswers, WriteSideCall
 from cos_ray.protocol.pb.cos_ray.v1.writestream_pb2 import WriteSideCalls as Calls
+from cos_ray.protocol.send_buffer import MOST_OCTETS, SendBuffer
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class OpenStream:
         self._call = call
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[WriteSideAnswer | None]] = {}
-        self._unsent: Outbox[WriteSideCall] = Outbox()
+        self._unsent: SendBuffer[WriteSideCall] = SendBuffer()
         self._withdrawn: list[int] = []
         self._something = asyncio.Event()
         self._ends = False

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 
-from cos_ray.domain.refusals import Door, RefusalCause
+from cos_ray.domain.refusals import PublicPort, RefusalCause
 from cos_ray.ingress.grpc_log import take_counts
 from cos_ray.ingress.listener_settings import ListenerBounds
 from cos_ray.ingress.own_sockets import Connection, OwnConnections, shut_down
@@ -32,7 +32,7 @@ _SHARE = 20
 class ConnectionWatch:
     """Of some ports of this process."""
 
-    def __init__(self, doors: Mapping[int, Door], bounds: ListenerBounds, refusals: Refusals) -> None:
+    def __init__(self, doors: Mapping[int, PublicPort], bounds: ListenerBounds, refusals: Refusals) -> None:
         """`doors`: what is reached by each port that is watched."""
         self._doors = doors
         self._bounds = bounds
@@ -49,8 +49,8 @@ class ConnectionWatch:
             except Exception:
                 logger.exception("the connections of the public ports could not be looked at")
             paths, answers = take_counts()
-            self._refusals.add(Door.GRPC, RefusalCause.ENCODING, number=paths)
-            self._refusals.add(Door.GRPC, RefusalCause.BROKEN, number=answers)
+            self._refusals.add(PublicPort.GRPC, RefusalCause.ENCODING, number=paths)
+            self._refusals.add(PublicPort.GRPC, RefusalCause.BROKEN, number=answers)
             self._refusals.tell()
             await asyncio.sleep(max(LOOK_EVERY, _SHARE * (time.monotonic() - begun)))
 

@@ -11,8 +11,8 @@ from cos_ray.domain.erasure import ERASE, IS_ERASED
 from cos_ray.domain.errors import Code, Status
 from cos_ray.domain.ids import CommandId, EntityId, fault_of_entity_id
 from cos_ray.domain.messages import Command, Refused
+from cos_ray.ingress.command_policy import CommandPolicy
 from cos_ray.ingress.history_methods import Refusal, answered, invalid
-from cos_ray.ingress.policy import IngressPolicy
 from cos_ray.ingress.status import ReplyContext
 from cos_ray.ports import EntityGateway, Eraser
 from cos_ray.protocol.codec import date_to_pb
@@ -29,7 +29,7 @@ class ErasureParts(Protocol):
     """What these methods work with."""
 
     gateway: EntityGateway
-    policy: IngressPolicy
+    policy: CommandPolicy
     eraser: Eraser | None
     """None: it is switched off."""
 

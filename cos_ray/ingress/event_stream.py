@@ -14,9 +14,9 @@ from cos_ray.domain.errors import Code, Status
 from cos_ray.ingress.headers import header_text
 from cos_ray.ingress.http_context import HttpContext
 from cos_ray.ingress.http_errors import HttpError, error_body
-from cos_ray.ingress.places import FROM_OFFSET, FROM_REVISION
 from cos_ray.ingress.status import StreamRefused
-from cos_ray.subscriptions.lost import WENT_BACK
+from cos_ray.ingress.subscription_start import FROM_OFFSET, FROM_REVISION
+from cos_ray.subscriptions.failover_check import WENT_BACK
 
 HEARTBEAT = 15.0
 """Seconds after which a comment is sent in a silent stream: who has gone is noticed, no proxy gives up."""

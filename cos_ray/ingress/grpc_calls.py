@@ -14,13 +14,13 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from cos_ray.domain.errors import Code, Status
-from cos_ray.domain.refusals import Door, RefusalCause
+from cos_ray.domain.refusals import PublicPort, RefusalCause
 from cos_ray.ingress.grpc_log import has_garbled_metadata
 from cos_ray.ingress.headers import header_text
 from cos_ray.ingress.refusals import Refusals
 from cos_ray.ingress.status import FAILED, StreamRefused, refuse
 from cos_ray.ports import Unmeasured
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ class _Calls:
         refuse(context, _GARBLED)
 
     def _note(self, context: GrpcContext, cause: RefusalCause) -> None:
-        self._refusals.add(Door.GRPC, cause, context.peer_address())
+        self._refusals.add(PublicPort.GRPC, cause, context.peer_address())
 
     def _unary(
         self, call: Callable[..., Awaitable[Message]], request_class: type[Message]

@@ -8,14 +8,38 @@ from collections.abc import Sequence
 import grpc
 import grpc.aio
 
-from cos_ray.certificates import Certificates
 from cos_ray.domain.errors import StartFailed
 from cos_ray.ingress.grpc_calls import MethodHandlers
 from cos_ray.ingress.grpc_log import watch_grpc_log
 from cos_ray.ingress.listener_settings import ListenerBounds, ListenerSettings
 from cos_ray.ingress.reflection import add_reflection
 from cos_ray.ingress.refusals import Refusals
-from cos_ray.ingress.tls import grpc_credentials
+from cos_ray.system.certificates import CertificateBytes, Certificates
+
+
+def grpc_credentials(certificates: Certificates) -> grpc.ServerCredentials:
+    """For a gRPC server; asked again with each new connection."""
+    told = certificates.bytes_now()
+
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal told
+        newest = certificates.bytes_now()
+        if newest == told:
+            return None
+        told = newest
+        return _configuration(told)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(told),
+        changed,  # type: ignore[arg-type] # None is allowed: nothing has changed
+        require_client_authentication=certificates.needs_client_certificates,
+    )
+
+
+def _configuration(content: CertificateBytes) -> grpc.ServerCertificateConfiguration:
+    pair = (content.key, content.certificate)
+    return grpc.ssl_server_certificate_configuration([pair], root_certificates=content.ca)
+
 
 _METADATA_OF_GRPC = 4 * 1024
 """Bytes of metadata that gRPC itself sends with a call, beside the client's."""

@@ -11,7 +11,7 @@ from cos_ray.domain.errors import Code, JournalUnavailable, Status
 from cos_ray.domain.ids import EntityId, Offset, Revision, fault_of_entity_id
 from cos_ray.domain.listing import ListedEntity, Listing
 from cos_ray.domain.messages import EntityState, EventEnvelope
-from cos_ray.ingress.demands import is_whole_number
+from cos_ray.ingress.command_options import is_whole_number
 from cos_ray.ingress.status import FAILED, ReplyContext, refuse
 from cos_ray.ports import EntityGateway, EntityPast, History
 from cos_ray.protocol.codec import date_from_pb, date_to_pb, event_fields, meta_to_pb, showing, unpack

@@ -6,10 +6,7 @@ So whatever holds for a method (who may call it, how often, what is refused) hol
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any as Anything
-from typing import Protocol, TypeVar
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -18,36 +15,18 @@ from starlette.requests import ClientDisconnect
 
 from cos_ray import __version__
 from cos_ray.domain.errors import Code, Status
+from cos_ray.ingress.grpc_bridge import GrpcBridge, HttpPolicy
 from cos_ray.ingress.http_commands import command_routes
-from cos_ray.ingress.http_context import BadHeader, HttpContext, metadata_of
 from cos_ray.ingress.http_docs_page import docs_page
 from cos_ray.ingress.http_document import require_tokens
-from cos_ray.ingress.http_errors import HttpError, bad_request, error_response
-from cos_ray.ingress.http_forms import Forms
+from cos_ray.ingress.http_errors import HttpError, error_response
 from cos_ray.ingress.http_history import history_routes
+from cos_ray.ingress.http_middleware import LastAnswers, RawPaths
 from cos_ray.ingress.http_models import ERRORS, StatusShown
-from cos_ray.ingress.http_query import check_query, only_known_parameters
+from cos_ray.ingress.http_query import only_known_parameters
 from cos_ray.ingress.http_streams import stream_routes
-from cos_ray.ingress.last_answers import LastAnswers
-from cos_ray.ingress.raw_path import RawPaths
 from cos_ray.ingress.readiness import Readiness
 from cos_ray.protocol.any_form import AnyForms
-
-LARGEST_BODY = 32 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class HttpPolicy:
-    """What is answered over HTTP, and what is taken in."""
-
-    api: bool = False
-    """Whether the API answers; `/ready` and `/alive` always do."""
-    largest_body: int = LARGEST_BODY
-    """In bytes."""
-    watched_headers: frozenset[str] = frozenset()
-    """Those that matter to somebody, in lower case."""
-    tokens: bool = False
-    """Whether the document is to say that a token is needed; `methods` ask for it."""
 
 
 def build_http_api(methods: Anything, readiness: Readiness, policy: HttpPolicy, forms: AnyForms) -> FastAPI:
@@ -69,9 +48,9 @@ def build_http_api(methods: Anything, readiness: Readiness, policy: HttpPolicy, 
     _add_error_handlers(api, methods)
     _add_health(api, readiness)
     if policy.api:
-        door = Door(methods, policy, forms)
+        bridge = GrpcBridge(methods, policy, forms)
         for add_routes in (command_routes, history_routes, stream_routes):
-            add_routes(api, door)
+            add_routes(api, bridge)
         _add_documentation(api)
     # Made now rather than for the first request.
     document = api.openapi()
@@ -116,73 +95,6 @@ def _add_documentation(api: FastAPI) -> None:
     async def docs() -> Response:
         """The same for people."""
         return docs_page(api.openapi())
-
-
-_Reply = TypeVar("_Reply")
-
-
-class Method(Protocol):
-    """A gRPC method with one reply."""
-
-    def __call__(self, request: Anything, grpc_context: Anything) -> Awaitable[Anything]:
-        """Call it."""
-        ...
-
-
-class Door:
-    """What all routes need."""
-
-    def __init__(self, methods: Anything, policy: HttpPolicy, forms: AnyForms) -> None:
-        self.methods = methods
-        self.any_forms = forms
-        self.largest_body = policy.largest_body
-        self._watched = policy.watched_headers
-
-    def context(self, request: Request) -> HttpContext:
-        """
-        The request's headers as metadata.
-
-        Raises HttpError, also when the caller's token is not one, or the query has what the route does not:
-        no body has been read by then.
-        """
-        try:
-            metadata = metadata_of(request.headers.raw, self._watched)
-        except BadHeader as error:
-            raise bad_request(str(error)) from None
-        path = getattr(request.scope.get("route"), "path", "")
-        context = HttpContext(metadata, f"{request.method} {path}")
-        if (status := self.methods.refuses_caller(context)) is not None:
-            raise HttpError(status)
-        check_query(request)
-        return context
-
-    def forms(self, request: Request) -> Forms:
-        """How the client wants an `Any` to look. Raises HttpError."""
-        wanted = request.query_params.get("any", "base64")
-        if wanted not in ("base64", "json"):
-            raise bad_request(f"any is {wanted[:100]!r}; allowed: base64 or json")
-        return Forms(self.any_forms, readable=wanted == "json")
-
-    async def call(self, name: str, build: Callable[[], Anything], context: HttpContext) -> Anything:
-        """The reply of a method. Raises HttpError with the status it ended with."""
-        reply = await getattr(self.methods, name)(self.message(build), context)
-        if context.status is not None:
-            raise HttpError(context.status)
-        return reply
-
-    def stream(
-        self, name: str, build: Callable[[], Anything], context: HttpContext
-    ) -> AsyncGenerator[Anything, None]:
-        """The messages of a method. Raises HttpError."""
-        messages: AsyncGenerator[Anything, None] = getattr(self.methods, name)(self.message(build), context)
-        return messages
-
-    def message(self, build: Callable[[], _Reply]) -> _Reply:
-        """A gRPC request. Raises HttpError when a text in it is no Unicode."""
-        try:
-            return build()
-        except (ValueError, TypeError):
-            raise bad_request("a text in the request is not valid Unicode, or no text") from None
 
 
 def _add_error_handlers(api: FastAPI, methods: Anything) -> None:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from cos_ray.domain.refusals import Door, RefusalCause
+from cos_ray.domain.refusals import PublicPort, RefusalCause
 from cos_ray.ingress.listener_settings import ListenerBounds
 from cos_ray.ingress.own_sockets import source_of
 from cos_ray.ingress.refusals import Refusals
@@ -191,7 +191,7 @@ class _Connection(H11Protocol):
             self._reading = self.loop.call_later(seconds, self._refuse, _TOO_SLOW, cause)
 
     def _note(self, cause: RefusalCause) -> None:
-        self.refusals.add(Door.HTTP, cause, self.client[0] if self.client else None)
+        self.refusals.add(PublicPort.HTTP, cause, self.client[0] if self.client else None)
 
     def _refuse(self, answer: bytes, cause: RefusalCause) -> None:
         self._note(cause)

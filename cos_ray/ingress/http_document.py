@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cos_ray.domain.expectations import ACTUAL_REVISION
-from cos_ray.ingress.demands import EXPECTED_REVISION, IDEMPOTENCY_KEY, TIMEOUT
+from cos_ray.domain.evolution import ACTUAL_REVISION
+from cos_ray.ingress.command_options import EXPECTED_REVISION, IDEMPOTENCY_KEY, TIMEOUT
 from cos_ray.ingress.event_stream import SUBSCRIPTION_ID
-from cos_ray.ingress.places import FROM_OFFSET, FROM_REVISION, WITH_OFFSET
-from cos_ray.ingress.waiting import PENDING, WAIT_FOR
+from cos_ray.ingress.read_your_writes import PENDING, WAIT_FOR
+from cos_ray.ingress.subscription_start import FROM_OFFSET, FROM_REVISION, WITH_OFFSET
 
 LAST_EVENT_ID = "last-event-id"
 

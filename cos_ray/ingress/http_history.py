@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse
 
+from cos_ray.ingress.grpc_bridge import GrpcBridge
 from cos_ray.ingress.http_document import ANY_FORM, described
 from cos_ray.ingress.http_forms import number_of, time_form, time_of
+from cos_ray.ingress.http_middleware import decoded
 from cos_ray.ingress.http_models import EntitiesShown, ErasureShown, EventsShown
-from cos_ray.ingress.raw_path import decoded
 from cos_ray.protocol.json_form import without_empty
 from cos_ray.protocol.pb.cos_ray.v1.erasure_pb2 import EraseEntityRequest
 from cos_ray.protocol.pb.cos_ray.v1.history_pb2 import GetEventsRequest, ListEntitiesRequest
 
-if TYPE_CHECKING:
-    from cos_ray.ingress.http_api import Door
 
-
-def history_routes(api: FastAPI, door: Door) -> None:
-    """Add the routes."""
+def history_routes(api: FastAPI, bridge: GrpcBridge) -> None:
+    """Add the bridge."""
 
     @api.get(
         "/v1/entities/{entity_id}/events",
@@ -36,7 +34,7 @@ def history_routes(api: FastAPI, door: Door) -> None:
         page_size: Annotated[str | None, Query(description="At most 1000")] = None,
     ) -> JSONResponse:
         """Answer with an entity's events, page by page."""
-        context, forms, id_ = door.context(request), door.forms(request), decoded(entity_id)
+        context, forms, id_ = bridge.context(request), bridge.forms(request), decoded(entity_id)
         asked = GetEventsRequest(
             from_revision=number_of(first, "from"),
             to_revision=number_of(last, "to"),
@@ -47,7 +45,7 @@ def history_routes(api: FastAPI, door: Door) -> None:
             asked.entity_id = id_
             return asked
 
-        reply = await door.call("GetEvents", build, context)
+        reply = await bridge.call("GetEvents", build, context)
         found = [forms.event(event.event, event.resulting_state, event.meta) for event in reply.events]
         more = without_empty({"next_revision": reply.next_revision})
         return JSONResponse({"events": found, **more})
@@ -59,8 +57,8 @@ def history_routes(api: FastAPI, door: Door) -> None:
         reason: Annotated[str, Query(description="Why, for the record")] = "",
     ) -> JSONResponse:
         """Remove everything an entity's events and states say, for good, where that is enabled."""
-        context, id_ = door.context(request), decoded(entity_id)
-        reply = await door.call(
+        context, id_ = bridge.context(request), decoded(entity_id)
+        reply = await bridge.call(
             "EraseEntity", lambda: EraseEntityRequest(entity_id=id_, reason=reason), context
         )
         return JSONResponse({"erased_at": time_form(reply.erased_at), "events": reply.events})
@@ -74,9 +72,9 @@ def history_routes(api: FastAPI, door: Door) -> None:
         page_token: str = "",
     ) -> JSONResponse:
         """Answer with the entities there are, page by page."""
-        context, size = door.context(request), number_of(page_size, "page_size")
+        context, size = bridge.context(request), number_of(page_size, "page_size")
         since = None if updated_since is None else time_of(updated_since, "updated_since")
-        reply = await door.call(
+        reply = await bridge.call(
             "ListEntities",
             lambda: ListEntitiesRequest(
                 prefix=prefix, updated_since=since, page_size=size, page_token=page_token

@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import uvicorn
 
-from cos_ray.certificates import Certificates
 from cos_ray.domain.errors import StartFailed
-from cos_ray.domain.refusals import Door, RefusalCause
+from cos_ray.domain.refusals import PublicPort, RefusalCause
 from cos_ray.ingress.http_connection import bounded_protocol, lack_of_room, largest_head
 from cos_ray.ingress.listener_settings import ListenerBounds, ListenerSettings
 from cos_ray.ingress.refusals import Refusals
 from cos_ray.ingress.tls_acceptor import TlsAcceptor
+from cos_ray.system.certificates import Certificates
 
 
 class HttpServer:
@@ -110,7 +110,7 @@ class _TlsServer(uvicorn.Server):
                 context,
                 self._bounds.header_seconds,
                 self._has_room,
-                lambda source: self._refusals.add(Door.HTTP, RefusalCause.TLS, source),
+                lambda source: self._refusals.add(PublicPort.HTTP, RefusalCause.TLS, source),
             )
             # It is closed in the same way, and nothing else is asked of it.
             self.servers.append(cast(asyncio.Server, acceptor))
@@ -124,7 +124,7 @@ class _TlsServer(uvicorn.Server):
         there = len(self.server_state.connections) + greeting
         cause = lack_of_room(self._bounds, there, self._by_source[source] + of_source)
         if cause is not None:
-            self._refusals.add(Door.HTTP, cause, source)
+            self._refusals.add(PublicPort.HTTP, cause, source)
         return cause is None
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
 from google.protobuf.wrappers_pb2 import UInt64Value
 
-from cos_ray.ingress.demands import is_whole_number
+from cos_ray.ingress.command_options import is_whole_number
 from cos_ray.ingress.event_stream import event_stream, new_subscription_id
+from cos_ray.ingress.grpc_bridge import GrpcBridge
 from cos_ray.ingress.http_document import (
     ANY_FORM,
     ENTITY_STREAM_HEADERS,
@@ -19,14 +20,11 @@ from cos_ray.ingress.http_document import (
     described,
 )
 from cos_ray.ingress.http_errors import bad_request
+from cos_ray.ingress.http_middleware import decoded
 from cos_ray.ingress.http_models import ERRORS
-from cos_ray.ingress.places import FROM_OFFSET, FROM_REVISION, WITH_OFFSET
-from cos_ray.ingress.raw_path import decoded
 from cos_ray.ingress.subscription_methods import OFFSET
+from cos_ray.ingress.subscription_start import FROM_OFFSET, FROM_REVISION, WITH_OFFSET
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import SubscribeAllRequest, SubscribeRequest
-
-if TYPE_CHECKING:
-    from cos_ray.ingress.http_api import Door
 
 _STREAM: dict[int | str, dict[str, Any]] = {
     **ERRORS,
@@ -37,8 +35,8 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 
-def stream_routes(api: FastAPI, door: Door) -> None:
-    """Add the routes."""
+def stream_routes(api: FastAPI, bridge: GrpcBridge) -> None:
+    """Add the bridge."""
 
     @api.get(
         "/v1/entities/{entity_id}/events/stream",
@@ -56,10 +54,10 @@ def stream_routes(api: FastAPI, door: Door) -> None:
         subscription_id: str = "",
     ) -> Response:
         """Stream an entity's events."""
-        context, forms, id_ = door.context(request), door.forms(request), decoded(entity_id)
+        context, forms, id_ = bridge.context(request), bridge.forms(request), decoded(entity_id)
         context.add(_place(request, from_revision, FROM_REVISION, after_last=1))
         name = subscription_id or new_subscription_id()
-        messages = door.stream(
+        messages = bridge.stream(
             "Subscribe", lambda: SubscribeRequest(entity_id=id_, subscription_id=name), context
         )
 
@@ -82,12 +80,12 @@ def stream_routes(api: FastAPI, door: Door) -> None:
         subscription_id: str = "",
     ) -> Response:
         """Stream the events of all entities, in the order of their offsets."""
-        context, forms = door.context(request), door.forms(request)
+        context, forms = bridge.context(request), bridge.forms(request)
         context.add(_place(request, from_offset, FROM_OFFSET, after_last=0))
         if WITH_OFFSET not in request.headers:
             context.add([(WITH_OFFSET, "true")])
         name = subscription_id or new_subscription_id()
-        messages = door.stream("SubscribeAll", lambda: SubscribeAllRequest(subscription_id=name), context)
+        messages = bridge.stream("SubscribeAll", lambda: SubscribeAllRequest(subscription_id=name), context)
 
         def shown(message: Any) -> tuple[str, Any]:
             offset = UInt64Value()

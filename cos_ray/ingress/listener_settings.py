@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cos_ray.certificates import TlsFiles
+from cos_ray.system.certificates import TlsFiles
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from cos_ray.certificates import Certificates
-from cos_ray.domain.refusals import Door
+from cos_ray.domain.refusals import PublicPort
 from cos_ray.ingress.connection_watch import ConnectionWatch
 from cos_ray.ingress.grpc_server import GrpcServer
 from cos_ray.ingress.http_server import HttpServer
 from cos_ray.ingress.listener_settings import ListenerBounds, ListenerSettings
 from cos_ray.ingress.own_sockets import open_connections, stop_listening
 from cos_ray.ingress.refusals import Refusals
+from cos_ray.system.certificates import Certificates
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Listeners:
         self._grpc = GrpcServer(methods, services, settings, refusals, certificates)
         self._http = HttpServer(application, settings, refusals, certificates)
         # The HTTP server looks after its own.
-        self._watch = ConnectionWatch({settings.grpc_port: Door.GRPC}, settings.bounds, refusals)
+        self._watch = ConnectionWatch({settings.grpc_port: PublicPort.GRPC}, settings.bounds, refusals)
         self._watching: asyncio.Task[None] | None = None
 
     async def open(self) -> None:

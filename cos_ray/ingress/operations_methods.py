@@ -17,7 +17,7 @@ OPERATIONS_SERVICER_FUNCTION = (
 )
 
 _NOT_SHARDED = Status(Code.FAILED_PRECONDITION, "there are no shard hosts: COS_ENTITY_PLACEMENT is dedicated")
-_NO_KEEPER = Status(Code.UNAVAILABLE, "the keeper of the shard hosts does not answer; try again")
+_NO_COORDINATOR = Status(Code.UNAVAILABLE, "the coordinator of the shard hosts does not answer; try again")
 
 
 class OperationsMethods:
@@ -81,7 +81,7 @@ class OperationsMethods:
         except NotSharded:
             refuse(grpc_context, _NOT_SHARDED)
         except EntityLost:
-            refuse(grpc_context, _NO_KEEPER)
+            refuse(grpc_context, _NO_COORDINATOR)
         except Exception:
             logger.exception("a request ended in an unforeseen error")
             refuse(grpc_context, FAILED)

@@ -48,7 +48,7 @@ def letter_to_pb(letter: DeadLetter) -> pb.DeadLetter:
 
 
 def error_status(error: CosError) -> Status:
-    """What a client is told of an error that the desk foresees."""
+    """What a client is told of an error that the management foresees."""
     match error:
         case UnknownReadSide():
             return Status(Code.NOT_FOUND, str(error))

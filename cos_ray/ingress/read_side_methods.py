@@ -2,7 +2,7 @@
 What operators call about read sides: Chief of State's manager, and what we add to it.
 
 A mixin of `Ingress`, for Serve wants all methods on one class. What is done is in
-`cos_ray.readside.desk`; here are messages and status codes.
+`cos_ray.readside.management`; here are messages and status codes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cos_ray.ingress.status import ReplyContext, refuse
 from cos_ray.protocol.pb.chief_of_state.v1 import manager_pb2 as manager
 from cos_ray.protocol.pb.chief_of_state.v1.common_pb2 import ReadSideOffset
 from cos_ray.protocol.pb.cos_ray.v1 import readsides_pb2 as pb
-from cos_ray.readside.desk import ReadSideDesk
+from cos_ray.readside.management import ReadSideManagement
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ _Reply = TypeVar("_Reply", bound=Message)
 class ReadSideMethods:
     """The RPCs about read sides."""
 
-    def _read_side_desk(self) -> ReadSideDesk:
+    def _read_side_management(self) -> ReadSideManagement:
         raise NotImplementedError
 
     async def GetLatestOffset(
@@ -58,7 +58,7 @@ class ReadSideMethods:
         """One entry for each shard, 0 where nobody knows."""
 
         async def answer() -> manager.GetLatestOffsetResponse:
-            offsets = await self._read_side_desk().offsets(request.read_side_id)
+            offsets = await self._read_side_management().offsets(request.read_side_id)
             entries = [ReadSideOffset(cluster_shard_number=s, offset=o) for s, o in sorted(offsets.items())]
             return manager.GetLatestOffsetResponse(offsets=entries)
 
@@ -71,7 +71,9 @@ class ReadSideMethods:
 
         async def answer() -> manager.GetLatestOffsetByShardResponse:
             number = request.cluster_shard_number
-            ((shard, offset),) = (await self._read_side_desk().offsets(request.read_side_id, number)).items()
+            ((shard, offset),) = (
+                await self._read_side_management().offsets(request.read_side_id, number)
+            ).items()
             entry = ReadSideOffset(cluster_shard_number=shard, offset=offset)
             return manager.GetLatestOffsetByShardResponse(offsets=entry)
 
@@ -83,7 +85,7 @@ class ReadSideMethods:
         """Deliver everything again."""
         return await _done(
             grpc_context,
-            lambda: self._read_side_desk().restart(request.read_side_id),
+            lambda: self._read_side_management().restart(request.read_side_id),
             manager.RestartReadSideResponse,
         )
 
@@ -93,7 +95,7 @@ class ReadSideMethods:
         """Deliver one shard again."""
         return await _done(
             grpc_context,
-            lambda: self._read_side_desk().restart(request.read_side_id, request.cluster_shard_number),
+            lambda: self._read_side_management().restart(request.read_side_id, request.cluster_shard_number),
             manager.RestartReadSideByShardResponse,
         )
 
@@ -103,7 +105,7 @@ class ReadSideMethods:
         """Stop deliveries until resumed."""
         return await _done(
             grpc_context,
-            lambda: self._read_side_desk().pause(request.read_side_id),
+            lambda: self._read_side_management().pause(request.read_side_id),
             manager.PauseReadSideResponse,
         )
 
@@ -113,7 +115,7 @@ class ReadSideMethods:
         """Stop one shard's deliveries until resumed."""
         return await _done(
             grpc_context,
-            lambda: self._read_side_desk().pause(request.read_side_id, request.cluster_shard_number),
+            lambda: self._read_side_management().pause(request.read_side_id, request.cluster_shard_number),
             manager.PauseReadSideByShardResponse,
         )
 
@@ -123,7 +125,7 @@ class ReadSideMethods:
         """Go on where deliveries were paused or have stopped."""
         return await _done(
             grpc_context,
-            lambda: self._read_side_desk().resume(request.read_side_id),
+            lambda: self._read_side_management().resume(request.read_side_id),
             manager.ResumeReadSideResponse,
         )
 
@@ -133,7 +135,7 @@ class ReadSideMethods:
         """Go on in one shard."""
         return await _done(
             grpc_context,
-            lambda: self._read_side_desk().resume(request.read_side_id, request.cluster_shard_number),
+            lambda: self._read_side_management().resume(request.read_side_id, request.cluster_shard_number),
             manager.ResumeReadSideByShardResponse,
         )
 
@@ -143,7 +145,7 @@ class ReadSideMethods:
         """Step over the next event of each shard that is stuck."""
         return await _done(
             grpc_context,
-            lambda: self._read_side_desk().skip(request.read_side_id),
+            lambda: self._read_side_management().skip(request.read_side_id),
             manager.SkipOffsetResponse,
         )
 
@@ -153,7 +155,7 @@ class ReadSideMethods:
         """Step over the next event of one shard, if it is stuck."""
         return await _done(
             grpc_context,
-            lambda: self._read_side_desk().skip(request.read_side_id, request.cluster_shard_number),
+            lambda: self._read_side_management().skip(request.read_side_id, request.cluster_shard_number),
             manager.SkipOffsetByShardResponse,
         )
 
@@ -163,7 +165,7 @@ class ReadSideMethods:
         """How read sides fare."""
 
         async def answer() -> pb.GetReadSideStatusResponse:
-            found = await self._read_side_desk().status(request.read_side_id or None)
+            found = await self._read_side_management().status(request.read_side_id or None)
             return pb.GetReadSideStatusResponse(read_sides=[status_to_pb(each) for each in found])
 
         return await _answered(grpc_context, answer, pb.GetReadSideStatusResponse)
@@ -174,19 +176,23 @@ class ReadSideMethods:
         """Deliver events again."""
 
         async def answer() -> pb.ReplayReadSideResponse:
-            desk, name, shards = self._read_side_desk(), request.read_side_id, list(request.shards)
+            management, name, shards = (
+                self._read_side_management(),
+                request.read_side_id,
+                list(request.shards),
+            )
             match request.WhichOneof("from"):
                 case "since":
                     try:
                         date = request.since.ToDatetime(timezone.utc)
                     except ValueError as error:
                         raise _Refused("since is no time") from error
-                    obeyed = await desk.replay_since(name, shards, date)
+                    obeyed = await management.replay_since(name, shards, date)
                 case "after_offset":
-                    obeyed = await desk.replay_after(name, shards, request.after_offset)
+                    obeyed = await management.replay_after(name, shards, request.after_offset)
                 case "entities" if request.entities.ids and not shards:
                     ids = [_checked(entity_id) for entity_id in request.entities.ids]
-                    obeyed = await desk.replay_entities(name, ids)
+                    obeyed = await management.replay_entities(name, ids)
                 case _:
                     raise _Refused("one of since, after_offset and entities (without shards) is needed")
             return pb.ReplayReadSideResponse(count=obeyed.count, failed=obeyed.failed)
@@ -201,7 +207,7 @@ class ReadSideMethods:
         async def answer() -> pb.ListDeadLettersResponse:
             limit = min(request.limit or LISTED, MOST_LISTED)
             whose = request.entity_id or None
-            page = await self._read_side_desk().dead_letters(request.read_side_id, whose, limit)
+            page = await self._read_side_management().dead_letters(request.read_side_id, whose, limit)
             reply, octets = pb.ListDeadLettersResponse(has_more=page.has_more), 0
             for letter in page:
                 octets += len(letter.envelope.event) + len(letter.envelope.resulting_state)
@@ -220,7 +226,7 @@ class ReadSideMethods:
 
         async def answer() -> pb.RetryDeadLettersResponse:
             ids = [_checked(entity_id) for entity_id in request.entity_ids]
-            obeyed = await self._read_side_desk().retry_letters(request.read_side_id, ids)
+            obeyed = await self._read_side_management().retry_letters(request.read_side_id, ids)
             return pb.RetryDeadLettersResponse(delivered=obeyed.count, failed=obeyed.failed)
 
         return await _answered(grpc_context, answer, pb.RetryDeadLettersResponse)
@@ -232,7 +238,7 @@ class ReadSideMethods:
 
         async def answer() -> pb.DropDeadLettersResponse:
             whose, number = _checked(request.entity_id), request.sequence_number or None
-            dropped = await self._read_side_desk().drop_letters(request.read_side_id, whose, number)
+            dropped = await self._read_side_management().drop_letters(request.read_side_id, whose, number)
             return pb.DropDeadLettersResponse(dropped=dropped)
 
         return await _answered(grpc_context, answer, pb.DropDeadLettersResponse)

@@ -1,5 +1,5 @@
 """
-What the public ports refuse: counted, and told in at most one line a minute for each door and cause.
+What the public ports refuse: counted, and told in at most one line a minute for each port and cause.
 
 Whoever floods a port must not be able to flood the log as well.
 """
@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
-from cos_ray.domain.refusals import Door, RefusalCause
+from cos_ray.domain.refusals import PublicPort, RefusalCause
 from cos_ray.ports import Clock, CommandMeter
 
 logger = logging.getLogger(__name__)
 
 LINE_EVERY = 60.0
-"""Seconds between two lines of one door and cause."""
+"""Seconds between two lines of one port and cause."""
 
 
 class Refusals:
@@ -24,17 +24,17 @@ class Refusals:
     def __init__(self, meter: CommandMeter, clock: Clock) -> None:
         self._meter = meter
         self._clock = clock
-        self._untold: Counter[tuple[Door, RefusalCause]] = Counter()
-        self._last_line: dict[tuple[Door, RefusalCause], float] = {}
-        self._last_source: dict[tuple[Door, RefusalCause], str] = {}
+        self._untold: Counter[tuple[PublicPort, RefusalCause]] = Counter()
+        self._last_line: dict[tuple[PublicPort, RefusalCause], float] = {}
+        self._last_source: dict[tuple[PublicPort, RefusalCause], str] = {}
 
-    def add(self, door: Door, cause: RefusalCause, source: str | None = None, number: int = 1) -> None:
+    def add(self, port: PublicPort, cause: RefusalCause, source: str | None = None, number: int = 1) -> None:
         """So many more (0: none) were refused; `source`: the address that the last of them came from."""
         if not number:
             return
         for _ in range(number):
-            self._meter.refused(door, cause)
-        key = (door, cause)
+            self._meter.refused(port, cause)
+        key = (port, cause)
         self._untold[key] += number
         if source:
             self._last_source[key] = source
@@ -45,13 +45,13 @@ class Refusals:
         for key in [key for key, number in self._untold.items() if number]:
             self._tell(key)
 
-    def _tell(self, key: tuple[Door, RefusalCause]) -> None:
+    def _tell(self, key: tuple[PublicPort, RefusalCause]) -> None:
         now = self._clock.monotonic()
         if now - self._last_line.get(key, -LINE_EVERY) < LINE_EVERY:
             return
         self._last_line[key] = now
-        door, cause = key
-        facts: dict[str, object] = {"door": door.value, "cause": cause.value, "number": self._untold.pop(key)}
+        port, cause = key
+        facts: dict[str, object] = {"port": port.value, "cause": cause.value, "number": self._untold.pop(key)}
         if (source := self._last_source.pop(key, None)) is not None:
             facts["last_from"] = source
         logger.warning("refused", extra=facts)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from cos_ray.ingress.http_api import build_http_api
 from cos_ray.ingress.listener_settings import ListenerSettings
 from cos_ray.ingress.listeners import Listeners
-from cos_ray.ingress.service import SERVICES, Ingress, Parts
+from cos_ray.ingress.service import SERVICES, Ingress, IngressDependencies
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 class ListeningIngress(Ingress):
     """An `Ingress` with its own servers, open once the constructor is through."""
 
-    async def __init__(self, build: Callable[[], Awaitable[Parts]]) -> None:  # type: ignore[misc]
+    async def __init__(self, build: Callable[[], Awaitable[IngressDependencies]]) -> None:  # type: ignore[misc]
         await super().__init__(build)
         assert self._parts.listeners is not None
         self._settings: ListenerSettings = self._parts.listeners

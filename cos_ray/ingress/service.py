@@ -24,32 +24,33 @@ from cos_ray.domain.erasure import ERASE
 from cos_ray.domain.errors import Code, JournalUnavailable, Status
 from cos_ray.domain.ids import CommandId, EntityId, ReadSideId, fault_of_entity_id
 from cos_ray.domain.messages import Accepted, Command, EntityState, Refused, TryElsewhere
-from cos_ray.domain.refusals import Door, RefusalCause
+from cos_ray.domain.refusals import PublicPort, RefusalCause
 from cos_ray.domain.status import IngressStatus
-from cos_ray.ingress.demands import demands_of
+from cos_ray.ingress.admission import AdmissionControl, AdmissionPolicy, guarded
+from cos_ray.ingress.command_options import command_options_of
+from cos_ray.ingress.command_policy import CommandPolicy
 from cos_ray.ingress.erasure_methods import ErasureMethods, ErasureParts
-from cos_ray.ingress.guard import AdmissionPolicy, Guard, guarded
+from cos_ray.ingress.grpc_bridge import HttpPolicy
 from cos_ray.ingress.headers import select_headers
 from cos_ray.ingress.history_methods import HistoryMethods, HistoryParts
-from cos_ray.ingress.http_api import HttpPolicy, build_http_api
+from cos_ray.ingress.http_api import build_http_api
 from cos_ray.ingress.listener_settings import ListenerSettings
 from cos_ray.ingress.operations_methods import (
     OPERATIONS_SERVICE,
     OPERATIONS_SERVICER_FUNCTION,
     OperationsMethods,
 )
-from cos_ray.ingress.policy import IngressPolicy
 from cos_ray.ingress.read_side_methods import (
     READ_SIDE_SERVICER_FUNCTIONS,
     READ_SIDE_SERVICES,
     ReadSideMethods,
 )
+from cos_ray.ingress.read_your_writes import PENDING, awaited_read_side, is_pending
 from cos_ray.ingress.readiness import Check, Readiness
 from cos_ray.ingress.refusals import Refusals
 from cos_ray.ingress.status import FAILED, ReplyContext, refuse
 from cos_ray.ingress.subscription_methods import SubscriptionMethods, SubscriptionParts
-from cos_ray.ingress.traced import TracingParts, traced
-from cos_ray.ingress.waiting import PENDING, awaited_read_side, is_pending
+from cos_ray.ingress.tracing import TracingParts, traced
 from cos_ray.ports import CommandMeter, EntityGateway, Operations
 from cos_ray.protocol.any_form import AnyForms
 from cos_ray.protocol.codec import pack, showing
@@ -59,8 +60,8 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     ProcessCommandRequest,
     ProcessCommandResponse,
 )
-from cos_ray.readside.desk import ReadSideDesk
-from cos_ray.system_clock import SystemClock
+from cos_ray.readside.management import ReadSideManagement
+from cos_ray.system.clock import SystemClock
 
 logger = logging.getLogger(__name__)
 
@@ -89,11 +90,11 @@ WATCH_EVERY = 1.0
 """Seconds between two looks whether those who watch the health are to be told something new."""
 
 
-class Parts(SubscriptionParts, HistoryParts, ErasureParts, TracingParts, Protocol):
+class IngressDependencies(SubscriptionParts, HistoryParts, ErasureParts, TracingParts, Protocol):
     """What the ingress is put together from, in the process it runs in."""
 
     gateway: EntityGateway
-    policy: IngressPolicy
+    policy: CommandPolicy
     admission: AdmissionPolicy
     http: HttpPolicy
     listeners: ListenerSettings | None
@@ -101,7 +102,7 @@ class Parts(SubscriptionParts, HistoryParts, ErasureParts, TracingParts, Protoco
     any_forms: AnyForms
     checks: Mapping[str, Check]
     """By which each part that commands need says that it is well."""
-    read_sides: ReadSideDesk
+    read_sides: ReadSideManagement
     operations: Operations
     whereabouts: tuple[str, int]
     """The node's address and this process's id."""
@@ -121,11 +122,13 @@ class Parts(SubscriptionParts, HistoryParts, ErasureParts, TracingParts, Protoco
 class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMethods, OperationsMethods):
     """Answers clients; one instance in each Serve replica."""
 
-    async def __init__(self, build: Callable[[], Awaitable[Parts]]) -> None:  # type: ignore[misc]
+    async def __init__(self, build: Callable[[], Awaitable[IngressDependencies]]) -> None:  # type: ignore[misc]
         # Serve awaits an async constructor; whatever `build` opens belongs to the replica's loop.
-        self._parts: Parts = await build()
+        self._parts: IngressDependencies = await build()
         self._refusals = Refusals(self._parts.meter, SystemClock())
-        self._guard = Guard(self._parts.admission, SystemClock(), self._parts.meter, self._refusals)
+        self._guard = AdmissionControl(
+            self._parts.admission, SystemClock(), self._parts.meter, self._refusals
+        )
         self._readiness = Readiness(self._parts.checks, SystemClock())
         self._origin = uuid.uuid4().hex
         self._serial = itertools.count(1)
@@ -138,7 +141,7 @@ class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMetho
 
     def note_large_body(self, source: str | None) -> None:
         """The HTTP API has refused a body that is too large, from this address."""
-        self._refusals.add(Door.HTTP, RefusalCause.MESSAGE, source)
+        self._refusals.add(PublicPort.HTTP, RefusalCause.MESSAGE, source)
 
     async def ProcessCommand(
         self, request: ProcessCommandRequest, grpc_context: ReplyContext
@@ -219,7 +222,7 @@ class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMetho
     def _operations(self) -> Operations:
         return self._parts.operations
 
-    def _read_side_desk(self) -> ReadSideDesk:
+    def _read_side_management(self) -> ReadSideManagement:
         return self._parts.read_sides
 
     async def _process(self, request: ProcessCommandRequest, context: ReplyContext) -> EntityState | Status:
@@ -262,7 +265,7 @@ class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMetho
         match reply:
             case Accepted(state):
                 if self._parts.subscriptions is not None:
-                    self._parts.subscriptions.poke()
+                    self._parts.subscriptions.notify()
                 if awaited is not None:
                     left = deadline - time.monotonic()
                     if await is_pending(self._parts.read_sides, awaited, state, left):
@@ -293,7 +296,7 @@ class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMetho
         if payload == ERASE:
             return Status(Code.INVALID_ARGUMENT, "entities are erased by EraseEntity")
         metadata = context.invocation_metadata()
-        demands = demands_of(metadata)
+        demands = command_options_of(metadata)
         if isinstance(demands, Status):
             return demands
         policy = self._parts.policy

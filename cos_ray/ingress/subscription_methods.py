@@ -15,9 +15,9 @@ from google.protobuf.wrappers_pb2 import UInt64Value
 from cos_ray.domain.errors import Code, ReplicasSilent, Status
 from cos_ray.domain.ids import EntityId, fault_of_entity_id
 from cos_ray.domain.messages import JournaledEvent
-from cos_ray.ingress.clients import client_of
-from cos_ray.ingress.places import Place, place_of
+from cos_ray.ingress.headers import client_of
 from cos_ray.ingress.status import FAILED, ReplyContext, StreamRefused, refuse, refused_stream
+from cos_ray.ingress.subscription_start import SubscriptionStart, subscription_start_of
 from cos_ray.protocol.codec import event_fields
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     SubscribeAllRequest,
@@ -91,7 +91,7 @@ class SubscriptionMethods:
                 message = SubscribeAllResponse(
                     subscription_id=wanted.subscription_id, **event_fields(event.envelope)
                 )
-                if isinstance(place, Place) and place.with_offset:
+                if isinstance(place, SubscriptionStart) and place.with_offset:
                     message.meta.data[OFFSET].CopyFrom(pack(UInt64Value(value=event.offset)))
                 yield message
 
@@ -158,7 +158,11 @@ class SubscriptionMethods:
         return self._wanted(request.subscription_id, EntityId(request.entity_id), place, context)
 
     def _wanted(
-        self, subscription_id: str, entity_id: EntityId | None, place: Place | Status, context: ReplyContext
+        self,
+        subscription_id: str,
+        entity_id: EntityId | None,
+        place: SubscriptionStart | Status,
+        context: ReplyContext,
     ) -> Wanted | Status:
         if isinstance(place, Status):
             return place
@@ -172,8 +176,8 @@ class SubscriptionMethods:
             client=self._client(context),
         )
 
-    def _place(self, context: ReplyContext, *, of_all: bool) -> Place | Status:
-        return place_of(context.invocation_metadata(), of_all=of_all)
+    def _place(self, context: ReplyContext, *, of_all: bool) -> SubscriptionStart | Status:
+        return subscription_start_of(context.invocation_metadata(), of_all=of_all)
 
     def _client(self, context: ReplyContext) -> Hashable:
         return client_of(context)

@@ -13,9 +13,9 @@ from cos_ray.domain.messages import (
     Append,
     EventEnvelope,
     JournaledEvent,
+    NewestRevision,
     Remembered,
     RowIdentity,
-    Standing,
 )
 from cos_ray.domain.pages import Page
 from cos_ray.domain.type_changes import Precedent, TypeChange
@@ -44,7 +44,7 @@ class Journal(Protocol):
         """The entity's newest event; None if it has none. Raises JournalUnavailable."""
         ...
 
-    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> Standing:
+    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> NewestRevision:
         """
         Where the entity stands, as of a moment after the question; both parts as of the same one.
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from cos_ray.domain.errors import Code
 from cos_ray.domain.read_sides import ReadSideStatus
-from cos_ray.domain.refusals import Door, RefusalCause
+from cos_ray.domain.refusals import PublicPort, RefusalCause
 from cos_ray.domain.type_changes import Grounds
 
 
@@ -30,7 +30,7 @@ class CommandMeter(Protocol):
         """A request of any kind was not let in."""
         ...
 
-    def refused(self, door: Door, cause: RefusalCause, /) -> None:
+    def refused(self, port: PublicPort, cause: RefusalCause, /) -> None:
         """A connection or a request was not taken in."""
         ...
 
@@ -143,7 +143,7 @@ class Unmeasured:
     def turned_away(self, code: Code, /) -> None:
         """See `CommandMeter.turned_away`."""
 
-    def refused(self, door: Door, cause: RefusalCause, /) -> None:
+    def refused(self, port: PublicPort, cause: RefusalCause, /) -> None:
         """See `CommandMeter.refused`."""
 
     def waited(self, seconds: float, /) -> None:

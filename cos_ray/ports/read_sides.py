@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
-from cos_ray.domain.claims import Standing
 from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, ReleaseId, Revision, Shard
 from cos_ray.domain.messages import (
     EventEnvelope,
@@ -15,10 +14,11 @@ from cos_ray.domain.messages import (
 )
 from cos_ray.domain.pages import Page
 from cos_ray.domain.read_sides import DeadLetter, Lag, Obeyed, Order, Span, Start
+from cos_ray.domain.shard_leases import LeaseRank
 from cos_ray.ports.journal import NOTHING_KNOWN
 
 
-class Places(Protocol):
+class Positions(Protocol):
     """Where events lie in the journal, for those who look after read sides."""
 
     async def lags(self, offsets: Mapping[Shard, Offset]) -> Mapping[Shard, Lag]:
@@ -101,7 +101,7 @@ class ReadSideControls(Protocol):
         """It goes on though events of these shards were deleted, up to there, that it has not seen."""
         ...
 
-    async def enlist(self, release: ReleaseId) -> Standing:
+    async def enlist(self, release: ReleaseId) -> LeaseRank:
         """A run of a read side begins; how much it counts in shards of its own."""
         ...
 
@@ -118,7 +118,7 @@ class ReadSideControls(Protocol):
         read_side: ReadSideId,
         shards: Collection[Shard],
         owner: Owner,
-        standing: Standing,
+        standing: LeaseRank,
         lasts: timedelta,
     ) -> Collection[Shard]:
         """
@@ -133,7 +133,7 @@ class ReadSideControls(Protocol):
         read_side: ReadSideId,
         shards: Collection[Shard],
         owner: Owner,
-        standing: Standing,
+        standing: LeaseRank,
         lasts: timedelta,
     ) -> None:
         """

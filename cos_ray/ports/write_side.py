@@ -16,7 +16,7 @@ from cos_ray.domain.messages import (
     Packed,
     Reply,
 )
-from cos_ray.domain.placement import Assignment, HostId
+from cos_ray.domain.shard_assignment import Assignment, HostId
 from cos_ray.domain.status import ServiceStatus
 
 
@@ -129,6 +129,6 @@ class Operations(Protocol):
         """
         Have so many shard hosts, None: as many as suit the cluster; who they are.
 
-        Raises NotSharded, and EntityLost when their keeper does not answer.
+        Raises NotSharded, and EntityLost when their coordinator does not answer.
         """
         ...

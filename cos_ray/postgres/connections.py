@@ -26,10 +26,10 @@ from cos_ray.postgres.database import (
     one_line,
     set_up_session,
 )
-from cos_ray.postgres.line import is_stale
+from cos_ray.postgres.dedicated_connection import is_stale
+from cos_ray.postgres.error_classes import FAILURES, Meaning, may_be_of_session, meaning_of
 from cos_ray.postgres.refusal_log import refusals
-from cos_ray.postgres.refusals import FAILURES, Meaning, may_be_of_session, meaning_of
-from cos_ray.postgres.watch import cut_after
+from cos_ray.postgres.stall_guard import cut_after
 
 Rows: TypeAlias = Sequence[tuple[Any, ...]]
 Parameters: TypeAlias = Sequence[object] | Mapping[str, object]

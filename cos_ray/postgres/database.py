@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 
 from cos_ray.domain.errors import StartFailed
-from cos_ray.postgres.watch import cut_after
+from cos_ray.postgres.stall_guard import cut_after
 
 Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 PlainConnection: TypeAlias = psycopg.Connection[tuple[Any, ...]]

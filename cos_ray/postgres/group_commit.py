@@ -52,7 +52,7 @@ LONGEST_LINGER = 0.003
 """Seconds that a batch waits for more appends at most."""
 
 LINGER_FOR_EACH = 0.0004
-"""Seconds that it waits for each of those who were about lately: one client alone soon does not wait."""
+"""Extra seconds of waiting for each recent appender, so that one client alone does not wait."""
 
 FEW = 8
 """Where so many entities have something to send already, nobody is waited for."""

@@ -17,10 +17,10 @@ from cos_ray.domain.sharding import explaining_counts, likeliest_count, nearest_
 from cos_ray.postgres.database import Database, PlainConnection, one_line, plain_session
 from cos_ray.postgres.foreign_writers import described, writers
 from cos_ray.postgres.migrations import Schema, pending_steps, schema_in
-from cos_ray.postgres.oddities import JournalRow, SnapshotRow, oddities_of, oddities_of_snapshot
-from cos_ray.postgres.premises import faults_of_journal, require_utf8
+from cos_ray.postgres.preconditions import faults_of_journal, require_utf8
 from cos_ray.postgres.report import Journal, ReadSideReport, ReadSideShard, Report, Tally
 from cos_ray.postgres.rights import Use, fault_of_rights, lacking_rights
+from cos_ray.postgres.row_faults import JournalRow, SnapshotRow, oddities_of, oddities_of_snapshot
 from cos_ray.postgres.shard_count import newest_tags
 from cos_ray.postgres.statements import statement
 from cos_ray.postgres.type_tally import TypeTally

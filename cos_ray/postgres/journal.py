@@ -14,7 +14,6 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from cos_ray.domain.causes import cause_of
 from cos_ray.domain.errors import HistoryWentBack, JournalUnavailable, UnreadableEvent
 from cos_ray.domain.ids import (
     CommandId,
@@ -26,24 +25,32 @@ from cos_ray.domain.ids import (
     fault_of_entity_id,
     fault_of_idempotency_key,
 )
-from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remembered, RowIdentity, Standing
+from cos_ray.domain.messages import (
+    Append,
+    EventEnvelope,
+    JournaledEvent,
+    NewestRevision,
+    Remembered,
+    RowIdentity,
+)
 from cos_ray.domain.pages import Page
 from cos_ray.domain.retention import Retention
+from cos_ray.domain.trace_ids import cause_of
 from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.ports import NOTHING_KNOWN, JournalMeter, UnmeasuredJournal
 from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.erasure import PostgresErasure
 from cos_ray.postgres.group_commit import BatchLimits, GroupCommit
+from cos_ray.postgres.history_queries import HistoryQueries
 from cos_ray.postgres.identities import identity, known_row, known_rows
 from cos_ray.postgres.key_expiry import KeyExpiry
 from cos_ray.postgres.lookups import NewestLookups
+from cos_ray.postgres.newest_revisions import NewestRevisions
 from cos_ray.postgres.paging import read_page
-from cos_ray.postgres.past import PostgresPast
 from cos_ray.postgres.rights import Use, fault_of_rights, question
 from cos_ray.postgres.rows import LARGEST_APPEND, LARGEST_EVENT, encode
 from cos_ray.postgres.snapshots import Snapshots
-from cos_ray.postgres.standings import Standings
 from cos_ray.postgres.statements import statement
 from cos_ray.postgres.tail import PostgresTail
 from cos_ray.postgres.type_changes import TypeChanges
@@ -102,10 +109,10 @@ class PostgresJournal:
             database, at_least=database.pool_min_size, at_most=readers, session=_WALKS
         )
         self._lookups = NewestLookups(self._connections)
-        self._standings = Standings(self._connections)
+        self._standings = NewestRevisions(self._connections)
         self.tail = PostgresTail(self._connections)
         """The journal as subscriptions see it."""
-        self.past = PostgresPast(self._connections)
+        self.past = HistoryQueries(self._connections)
         """What was when, and which entities there are."""
         self.eraser = PostgresErasure(self._connections)
         """Removes what erased entities were."""
@@ -157,10 +164,10 @@ class PostgresJournal:
         row = await self._lookups.newest(entity_id)
         return None if row is None else _envelope(entity_id, *row)
 
-    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> Standing:
+    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> NewestRevision:
         """See `Journal.standing`."""
         if fault_of_entity_id(entity_id) or (key is not None and fault_of_idempotency_key(key)):
-            return Standing(Revision(0), key_is_known=False)
+            return NewestRevision(Revision(0), key_is_known=False)
         return await self._standings.standing(entity_id, key)
 
     async def stored_by(self, entity_id: EntityId, command_id: CommandId) -> EventEnvelope | None:

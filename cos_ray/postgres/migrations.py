@@ -18,7 +18,7 @@ from psycopg import sql
 from cos_ray.domain.errors import StartFailed
 from cos_ray.postgres.database import Database, PlainConnection, one_line, plain_session
 from cos_ray.postgres.foreign_writers import wait_for_foreign_writers
-from cos_ray.postgres.premises import require_sound_journal, require_usage, require_utf8, warn_of_dangers
+from cos_ray.postgres.preconditions import require_sound_journal, require_usage, require_utf8, warn_of_dangers
 from cos_ray.postgres.rights import Use, fault_of_rights, lacking_rights
 from cos_ray.postgres.statements import Migration, migrations, statement
 

@@ -6,7 +6,7 @@ from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.dead_letters import PostgresDeadLetters
 from cos_ray.postgres.offsets import PostgresOffsets
-from cos_ray.postgres.places import PostgresPlaces
+from cos_ray.postgres.positions import PostgresPositions
 from cos_ray.postgres.read_sides import PostgresReadSides
 
 
@@ -22,7 +22,7 @@ class PostgresReadSideStores:
         self._claiming = Connections(database, at_least=0, at_most=1, session=session)
         self.controls = PostgresReadSides(self._claiming)
         self.letters = PostgresDeadLetters(self._connections)
-        self.places = PostgresPlaces(self._connections)
+        self.places = PostgresPositions(self._connections)
 
     async def open(self) -> None:
         """Start; does not wait for the database."""

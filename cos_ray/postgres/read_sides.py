@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 
-from cos_ray.domain.claims import Standing
 from cos_ray.domain.ids import Offset, Owner, ReadSideId, ReleaseId, Shard
+from cos_ray.domain.shard_leases import LeaseRank
 from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.statements import statement
-from cos_ray.system_process import is_surely_gone
+from cos_ray.system.process_identity import is_surely_gone
 
 
 class PostgresReadSides:
@@ -44,11 +44,11 @@ class PostgresReadSides:
         }
         await self._connections.run(statement("accept_losses"), parameters)
 
-    async def enlist(self, release: ReleaseId) -> Standing:
+    async def enlist(self, release: ReleaseId) -> LeaseRank:
         """See `ReadSideControls.enlist`."""
         rows = await self._connections.run(statement("enlist_read_side"), {"release": release})
         generation, run = rows[0]
-        return Standing(generation, True, run)
+        return LeaseRank(generation, True, run)
 
     async def keep(self, read_side: ReadSideId, owner: Owner, lasts: timedelta) -> Mapping[Shard, bool]:
         """See `ReadSideControls.keep`."""
@@ -61,7 +61,7 @@ class PostgresReadSides:
         read_side: ReadSideId,
         shards: Collection[Shard],
         owner: Owner,
-        standing: Standing,
+        standing: LeaseRank,
         lasts: timedelta,
     ) -> Collection[Shard]:
         """See `ReadSideControls.take`."""
@@ -77,7 +77,7 @@ class PostgresReadSides:
         read_side: ReadSideId,
         shards: Collection[Shard],
         owner: Owner,
-        standing: Standing,
+        standing: LeaseRank,
         lasts: timedelta,
     ) -> None:
         """See `ReadSideControls.ask`."""
@@ -100,7 +100,7 @@ class PostgresReadSides:
 
 
 def _claim(
-    read_side: ReadSideId, shards: Collection[Shard], owner: Owner, standing: Standing, lasts: timedelta
+    read_side: ReadSideId, shards: Collection[Shard], owner: Owner, standing: LeaseRank, lasts: timedelta
 ) -> dict[str, object]:
     return {
         "read_side": read_side,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from cos_ray.postgres.oddities import Oddity, SnapshotOddity
+from cos_ray.postgres.row_faults import Oddity, SnapshotOddity
 
 
 @dataclass(slots=True)

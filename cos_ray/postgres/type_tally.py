@@ -8,8 +8,8 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from cos_ray.domain.type_changes import TypeChange, change_of
-from cos_ray.postgres.oddities import JournalRow
 from cos_ray.postgres.report import StateTypeChange
+from cos_ray.postgres.row_faults import JournalRow
 from cos_ray.protocol.pb.chief_of_state.v1.persistence_pb2 import EventWrapper
 
 MOST_ENTITIES = 500_000

@@ -30,10 +30,10 @@ from cos_ray.domain.errors import (
 )
 from cos_ray.domain.ids import Offset, Shard
 from cos_ray.postgres.database import CALL_LIMIT, Database, one_line
+from cos_ray.postgres.dedicated_connection import DedicatedConnection
+from cos_ray.postgres.error_classes import FAILURES, Meaning, may_be_of_session, meaning_of
 from cos_ray.postgres.group_commit import Answer
-from cos_ray.postgres.line import Line
 from cos_ray.postgres.refusal_log import refusals
-from cos_ray.postgres.refusals import FAILURES, Meaning, may_be_of_session, meaning_of
 from cos_ray.postgres.rows import EncodedAppend, columns, key_column
 from cos_ray.postgres.statements import statement
 
@@ -89,7 +89,7 @@ class Writer:
         settle_within: timedelta = SETTLE_WITHIN,
         key_ttl: timedelta = KEY_TTL,
     ) -> None:
-        self._line = Line(database)
+        self._line = DedicatedConnection(database)
         self._key_ttl = key_ttl
         self._settle_within = settle_within.total_seconds()
 

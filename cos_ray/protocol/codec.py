@@ -61,7 +61,7 @@ def meta_into(message: MetaData, meta: Meta) -> None:
         message.headers.append(header_to_pb(header))
     for key, value in meta.data:
         message.data[key].MergeFromString(value)
-    # Also one that says nothing is sent as present.
+    # An empty submessage is set explicitly, so that it is sent as present.
     message.SetInParent()
 
 

@@ -22,7 +22,6 @@ import grpc.aio
 from google.protobuf.any_pb2 import Any as Any_
 
 from cos_ray.domain.texts import said_by
-from cos_ray.protocol.outbox import MOST_OCTETS, Outbox
 from cos_ray.protocol.pb.chief_of_state.v1.common_pb2 import Header
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2 import HandleEventRequest
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2_grpc import WriteSideHandlerServiceServicer
@@ -36,6 +35,7 @@ from cos_ray.protocol.pb.cos_ray.v1.writestream_pb2_grpc import (
     WriteSideStreamServiceServicer,
     add_WriteSideStreamServiceServicer_to_server,
 )
+from cos_ray.protocol.send_buffer import MOST_OCTETS, SendBuffer
 
 LOOK_AHEAD_WITHIN = 0.1
 """Of the time that a call has, the part in which the handler may go on to the next function."""
@@ -181,7 +181,7 @@ class _Stream:
         self._peer = context.peer()
         self._under_way: dict[int, asyncio.Task[WriteSideAnswer]] = {}
         self._withdrawn: set[int] = set()
-        self._unsent: Outbox[WriteSideAnswer] = Outbox()
+        self._unsent: SendBuffer[WriteSideAnswer] = SendBuffer()
         self._something = asyncio.Event()
         self._no_more_calls = False
         self._receiving: asyncio.Task[None] | None = None

@@ -22,12 +22,11 @@ from cos_ray.domain.ids import EntityId, Shard
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.domain.texts import said_by
 from cos_ray.ports import BatchReadHandler, Clock, ReadHandler, ReadSideMeter, UnmeasuredReadSide
+from cos_ray.readside.concurrency_limit import ConcurrencyLimit
 from cos_ray.readside.measuring import measure
-from cos_ray.readside.pace import Pace
-from cos_ray.readside.parcel import Parcel
 from cos_ray.readside.parking import Parking
+from cos_ray.readside.pending_delivery import PendingDelivery, Retries
 from cos_ray.readside.projection import Projection, Settled
-from cos_ray.readside.retries import Retries
 from cos_ray.readside.settings import ReadSideSettings
 from cos_ray.readside.skips import Skips
 from cos_ray.readside.tasks import Tasks
@@ -66,16 +65,16 @@ class Delivery:
         self._lost = lost
         """Called with shards that turn out to be others'."""
         self._meter = meter
-        self._current: dict[Shard, dict[EntityId, Parcel]] = defaultdict(dict)
-        """The parcel of each entity that has any; one that is not here is stale, wherever it turns up."""
-        self._ready: deque[Parcel] = deque()
-        self._waiting: dict[Shard, list[Parcel]] = defaultdict(list)
+        self._current: dict[Shard, dict[EntityId, PendingDelivery]] = defaultdict(dict)
+        """The pending of each entity that has any; one that is not here is stale, wherever it turns up."""
+        self._ready: deque[PendingDelivery] = deque()
+        self._waiting: dict[Shard, list[PendingDelivery]] = defaultdict(list)
         """Those that are due in shards that do not deliver, or not now."""
         self._retries = Retries()
         self._held: set[tuple[Shard, EntityId]] = set()
         """Entities whose events wait until their earlier ones have been put before them."""
         self._running = Tasks(self.start)
-        self._pace = Pace(settings.concurrency)
+        self._pace = ConcurrencyLimit(settings.concurrency)
         self._is_closed = False
 
     def offer(self, projection: Projection, event: JournaledEvent) -> None:
@@ -96,44 +95,44 @@ class Delivery:
 
     def release(self, projection: Projection, *, anew: bool) -> None:
         """Deliver what waited for the shard to go on; `anew`: with all retries before it again."""
-        for parcel in self._waiting.pop(projection.shard, ()):
+        for pending in self._waiting.pop(projection.shard, ()):
             if anew:
-                parcel.failures = 0
-            self._ready.append(parcel)
+                pending.failures = 0
+            self._ready.append(pending)
         self.start()
 
-    def take_stuck(self, projection: Projection) -> Parcel | None:
+    def take_stuck(self, projection: Projection) -> PendingDelivery | None:
         """
         The shard's first event that is not confirmed though tried, if there is one.
 
         A try under way is cut short, and none begins: `skip` or `put_back` is to follow.
         """
-        stuck = [parcel for parcel in self._current[projection.shard].values() if parcel.is_stuck]
+        stuck = [pending for pending in self._current[projection.shard].values() if pending.is_stuck]
         if not stuck:
             return None
-        parcel = min(stuck, key=lambda parcel: parcel.event.offset)
-        if parcel.task is not None:
-            self._running.give_up(parcel.task)
-        again = self._current[projection.shard][parcel.entity_id] = parcel.again()
+        pending = min(stuck, key=lambda pending: pending.event.offset)
+        if pending.task is not None:
+            self._running.give_up(pending.task)
+        again = self._current[projection.shard][pending.entity_id] = pending.again()
         return again
 
-    def put_back(self, parcel: Parcel) -> None:
+    def put_back(self, pending: PendingDelivery) -> None:
         """Try it again."""
-        self._ready.append(parcel)
+        self._ready.append(pending)
         self.start()
 
-    def skip(self, parcel: Parcel) -> bool:
+    def skip(self, pending: PendingDelivery) -> bool:
         """Step over it; False if it is not its turn any more."""
-        if self._is_stale(parcel):
+        if self._is_stale(pending):
             return False
-        self._settle(parcel, [parcel.event], Settled.SKIPPED)
+        self._settle(pending, [pending.event], Settled.SKIPPED)
         self.start()
         return True
 
     async def empty(self, projection: Projection, within: timedelta) -> None:
         """Have nothing of the shard any more: let deliveries under way end, or cut them short."""
-        parcels = self._current[projection.shard].values()
-        tasks = [parcel.task for parcel in parcels if parcel.task is not None]
+        pending = self._current[projection.shard].values()
+        tasks = [pending.task for pending in pending if pending.task is not None]
         if tasks and within > timedelta(0):
             alarm = asyncio.ensure_future(self._clock.sleep(within.total_seconds()))
             ended = asyncio.gather(*tasks, return_exceptions=True)
@@ -143,9 +142,9 @@ class Delivery:
 
     def drop(self, projection: Projection) -> None:
         """Have nothing of the shard any more, at once."""
-        for parcel in self._current.pop(projection.shard, {}).values():
-            if parcel.task is not None:
-                self._running.give_up(parcel.task)
+        for pending in self._current.pop(projection.shard, {}).values():
+            if pending.task is not None:
+                self._running.give_up(pending.task)
         self._waiting.pop(projection.shard, None)
 
     def redact(self, projection: Projection, entity_id: EntityId) -> None:
@@ -155,20 +154,20 @@ class Delivery:
         A delivery under way goes on; what becomes of it, unless it is confirmed, does not count.
         """
         projection.window.redact(entity_id)
-        parcel = self._current[projection.shard].get(entity_id)
-        if parcel is not None and parcel.event is not (event := redacted_event(parcel.event)):
+        pending = self._current[projection.shard].get(entity_id)
+        if pending is not None and pending.event is not (event := redacted_event(pending.event)):
             head = projection.window.head(entity_id)
-            parcel.event = head if head is not None and head.offset == event.offset else event
-            parcel.failures, parcel.is_stuck = 0, False
+            pending.event = head if head is not None and head.offset == event.offset else event
+            pending.failures, pending.is_stuck = 0, False
 
     def interrupt(self, projection: Projection) -> None:
         """Cut short what is under way in the shard; it is delivered again as soon as that may be."""
         current = self._current[projection.shard]
-        for entity_id, parcel in list(current.items()):
-            if parcel.task is None:
+        for entity_id, pending in list(current.items()):
+            if pending.task is None:
                 continue
-            self._running.give_up(parcel.task)
-            current[entity_id] = parcel.again()
+            self._running.give_up(pending.task)
+            current[entity_id] = pending.again()
             self._ready.append(current[entity_id])
         self.start()
 
@@ -179,19 +178,19 @@ class Delivery:
     async def hold(self, projection: Projection, entity_id: EntityId) -> None:
         """Begin no delivery of the entity until `go_on`; return when none is under way."""
         self._held.add((projection.shard, entity_id))
-        parcel = self._current[projection.shard].get(entity_id)
-        if parcel is not None and parcel.task is not None:
-            await asyncio.wait({parcel.task})
+        pending = self._current[projection.shard].get(entity_id)
+        if pending is not None and pending.task is not None:
+            await asyncio.wait({pending.task})
 
     def go_on(self, projection: Projection, entity_id: EntityId) -> None:
         """Deliver the entity's events again, beginning with what is now the first."""
         self._held.discard((projection.shard, entity_id))
         head = projection.window.head(entity_id)
-        parcel = self._current[projection.shard].get(entity_id)
-        if parcel is not None and parcel.event is not head:
+        pending = self._current[projection.shard].get(entity_id)
+        if pending is not None and pending.event is not head:
             del self._current[projection.shard][entity_id]
-            parcel = None
-        if head is not None and parcel is None:
+            pending = None
+        if head is not None and pending is None:
             self._add(projection, head)
         self.release(projection, anew=False)
 
@@ -215,39 +214,39 @@ class Delivery:
     def start(self) -> None:
         """Begin what may begin."""
         while self._ready and self._has_place and not self._is_closed:
-            parcel = self._next()
-            if parcel is None:
+            pending = self._next()
+            if pending is None:
                 return
-            if self._many is None or self._goes_alone(parcel):
-                parcel.task = self._running.start(self._deliver(parcel), size_of(parcel.event))
+            if self._many is None or self._goes_alone(pending):
+                pending.task = self._running.start(self._deliver(pending), size_of(pending.event))
             else:
-                self._start_many(parcel, self._many)
+                self._start_many(pending, self._many)
 
     @property
     def _has_place(self) -> bool:
         is_light = self._running.weight < self._settings.concurrent_octets
         return len(self._running) < self._pace.limit and (is_light or not len(self._running))
 
-    def _next(self) -> Parcel | None:
-        """The next parcel that may be delivered; those that may not yet wait elsewhere."""
+    def _next(self) -> PendingDelivery | None:
+        """The next pending that may be delivered; those that may not yet wait elsewhere."""
         while self._ready:
-            parcel = self._ready.popleft()
-            if self._is_stale(parcel):
+            pending = self._ready.popleft()
+            if self._is_stale(pending):
                 continue
-            is_held = (parcel.shard, parcel.entity_id) in self._held
-            if parcel.projection.may_deliver and not is_held and self._may_begin(parcel.projection):
-                return parcel
-            self._waiting[parcel.shard].append(parcel)
+            is_held = (pending.shard, pending.entity_id) in self._held
+            if pending.projection.may_deliver and not is_held and self._may_begin(pending.projection):
+                return pending
+            self._waiting[pending.shard].append(pending)
         return None
 
-    def _goes_alone(self, parcel: Parcel) -> bool:
-        return parcel.is_single or self._parking.holds(parcel.shard, parcel.entity_id)
+    def _goes_alone(self, pending: PendingDelivery) -> bool:
+        return pending.is_single or self._parking.holds(pending.shard, pending.entity_id)
 
-    def _start_many(self, parcel: Parcel, handler: BatchReadHandler) -> None:
-        bundle: list[tuple[Parcel, list[JournaledEvent]]] = []
-        alone: list[Parcel] = []
+    def _start_many(self, pending: PendingDelivery, handler: BatchReadHandler) -> None:
+        bundle: list[tuple[PendingDelivery, list[JournaledEvent]]] = []
+        alone: list[PendingDelivery] = []
         room, octets = handler.batch, self._settings.batch_octets
-        following: Parcel | None = parcel
+        following: PendingDelivery | None = pending
         while following is not None:
             if self._goes_alone(following):
                 alone.append(following)
@@ -264,9 +263,9 @@ class Delivery:
             each.task = task
 
     async def _deliver_many(
-        self, bundle: list[tuple[Parcel, list[JournaledEvent]]], handler: BatchReadHandler
+        self, bundle: list[tuple[PendingDelivery, list[JournaledEvent]]], handler: BatchReadHandler
     ) -> None:
-        events = [(parcel.shard, event.envelope) for parcel, events in bundle for event in events]
+        events = [(pending.shard, event.envelope) for pending, events in bundle for event in events]
         confirmed = False
         begun = self._clock.monotonic()
         try:
@@ -274,44 +273,44 @@ class Delivery:
             confirmed = True
             self._meter.handled(self._clock.monotonic() - begun)
         except asyncio.CancelledError:
-            if self._is_closed or all(self._is_stale(parcel) for parcel, _ in bundle):
+            if self._is_closed or all(self._is_stale(pending) for pending, _ in bundle):
                 raise
         except Exception as error:  # noqa: BLE001 - which of them is at fault, each alone will show
             facts = {"read_side": self._settings.read_side, "events": len(events), "reason": str(error)}
             logger.info("events not confirmed together; now one by one", extra=facts)
             self._meter.handled(self._clock.monotonic() - begun)
             self._meter.failed()
-        for parcel, delivered in bundle:
-            parcel.task = None
-            if self._is_stale(parcel):
+        for pending, delivered in bundle:
+            pending.task = None
+            if self._is_stale(pending):
                 continue
             if confirmed:
-                await self._skips.confirmed(parcel.shard, delivered)
-                self._settle_if_current(parcel, Settled.DELIVERED, delivered)
+                await self._skips.confirmed(pending.shard, delivered)
+                self._settle_if_current(pending, Settled.DELIVERED, delivered)
             else:
-                parcel.is_single = True
-                self._ready.append(parcel)
+                pending.is_single = True
+                self._ready.append(pending)
 
-    async def _deliver(self, parcel: Parcel) -> None:
-        event = parcel.event
-        reason = await self._attempt(parcel)
-        parcel.task = None
-        if reason is None or self._is_stale(parcel):
+    async def _deliver(self, pending: PendingDelivery) -> None:
+        event = pending.event
+        reason = await self._attempt(pending)
+        pending.task = None
+        if reason is None or self._is_stale(pending):
             return
         self._meter.failed()
-        if parcel.event is event:
-            await self._fail(parcel, reason)
+        if pending.event is event:
+            await self._fail(pending, reason)
         else:
             # Redacted meanwhile: what it says now has not been tried.
-            self._ready.append(parcel)
+            self._ready.append(pending)
 
-    async def _attempt(self, parcel: Parcel) -> str | None:
+    async def _attempt(self, pending: PendingDelivery) -> str | None:
         """Try to be done with the event; the reason why that was not possible."""
-        shard, event = parcel.shard, parcel.event
+        shard, event = pending.shard, pending.event
         try:
-            if self._parking.holds(shard, parcel.entity_id) and await self._set_aside(parcel):
+            if self._parking.holds(shard, pending.entity_id) and await self._set_aside(pending):
                 return None
-            if parcel.failures:
+            if pending.failures:
                 self._meter.retried()
             begun = self._clock.monotonic()
             try:
@@ -319,7 +318,7 @@ class Delivery:
             finally:
                 self._meter.handled(self._clock.monotonic() - begun)
         except asyncio.CancelledError:
-            if self._is_closed or self._is_stale(parcel):
+            if self._is_closed or self._is_stale(pending):
                 raise
             # Nobody here cancelled it: a client library does so when it loses its connection.
             return "cancelled"
@@ -331,46 +330,46 @@ class Delivery:
             return f"{type(error).__name__}: {said_by(error)}"
         self._pace.confirmed()
         await self._skips.confirmed(shard, [event])
-        self._settle_if_current(parcel, Settled.DELIVERED, [event])
+        self._settle_if_current(pending, Settled.DELIVERED, [event])
         return None
 
-    async def _set_aside(self, parcel: Parcel) -> bool:
+    async def _set_aside(self, pending: PendingDelivery) -> bool:
         """Let the event join its entity's dead letters; False if there are none any more."""
         try:
-            if not await self._parking.follow(parcel.shard, parcel.event):
+            if not await self._parking.follow(pending.shard, pending.event):
                 return False
         except ClaimLost as error:
             self._lost([error.shard])
         except EntityIsErased:
-            self._try_redacted(parcel)
+            self._try_redacted(pending)
         except Exception as error:  # noqa: BLE001 - the journal's, mostly: this is no failed delivery
-            self._hold_back(parcel, 1.0, f"cannot be set aside: {error}")
+            self._hold_back(pending, 1.0, f"cannot be set aside: {error}")
         else:
-            self._settle_if_current(parcel, Settled.PARKED, [parcel.event])
+            self._settle_if_current(pending, Settled.PARKED, [pending.event])
         return True
 
-    async def _fail(self, parcel: Parcel, reason: str) -> None:
-        parcel.failures += 1
-        parcel.is_stuck = True
-        match self._settings.policy.after(parcel.failures):
+    async def _fail(self, pending: PendingDelivery, reason: str) -> None:
+        pending.failures += 1
+        pending.is_stuck = True
+        match self._settings.policy.after(pending.failures):
             case timedelta() as wait:
-                self._hold_back(parcel, wait.total_seconds(), reason)
+                self._hold_back(pending, wait.total_seconds(), reason)
             case LastResort.STOP:
-                parcel.projection.delivery_failed(parcel.event, reason, "the shard stops")
-                parcel.projection.stop()
-                self._waiting[parcel.shard].append(parcel)
+                pending.projection.delivery_failed(pending.event, reason, "the shard stops")
+                pending.projection.stop()
+                self._waiting[pending.shard].append(pending)
             case LastResort.SKIP:
-                stored = self._skips.add(parcel.shard, parcel.event)
-                await self._leave_out(parcel, Settled.SKIPPED, stored, reason, "the event is skipped")
+                stored = self._skips.add(pending.shard, pending.event)
+                await self._leave_out(pending, Settled.SKIPPED, stored, reason, "the event is skipped")
             case LastResort.PARK:
-                stored = self._parking.park(parcel.shard, parcel.event, reason, parcel.failures)
+                stored = self._parking.park(pending.shard, pending.event, reason, pending.failures)
                 then = "the entity's events are set aside"
-                await self._leave_out(parcel, Settled.PARKED, stored, reason, then)
-        if not self._is_stale(parcel):
-            self._moved(parcel.projection)
+                await self._leave_out(pending, Settled.PARKED, stored, reason, then)
+        if not self._is_stale(pending):
+            self._moved(pending.projection)
 
     async def _leave_out(
-        self, parcel: Parcel, how: Settled, stored: Awaitable[None], reason: str, then: str
+        self, pending: PendingDelivery, how: Settled, stored: Awaitable[None], reason: str, then: str
     ) -> None:
         """Be done with an event that is not confirmed, once that is stored."""
         try:
@@ -378,36 +377,38 @@ class Delivery:
         except ClaimLost as error:
             self._lost([error.shard])
         except EntityIsErased:
-            self._try_redacted(parcel)
+            self._try_redacted(pending)
         except Exception as error:  # noqa: BLE001 - the journal's: the event stays where it is
-            self._hold_back(parcel, 1.0, f"cannot be {how.value}: {error}")
+            self._hold_back(pending, 1.0, f"cannot be {how.value}: {error}")
         else:
-            if not self._is_stale(parcel):
-                parcel.projection.delivery_failed(parcel.event, reason, then)
-                self._settle(parcel, [parcel.event], how)
+            if not self._is_stale(pending):
+                pending.projection.delivery_failed(pending.event, reason, then)
+                self._settle(pending, [pending.event], how)
 
-    def _try_redacted(self, parcel: Parcel) -> None:
+    def _try_redacted(self, pending: PendingDelivery) -> None:
         """Its entity is erased: nobody keeps what the event said, so it is delivered without that."""
-        if not self._is_stale(parcel):
-            self.redact(parcel.projection, parcel.entity_id)
-            self._ready.append(parcel)
+        if not self._is_stale(pending):
+            self.redact(pending.projection, pending.entity_id)
+            self._ready.append(pending)
 
-    def _hold_back(self, parcel: Parcel, wait: float, reason: str) -> None:
-        if self._is_stale(parcel):
+    def _hold_back(self, pending: PendingDelivery, wait: float, reason: str) -> None:
+        if self._is_stale(pending):
             return
         due = self._clock.monotonic() + wait
-        self._retries.add(due, parcel)
-        parcel.projection.delivery_failed(parcel.event, reason, f"again in {wait:g} s")
-        self._moved(parcel.projection)
+        self._retries.add(due, pending)
+        pending.projection.delivery_failed(pending.event, reason, f"again in {wait:g} s")
+        self._moved(pending.projection)
 
-    def _settle_if_current(self, parcel: Parcel, how: Settled, events: list[JournaledEvent]) -> None:
-        if not self._is_stale(parcel):
-            self._settle(parcel, events, how)
+    def _settle_if_current(
+        self, pending: PendingDelivery, how: Settled, events: list[JournaledEvent]
+    ) -> None:
+        if not self._is_stale(pending):
+            self._settle(pending, events, how)
 
-    def _settle(self, parcel: Parcel, events: list[JournaledEvent], how: Settled) -> None:
-        """Be done with these events, the first of which is the parcel's."""
-        projection = parcel.projection
-        del self._current[parcel.shard][parcel.entity_id]
+    def _settle(self, pending: PendingDelivery, events: list[JournaledEvent], how: Settled) -> None:
+        """Be done with these events, the first of which is the pending's."""
+        projection = pending.projection
+        del self._current[pending.shard][pending.entity_id]
         following = None
         for event in events:
             following = projection.settle(event, how)
@@ -417,9 +418,9 @@ class Delivery:
         self._moved(projection)
 
     def _add(self, projection: Projection, event: JournaledEvent) -> None:
-        parcel = Parcel(projection, event)
-        self._current[projection.shard][parcel.entity_id] = parcel
-        self._ready.append(parcel)
+        pending = PendingDelivery(projection, event)
+        self._current[projection.shard][pending.entity_id] = pending
+        self._ready.append(pending)
 
-    def _is_stale(self, parcel: Parcel) -> bool:
-        return self._current.get(parcel.shard, {}).get(parcel.entity_id) is not parcel
+    def _is_stale(self, pending: PendingDelivery) -> bool:
+        return self._current.get(pending.shard, {}).get(pending.entity_id) is not pending

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from cos_ray.domain.ids import EntityId, ReadSideId, Revision, Shard
 from cos_ray.ports import Clock
 from cos_ray.readside.projection import Projection
-from cos_ray.readside.stores import Stores
+from cos_ray.readside.settings import Stores
 
 
 class Handled:
@@ -43,7 +43,7 @@ class Handled:
             return None
         if projection.has_confirmed(entity_id, revision):
             return await self._is_borne_out(projection)
-        offset = await self._stores.places.place_of(entity_id, revision)
+        offset = await self._stores.positions.place_of(entity_id, revision)
         if offset is None:
             return False
         waiting = projection.wait_for(entity_id, revision, offset)

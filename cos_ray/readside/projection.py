@@ -13,17 +13,17 @@ from enum import Enum
 
 from typing_extensions import assert_never
 
-from cos_ray.domain.causes import trace_id_of
 from cos_ray.domain.errors import HistoryGap, HistoryWentBack, JournalUnavailable, UnreadableEvent
 from cos_ray.domain.failure_policy import Backoff
 from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
 from cos_ray.domain.messages import JournaledEvent, RowIdentity
 from cos_ray.domain.pages import Page
 from cos_ray.domain.read_sides import LastError, ShardState, ShardStatus, Span
+from cos_ray.domain.trace_ids import trace_id_of
 from cos_ray.ports import Clock
 from cos_ray.readside.confirmations import Confirmations
-from cos_ray.readside.continuity import Continuity
-from cos_ray.readside.known import KnownErasures
+from cos_ray.readside.gap_detector import GapDetector
+from cos_ray.readside.known_erasures import KnownErasures
 from cos_ray.readside.rereads import Rereads
 from cos_ray.readside.settings import ReadSideSettings
 from cos_ray.readside.window import EventMissing, Held, Window
@@ -161,7 +161,7 @@ class Projection:
             self._state = ShardState.RUNNING
             self._read_at = self._clock.monotonic()
 
-    def poke(self) -> None:
+    def notify(self) -> None:
         """There is something new: read now, unless reading is what fails."""
         self._poked = True
         if self._state is ShardState.RUNNING:
@@ -369,7 +369,7 @@ class Projection:
         self.window = Window(offset, self._held)
         self.rereads = Rereads(self.window, settings, self._clock, self._reread_failed)
         self.known = KnownErasures()
-        self._continuity = Continuity(settings.read_side, self.shard, offset, settings.entities_remembered)
+        self._continuity = GapDetector(settings.read_side, self.shard, offset, settings.entities_remembered)
         self._failing.clear()
         self._confirmations.begin_anew()
         self._barrier = None

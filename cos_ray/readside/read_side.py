@@ -18,19 +18,18 @@ from cos_ray.domain.errors import ClaimLost, JournalUnavailable, ReadSideUnavail
 from cos_ray.domain.ids import EntityId, Owner, ReleaseId, Revision, Shard
 from cos_ray.domain.read_sides import Obeyed, Order, ShardState, ShardStatus
 from cos_ray.ports import Clock, ReadHandler, ReadSideMeter, UnmeasuredReadSide
-from cos_ray.readside.claims import Claims, Who
 from cos_ray.readside.delivery import Delivery
 from cos_ray.readside.erasures import Erasures
 from cos_ray.readside.handled import Handled
+from cos_ray.readside.management_commands import ManagementCommands
 from cos_ray.readside.offset_keeper import OffsetKeeper
-from cos_ray.readside.operations import Operations
 from cos_ray.readside.parking import Parking
+from cos_ray.readside.poller import Poller
 from cos_ray.readside.projection import Projection
 from cos_ray.readside.reading import Reading
-from cos_ray.readside.scout import Scout
-from cos_ray.readside.settings import ReadSideSettings
+from cos_ray.readside.settings import ReadSideSettings, Stores
+from cos_ray.readside.shard_leases import ShardLeases, Who
 from cos_ray.readside.skips import Skips
-from cos_ray.readside.stores import Stores
 from cos_ray.readside.tasks import Tasks, within
 from cos_ray.readside.window import Held
 
@@ -68,7 +67,7 @@ class ReadSide:
         )
         """By shard; the one read longest ago comes first."""
         who = Who(owner, release, frozenset(home), frozenset(self._projections) - frozenset(home))
-        self._claims = Claims(settings, who, stores.controls, clock, self._lose)
+        self._claims = ShardLeases(settings, who, stores.controls, clock, self._lose)
         parking = Parking(settings.read_side, owner, stores.letters)
         skips = Skips(settings.read_side, owner, stores.letters)
         self._delivery = Delivery(
@@ -78,7 +77,7 @@ class ReadSide:
             settings, self._projections, stores.source, clock, self._delivery, self._wake
         )
         self._offsets = OffsetKeeper(settings, stores.offsets, owner, clock, self._lose)
-        self._operations = Operations(
+        self._operations = ManagementCommands(
             settings,
             self._projections,
             self._delivery,
@@ -95,17 +94,17 @@ class ReadSide:
             self._projections,
             stores,
             clock,
-            lambda shard: self.poke([shard]),
+            lambda shard: self.notify([shard]),
             self._operations.is_borne_out,
         )
-        self._scout = Scout(settings, stores.source, clock)
+        self._poller = Poller(settings, stores.source, clock)
         self._reading = Reading(
             settings,
             self._projections,
             stores,
             self._delivery,
             self._operations,
-            self._scout,
+            self._poller,
             clock,
             self._wake,
         )
@@ -157,12 +156,12 @@ class ReadSide:
         if self._has_begun:
             await self._over.wait()
 
-    def poke(self, shards: Iterable[Shard]) -> None:
+    def notify(self, shards: Iterable[Shard]) -> None:
         """Read these shards now, for something was appended; others' shards are ignored."""
         for shard in shards:
             projection = self._projections.get(shard)
             if projection is not None:
-                projection.poke()
+                projection.notify()
                 self._look_again(projection.reads_at())
 
     async def obey(self, order: Order) -> Obeyed:
@@ -237,8 +236,8 @@ class ReadSide:
         self._delivery.retry_due()
         if self._offsets.saves_at() <= now:
             self._saves.start(self._offsets.save(self._offsets.begin_save()))
-        if self._scout.due_at(self._resting()) <= now:
-            self._scout.begin()
+        if self._poller.due_at(self._resting()) <= now:
+            self._poller.begin()
             self._scouts.start(self._look_around())
         if self._erasures.due_at() <= now:
             self._erasures.begin()
@@ -254,8 +253,8 @@ class ReadSide:
         return [projection for projection in self._projections.values() if projection.is_at_rest]
 
     async def _look_around(self) -> None:
-        for projection in await self._scout.look(self._resting()):
-            projection.poke()
+        for projection in await self._poller.look(self._resting()):
+            projection.notify()
 
     async def _renew(self) -> None:
         wanted = await self._claims.renew()
@@ -337,7 +336,7 @@ class ReadSide:
         """When the next thing falls due."""
         due = [self._offsets.saves_at(), self._delivery.retries_at(), self._claims.renews_at()]
         due += [self._claims.lapses_at(), self._erasures.due_at()]
-        due += [self._scout.due_at(self._resting()), self._reading.due_at()]
+        due += [self._poller.due_at(self._resting()), self._reading.due_at()]
         return min(due)
 
     async def _drain(self) -> None:

@@ -1,7 +1,7 @@
 """
 Reads the journal for a read side: its shards further on, and again what of some entities was left there.
 
-Each kind has places of its own, so that neither holds up the other.
+Each kind has positions of its own, so that neither holds up the other.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from cos_ray.domain.erasure import says_nothing
 from cos_ray.domain.ids import EntityId, Revision, Shard
 from cos_ray.ports import Clock
 from cos_ray.readside.delivery import Delivery
-from cos_ray.readside.operations import Operations
+from cos_ray.readside.management_commands import ManagementCommands
+from cos_ray.readside.poller import Poller
 from cos_ray.readside.projection import Projection
 from cos_ray.readside.rereads import Rereads
-from cos_ray.readside.scout import Scout
-from cos_ray.readside.settings import ReadSideSettings
-from cos_ray.readside.stores import Stores
+from cos_ray.readside.settings import ReadSideSettings, Stores
 from cos_ray.readside.tasks import Tasks
 from cos_ray.readside.window import Window
 
@@ -33,8 +32,8 @@ class Reading:
         projections: OrderedDict[Shard, Projection],
         stores: Stores,
         delivery: Delivery,
-        operations: Operations,
-        scout: Scout,
+        operations: ManagementCommands,
+        poller: Poller,
         clock: Clock,
         finished: Callable[[], None],
     ) -> None:
@@ -44,7 +43,7 @@ class Reading:
         self._stores = stores
         self._delivery = delivery
         self._operations = operations
-        self._scout = scout
+        self._poller = poller
         self._clock = clock
         self._reads = Tasks(finished)
         self._rereads = Tasks(finished)
@@ -55,7 +54,7 @@ class Reading:
         return self._reads, self._rereads
 
     def due_at(self) -> float:
-        """When to read next. With all places taken, the end of a read wakes who asks."""
+        """When to read next. With all positions taken, the end of a read wakes who asks."""
         due = [math.inf]
         if len(self._reads) < self._settings.reads_at_once:
             due.extend(projection.reads_at() for projection in self._projections.values())
@@ -64,10 +63,10 @@ class Reading:
         return min(due)
 
     def start_due(self, now: float) -> None:
-        """Begin the reads that are due, as far as there are places."""
-        places = self._settings.reads_at_once - len(self._reads)
+        """Begin the reads that are due, as far as there are positions."""
+        positions = self._settings.reads_at_once - len(self._reads)
         due = [projection for projection in self._projections.values() if projection.reads_at() <= now]
-        for projection in due[:places]:
+        for projection in due[:positions]:
             # To the end of the line: a busy shard must not starve the others.
             self._projections.move_to_end(projection.shard)
             self._reads.start(self._read(projection, projection.begin_read()))
@@ -85,7 +84,7 @@ class Reading:
             self._operations.read_failed(projection, window, error)
             return
         if events:
-            self._scout.has_news()
+            self._poller.has_news()
         deliverable = projection.take(window, events)
         for event in events:
             if says_nothing(event.envelope):
@@ -98,7 +97,7 @@ class Reading:
     ) -> None:
         began = self._clock.monotonic()
         try:
-            events = await self._stores.places.events_of(entity_id, first, limit)
+            events = await self._stores.positions.events_of(entity_id, first, limit)
         except Exception as error:  # noqa: BLE001 - whatever it is, this entity is not given up
             rereads.coming -= limit
             if rereads is projection.rereads:

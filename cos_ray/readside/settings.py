@@ -5,9 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from cos_ray.domain.claims import Lease
 from cos_ray.domain.failure_policy import Backoff, DeliveryPolicy
 from cos_ray.domain.ids import ReadSideId
+from cos_ray.domain.shard_leases import Lease
+from cos_ray.ports import DeadLetters, EventSource, OffsetStore, Positions, ReadSideControls
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The journal to read, and all that is remembered of read sides."""
+
+    source: EventSource
+    positions: Positions
+    offsets: OffsetStore
+    controls: ReadSideControls
+    letters: DeadLetters
+
 
 _LEASE = Lease()
 _PATIENT = Backoff()

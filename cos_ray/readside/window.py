@@ -19,7 +19,7 @@ from cos_ray.domain.erasure import redacted_event
 from cos_ray.domain.ids import EntityId, Offset, Revision
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.domain.read_sides import Span
-from cos_ray.readside.floors import Floors
+from cos_ray.readside.lowest_offsets import LowestOffsets
 
 OVERHEAD = 500
 """Bytes that an event takes beside what it and its state say, about."""
@@ -55,7 +55,7 @@ class Window:
         """Every event up to here was admitted."""
         self._lanes: dict[EntityId, deque[JournaledEvent]] = {}
         self._left: dict[EntityId, _Left] = {}
-        self._floors: Floors[Offset | EntityId] = Floors()
+        self._floors: LowestOffsets[Offset | EntityId] = LowestOffsets()
         """Of each unsettled event in a lane, and of what is left of an entity, the offset before it."""
         self._held = held or Held()
         self._count = 0
@@ -183,7 +183,7 @@ class Window:
         return self._lanes.keys()
 
     def redact(self, entity_id: EntityId) -> None:
-        """Let what waits of an erased entity say nothing any more; it keeps its places."""
+        """Let what waits of an erased entity say nothing any more; it keeps its positions."""
         if (lane := self._lanes.get(entity_id)) is not None:
             before = sum(map(size_of, lane))
             self._lanes[entity_id] = redacted = deque(map(redacted_event, lane))

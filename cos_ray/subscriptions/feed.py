@@ -1,4 +1,4 @@
-"""Who hears of which event."""
+"""Hands each event to the subscriptions that want it."""
 
 from __future__ import annotations
 

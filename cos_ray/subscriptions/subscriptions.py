@@ -18,11 +18,16 @@ from cos_ray.domain.errors import Code, HistoryWentBack, JournalUnavailable, Sta
 from cos_ray.domain.ids import EntityId, Offset, Revision
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.ports import Clock, JournalTail, SubscriptionMeter, Unmeasured
+from cos_ray.subscriptions.failover_check import WENT_BACK, Lost, status_of
 from cos_ray.subscriptions.feed import Feed
 from cos_ray.subscriptions.listener import TOO_SLOW, Bounds, Listener, SubscriptionEnded
-from cos_ray.subscriptions.lost import WENT_BACK, Lost, status_of
-from cos_ray.subscriptions.past import NoPast, Past, PastOfAll, PastOfEntity
-from cos_ray.subscriptions.tail import Tail, TailPolicy
+from cos_ray.subscriptions.live_tail import LiveTail, TailPolicy
+from cos_ray.subscriptions.stored_events import (
+    NoStoredEvents,
+    StoredEvents,
+    StoredEventsOfAll,
+    StoredEventsOfEntity,
+)
 
 DRAINED = Status(Code.UNAVAILABLE, "this process stops; subscribe again from where you are")
 _NO_JOURNAL = Status(Code.UNAVAILABLE, "the journal is unavailable")
@@ -86,7 +91,7 @@ class Subscriptions:
         self._journal, self._clock = journal, clock
         self._policy = policy or SubscriptionPolicy()
         self._feed = Feed()
-        self._tail = Tail(journal, self._feed, clock, self._policy.tail, self._go_back)
+        self._tail = LiveTail(journal, self._feed, clock, self._policy.tail, self._go_back)
         self._open: dict[tuple[Kind, str], set[_Stream]] = {}
         self._count = 0
         self._of_client: Counter[Hashable] = Counter()
@@ -95,10 +100,10 @@ class Subscriptions:
     def __len__(self) -> int:
         return self._count
 
-    def poke(self) -> None:
+    def notify(self) -> None:
         """Something was stored: look at once, if anyone listens."""
         if self._count:
-            self._tail.poke()
+            self._tail.notify()
 
     async def events(
         self, wanted: Wanted, on_open: Callable[[], object] | None = None
@@ -179,7 +184,9 @@ class Subscriptions:
             finally:
                 self._feed.remove(wanted.entity_id, listener)
 
-    async def _read(self, past: Past, stream: _Stream, *, once: bool) -> AsyncGenerator[JournaledEvent, None]:
+    async def _read(
+        self, past: StoredEvents, stream: _Stream, *, once: bool
+    ) -> AsyncGenerator[JournaledEvent, None]:
         """What there is up to where the tail is: where it is now, or where it has come to by then."""
         stream.raise_end()
         up_to = self._tail.position
@@ -199,12 +206,12 @@ class Subscriptions:
                     return
                 once, up_to = True, self._tail.position
 
-    def _past(self, wanted: Wanted) -> Past:
+    def _past(self, wanted: Wanted) -> StoredEvents:
         if wanted.after is not None:
-            return PastOfAll(self._journal, wanted.after)
+            return StoredEventsOfAll(self._journal, wanted.after)
         if wanted.entity_id is not None and wanted.first_revision is not None:
-            return PastOfEntity(self._journal, wanted.entity_id, wanted.first_revision)
-        return NoPast()
+            return StoredEventsOfEntity(self._journal, wanted.entity_id, wanted.first_revision)
+        return NoStoredEvents()
 
     def _admit(self, wanted: Wanted) -> None:
         if self._is_draining:

@@ -3,7 +3,7 @@ Every metric there is: what it is called, what it means, and the few labels it h
 
 Prometheus sees them with `ray_` before the name and, but for gauges, `_total` after it. A histogram
 named `x` is three counters: `x_bucket` (by `le`, each bucket with all smaller ones), `x_sum` and
-`x_count`. Why not one of Ray's own histograms: see `cos_ray.cluster.metrics`.
+`x_count`. Why not one of Ray's own histograms: see `cos_ray.cluster.metrics_export`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ REFUSALS = Metric(
     "cos_refusals",
     Kind.COUNTER,
     "Connections and requests that the public ports did not take in, by port (grpc, http) and cause.",
-    ("door", "cause"),
+    ("port", "cause"),
 )
 LIVE_ENTITIES = Metric("cos_live_entities", Kind.GAUGE, "Entities in memory.")
 LIVE_OCTETS = Metric(

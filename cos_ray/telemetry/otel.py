@@ -22,9 +22,9 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, ParentBased
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
-from cos_ray.domain.causes import Trace
 from cos_ray.domain.errors import Code, DeliveryFailed, HandlerFailed
 from cos_ray.domain.messages import Header, Headers
+from cos_ray.domain.trace_ids import Trace
 from cos_ray.telemetry.trace_context import CURRENT, Passing, context_of, passed, span_context, trace_of
 
 Attribute: TypeAlias = str | int | float | bool

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cos_ray.domain.circuit import Circuit, Closed
+from cos_ray.domain.circuit_breaker import Circuit, Closed
 from cos_ray.domain.errors import Code
 from cos_ray.domain.read_sides import ReadSideStatus, ShardState
-from cos_ray.domain.refusals import Door, RefusalCause
+from cos_ray.domain.refusals import PublicPort, RefusalCause
 from cos_ray.domain.type_changes import Grounds
 from cos_ray.telemetry import catalogue
 from cos_ray.telemetry.meters import Counter, Meters
@@ -32,9 +32,9 @@ class CommandRecorder:
         self._turned_away = {
             code: meters.counter(catalogue.TURNED_AWAY, _name(code)) for code in (Code.RESOURCE_EXHAUSTED,)
         }
-        for door in Door:
+        for port in PublicPort:
             for cause in RefusalCause:
-                meters.counter(catalogue.REFUSALS, door.value, cause.value)
+                meters.counter(catalogue.REFUSALS, port.value, cause.value)
 
     def begun(self) -> None:
         """See `CommandMeter.begun`."""
@@ -54,9 +54,9 @@ class CommandRecorder:
             counter = self._turned_away[code] = self._meters.counter(catalogue.TURNED_AWAY, _name(code))
         counter.value += 1
 
-    def refused(self, door: Door, cause: RefusalCause, /) -> None:
+    def refused(self, port: PublicPort, cause: RefusalCause, /) -> None:
         """See `CommandMeter.refused`."""
-        self._meters.counter(catalogue.REFUSALS, door.value, cause.value).value += 1
+        self._meters.counter(catalogue.REFUSALS, port.value, cause.value).value += 1
 
     def _outcome(self, refusal: Code | None) -> Counter:
         name = ACCEPTED if refusal is None else _name(refusal)
@@ -148,7 +148,7 @@ class SubscriptionRecorder:
 
 
 class ProgressRecorder:
-    """Shows how far read sides are, as was found out now and then; see `cos_ray.readside.lookout`."""
+    """Shows how far read sides are, as was found out now and then; see `cos_ray.readside.lag_monitor`."""
 
     def __init__(self, meters: Meters) -> None:
         self._meters = meters

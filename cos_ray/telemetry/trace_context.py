@@ -17,8 +17,8 @@ from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
-from cos_ray.domain.causes import Trace, trace_id_of
 from cos_ray.domain.messages import Headers
+from cos_ray.domain.trace_ids import Trace, trace_id_of
 
 _BAGGAGE = W3CBaggagePropagator()
 

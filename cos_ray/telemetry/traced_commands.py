@@ -13,7 +13,6 @@ from typing import TypeVar
 
 from opentelemetry.trace import Span, SpanKind
 
-from cos_ray.domain.causes import traced_id
 from cos_ray.domain.decisions import Decision
 from cos_ray.domain.errors import Code, HandlerFailed
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset
@@ -25,12 +24,13 @@ from cos_ray.domain.messages import (
     EventEnvelope,
     Headers,
     Meta,
+    NewestRevision,
     Packed,
     Refused,
     Remembered,
     Reply,
-    Standing,
 )
+from cos_ray.domain.trace_ids import traced_id
 from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.ports import EntityGateway, Journal, WriteHandler
 from cos_ray.telemetry.otel import SERVER_FAULTS, Attribute, Attributes, Tracing, failed
@@ -195,7 +195,7 @@ class TracedJournal:
         """See `Journal`."""
         return await self._asked(self._journal.newest(entity_id), "newest")
 
-    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> Standing:
+    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> NewestRevision:
         """See `Journal`."""
         return await self._asked(self._journal.standing(entity_id, key), "standing")
 

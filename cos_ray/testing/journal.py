@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from itertools import islice, pairwise
 
-from cos_ray.domain.causes import cause_of
 from cos_ray.domain.erasure import redacted
 from cos_ray.domain.errors import (
     EventRefused,
@@ -31,8 +30,16 @@ from cos_ray.domain.ids import (
     Shard,
     fault_of_entity_id,
 )
-from cos_ray.domain.messages import Append, EventEnvelope, JournaledEvent, Remembered, RowIdentity, Standing
+from cos_ray.domain.messages import (
+    Append,
+    EventEnvelope,
+    JournaledEvent,
+    NewestRevision,
+    Remembered,
+    RowIdentity,
+)
 from cos_ray.domain.pages import Page
+from cos_ray.domain.trace_ids import cause_of
 from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.domain.types import change_between
 from cos_ray.domain.watermark import JournalHead
@@ -196,12 +203,12 @@ class MemoryJournal:
         rows = self._of_entity.get(entity_id)
         return rows[-1].envelope if rows else None
 
-    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> Standing:
+    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> NewestRevision:
         """See `Journal.standing`."""
         await self._be_asked()
         rows = self._of_entity.get(entity_id)
         newest = rows[-1].envelope.sequence_number if rows else Revision(0)
-        return Standing(newest, key in self._keys.get(entity_id, ()))
+        return NewestRevision(newest, key in self._keys.get(entity_id, ()))
 
     async def stored_by(self, entity_id: EntityId, command_id: CommandId) -> EventEnvelope | None:
         """See `Journal.stored_by`."""

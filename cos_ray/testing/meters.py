@@ -5,7 +5,7 @@ from __future__ import annotations
 from cos_ray.domain.errors import Code
 from cos_ray.domain.ids import ReadSideId
 from cos_ray.domain.read_sides import ReadSideStatus
-from cos_ray.domain.refusals import Door, RefusalCause
+from cos_ray.domain.refusals import PublicPort, RefusalCause
 from cos_ray.domain.type_changes import Grounds
 
 
@@ -40,9 +40,9 @@ class ScriptOfMeters:
         """See `CommandMeter`."""
         self.told.append((f"turned away: {code.name}", 0.0))
 
-    def refused(self, door: Door, cause: RefusalCause, /) -> None:
+    def refused(self, port: PublicPort, cause: RefusalCause, /) -> None:
         """See `CommandMeter`."""
-        self.told.append((f"refused: {door.value} {cause.value}", 0.0))
+        self.told.append((f"refused: {port.value} {cause.value}", 0.0))
 
     def waited(self, seconds: float, /) -> None:
         """See `EntityMeter`."""

@@ -9,15 +9,15 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from cos_ray.domain.claims import Standing
 from cos_ray.domain.errors import HistoryWentBack, JournalUnavailable
 from cos_ray.domain.ids import Offset, Owner, ReadSideId, ReleaseId, Shard
 from cos_ray.domain.messages import RowIdentity
+from cos_ray.domain.shard_leases import LeaseRank
 from cos_ray.ports import NOTHING_KNOWN, Clock
-from cos_ray.system_process import is_surely_gone
+from cos_ray.system.process_identity import is_surely_gone
 from cos_ray.testing.clock import ManualClock
 
-_NOBODY = Standing(-1, False, -1)
+_NOBODY = LeaseRank(-1, False, -1)
 
 
 @dataclass(slots=True)
@@ -25,19 +25,19 @@ class Claim:
     """Whose a shard is, and who asks for it. Times are seconds of the clock."""
 
     owner: Owner
-    standing: Standing
+    standing: LeaseRank
     renewed_at: float
     lasts: timedelta
     """How long after its last renewal others may take it."""
     heir: Owner | None = None
-    heir_standing: Standing = _NOBODY
+    heir_standing: LeaseRank = _NOBODY
     heir_until: float = -math.inf
 
     def is_wanted(self, now: float) -> bool:
         """Whether somebody asks for it who was heard of lately."""
         return self.heir_until > now
 
-    def may_be_taken(self, owner: Owner, standing: Standing, now: float) -> bool:
+    def may_be_taken(self, owner: Owner, standing: LeaseRank, now: float) -> bool:
         """Whether this one may have it without its being given up."""
         is_gone = standing.at_home and is_surely_gone(self.owner)
         is_over = is_gone or self.renewed_at + self.lasts.total_seconds() < now
@@ -117,11 +117,11 @@ class MemoryReadSides:
             key = read_side, shard
             self.accepted[key] = max(offset, self.accepted.get(key, Offset(0)))
 
-    async def enlist(self, release: ReleaseId) -> Standing:
+    async def enlist(self, release: ReleaseId) -> LeaseRank:
         """See `ReadSideControls.enlist`."""
         await self._be_asked()
         self._runs += 1
-        return Standing(self._generations.setdefault(release, len(self._generations) + 1), True, self._runs)
+        return LeaseRank(self._generations.setdefault(release, len(self._generations) + 1), True, self._runs)
 
     async def keep(self, read_side: ReadSideId, owner: Owner, lasts: timedelta) -> Mapping[Shard, bool]:
         """See `ReadSideControls.keep`."""
@@ -139,7 +139,7 @@ class MemoryReadSides:
         read_side: ReadSideId,
         shards: Collection[Shard],
         owner: Owner,
-        standing: Standing,
+        standing: LeaseRank,
         lasts: timedelta,
     ) -> Collection[Shard]:
         """See `ReadSideControls.take`."""
@@ -158,7 +158,7 @@ class MemoryReadSides:
         read_side: ReadSideId,
         shards: Collection[Shard],
         owner: Owner,
-        standing: Standing,
+        standing: LeaseRank,
         lasts: timedelta,
     ) -> None:
         """See `ReadSideControls.ask`."""

@@ -1,10 +1,10 @@
 """
 The life of one entity: recover, handle commands one at a time, append.
 
-There may be two copies of an entity for a while, for Ray keeps a name unique only as long as
-all goes well; and what was appended in vain, as it seemed, may be stored late. The journal's key
-decides. This file sees to it that a copy which is behind neither answers wrongly nor runs a command
-that the other has run: a command that stores nothing is answered only after a look into the journal.
+Ray may run two copies of an entity for a while, and an append that seemed to fail may be stored late. The
+journal's primary key decides which copy may append. This file makes sure that a copy that is behind neither
+answers wrongly nor runs a command that the other copy has run: a command that stores nothing is answered
+only when the journal has been asked.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing_extensions import assert_never
 
 from cos_ray.domain.decisions import Decision, NoChange, Persist
 from cos_ray.domain.doubt import Doubt
-from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.erasure import ERASE, ERASED, IS_ERASED, is_erased
 from cos_ray.domain.errors import (
     OUTCOME_UNKNOWN,
@@ -34,8 +33,14 @@ from cos_ray.domain.errors import (
     Status,
     Withdrawn,
 )
-from cos_ray.domain.evolution import next_meta, next_sequence_number, state_after, state_remembered, unborn
-from cos_ray.domain.expectations import fault_of_revision
+from cos_ray.domain.evolution import (
+    fault_of_revision,
+    next_meta,
+    next_sequence_number,
+    state_after,
+    state_remembered,
+    unborn,
+)
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Shard
 from cos_ray.domain.messages import (
     Accepted,
@@ -50,13 +55,12 @@ from cos_ray.domain.messages import (
     TryElsewhere,
 )
 from cos_ray.domain.type_changes import PassedChange, Precedent, TypeChange
-from cos_ray.domain.types import change_between, fault_of_event, fault_of_state
+from cos_ray.domain.types import EntityPolicy, change_between, fault_of_event, fault_of_state
 from cos_ray.ports import Clock, EntityMeter, Journal, Unmeasured, WriteHandler
-from cos_ray.writeside.in_hand import InHand
-from cos_ray.writeside.known_keys import MOST_READ, KnownKeys
-from cos_ray.writeside.mailbox import Mailbox
+from cos_ray.writeside.idempotency_keys import MOST_READ, IdempotencyKeys
+from cos_ray.writeside.mailbox import Deadline, Mailbox, time_limit
 from cos_ray.writeside.refusals import no_longer_there, status_of
-from cos_ray.writeside.time_limit import Deadline, time_limit
+from cos_ray.writeside.running_command import RunningCommand
 from cos_ray.writeside.type_guard import passed
 
 logger = logging.getLogger(__name__)
@@ -118,8 +122,8 @@ class Entity:
         self._type_policy = policy.type_policy
         self._meter = meter
         self._mailbox = Mailbox(policy.waiting_commands)
-        self._in_hand: InHand | None = None
-        self._keys = KnownKeys()
+        self._in_hand: RunningCommand | None = None
+        self._keys = IdempotencyKeys()
         # The newest state known to be in the journal; None until recovered.
         self._state: EntityState | None = None
         # When the newest event was made that was read from the journal, and not appended here.
@@ -132,7 +136,7 @@ class Entity:
         try:
             async with self._mailbox.turn(command.command_id, command.budget):
                 self._meter.waited(self._clock.monotonic() - begun)
-                self._in_hand = InHand(command.command_id)
+                self._in_hand = RunningCommand(command.command_id)
                 try:
                     return await self._run(command, deadline)
                 finally:

@@ -1,18 +1,57 @@
 """
-Who is next: one command at a time, in order of arrival, and not too many waiting.
+Runs an entity's commands one at a time, in order of arrival, and bounds how many wait.
 
-This is all that serializes an entity. An async Ray actor interleaves its calls and promises
+Nothing else serializes an entity. An async Ray actor interleaves its calls and promises
 no order among them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
+from collections.abc import Awaitable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from cos_ray.domain.errors import CosError, MailboxFull, OutOfTime, Withdrawn
 from cos_ray.domain.ids import CommandId
+from cos_ray.ports import Clock
+
+if sys.version_info >= (3, 11):
+    from asyncio import timeout as time_limit
+else:
+    from async_timeout import timeout as time_limit
+
+__all__ = ["Deadline", "time_limit"]
+
+_Answer = TypeVar("_Answer")
+
+
+class Deadline:
+    """By when a command is to be answered."""
+
+    __slots__ = ("_at", "_clock")
+
+    def __init__(self, clock: Clock, at: float) -> None:
+        """`at`: by the clock's `monotonic`."""
+        self._clock = clock
+        self._at = at
+
+    def left(self) -> float:
+        """Seconds until then. Raises OutOfTime when none are left for another call."""
+        left = self._at - self._clock.monotonic()
+        if left <= 0:
+            raise OutOfTime
+        return left
+
+    async def wait_for(self, question: Awaitable[_Answer]) -> _Answer:
+        """The answer to a question that costs nothing to give up. Raises OutOfTime."""
+        try:
+            async with time_limit(max(0.0, self._at - self._clock.monotonic())):
+                return await question
+        except asyncio.TimeoutError:
+            raise OutOfTime from None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

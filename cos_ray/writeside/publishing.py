@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset
-from cos_ray.domain.messages import Append, EventEnvelope, Remembered, Standing
+from cos_ray.domain.messages import Append, EventEnvelope, NewestRevision, Remembered
 from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.ports import Journal, Publisher
 
@@ -28,7 +28,7 @@ class PublishingJournal:
         """Like `Journal.newest`."""
         return await self._journal.newest(entity_id)
 
-    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> Standing:
+    async def standing(self, entity_id: EntityId, key: IdempotencyKey | None) -> NewestRevision:
         """Like `Journal.standing`."""
         return await self._journal.standing(entity_id, key)
 

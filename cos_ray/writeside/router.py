@@ -1,9 +1,9 @@
 """
 A command's way to its entity, wherever that lives, and back.
 
-When an entity's process dies under a command, nobody knows what became of it; but the journal
-will. So the command is sent again under the same id, marked: the entity then asks the journal
-for that id before it runs anything, and the journal's key stops whichever copy comes second.
+When an entity's process dies during a command, only the journal can tell whether it was stored. So the
+command is sent again under the same id, marked as perhaps stored: the entity then looks the id up in the
+journal before it runs anything, and the journal's primary key stops whichever copy comes second.
 """
 
 from __future__ import annotations

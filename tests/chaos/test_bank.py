@@ -35,8 +35,8 @@ from cos_ray.samples.bank.read_handler import Balance, read_balances
 from cos_ray.samples.bank.unpacking import unpack
 from cos_ray.testing.history import faults_of_calls
 from tests.chaos.teller import Teller
-from tests.running_ray import live_actors
-from tests.running_service import BankHandlers, RunningService, eventually
+from tests.support.running_ray import live_actors
+from tests.support.running_service import BankHandlers, RunningService, eventually
 
 ACCOUNTS = [EntityId(f"account-{number}") for number in range(12)]
 CLIENTS = 24
@@ -48,8 +48,8 @@ OFTEN_AND_SELDOM = {
         "entity:",
         "entity:",
         "shard-host:",
-        "shard-keeper",
-        "entity-keeper",
+        "shard-coordinator",
+        "process-coordinator",
         "journal:",
         "read-side:",
         "ingress",
@@ -59,7 +59,7 @@ OFTEN_AND_SELDOM = {
     "sharded": (
         "shard-host:",
         "shard-host:",
-        "shard-keeper",
+        "shard-coordinator",
         "journal:",
         "read-side:",
         "ingress",

@@ -13,26 +13,26 @@ from itertools import count
 import pytest
 import ray
 
-from cos_ray.bootstrap.entity_keeper import keeper_recipe
+from cos_ray.bootstrap.entity_spec import EntitySpec
 from cos_ray.bootstrap.ingress import entities_of
 from cos_ray.bootstrap.journal import build_journal
-from cos_ray.bootstrap.wiring import EntityWiring
-from cos_ray.cluster.entities import DedicatedEntities
-from cos_ray.cluster.journal_actor import JournalRecipe
+from cos_ray.bootstrap.process_coordinator import process_coordinator_spec
+from cos_ray.cluster.dedicated_entities import DedicatedEntities
+from cos_ray.cluster.journal_actor import JournalSpec
 from cos_ray.cluster.runtime import RayCluster, stop_actors
-from cos_ray.cluster.sealed import seal
-from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.ids import EntityId
-from cos_ray.handlers.targets import GrpcTarget
+from cos_ray.domain.types import EntityPolicy
+from cos_ray.handlers.endpoints import GrpcEndpoint
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.telemetry.logs import LogSettings
 from cos_ray.testing.history import faults_of_calls
+from cos_ray.transport.lazy_pickle import pickle_lazily
 from cos_ray.writeside.router import Router
 from tests.cluster.ledger import Clients, LedgerHandler
-from tests.journal_kit import SHARDS, read_all
-from tests.running_ray import LiveActor, RayHead, live_actors
+from tests.support.journal import SHARDS, read_all
+from tests.support.running_ray import LiveActor, RayHead, live_actors
 
 LOGS = LogSettings("WARN", "SIMPLE", "tests")
 _numbers = count(1)
@@ -57,7 +57,7 @@ class Cluster:
 
     head: RayHead
     namespace: str
-    wiring: EntityWiring
+    spec: EntitySpec
     database: Database
     journal: PostgresJournal
     handler: LedgerHandler
@@ -70,7 +70,7 @@ class Cluster:
 
     def new_router(self) -> Router:
         """Another replica's."""
-        return router_of(self.wiring, self.journal)
+        return router_of(self.spec, self.journal)
 
     def actors(self, beginning: str) -> list[LiveActor]:
         """The live actors whose names begin so."""
@@ -111,12 +111,12 @@ class Cluster:
         assert faults_of_calls(await read_all(self.journal), clients.calls) == []
 
 
-def router_of(wiring: EntityWiring, journal: PostgresJournal) -> Router:
+def router_of(spec: EntitySpec, journal: PostgresJournal) -> Router:
     """What an ingress replica has."""
-    if wiring.is_sharded:
-        return Router(entities_of(wiring), journal, SystemClock())
-    # Without the keeper's early start: a test may want other limits first.
-    entities = DedicatedEntities(keeper_recipe(wiring))
+    if spec.is_sharded:
+        return Router(entities_of(spec), journal, SystemClock())
+    # Without the coordinator's early start: a test may want other limits first.
+    entities = DedicatedEntities(process_coordinator_spec(spec))
     return Router(entities, journal, SystemClock())
 
 
@@ -133,19 +133,19 @@ async def handler() -> AsyncIterator[LedgerHandler]:
 async def cluster(ray_head: RayHead, database: Database, handler: LedgerHandler) -> AsyncIterator[Cluster]:
     """Nothing runs in it yet but the handlers."""
     namespace = f"cos-tests-{next(_numbers)}"
-    wiring = EntityWiring(
+    spec = EntitySpec(
         namespace=namespace,
         shards=SHARDS,
-        write_handler=GrpcTarget("127.0.0.1", handler.port),
+        write_handler=GrpcEndpoint("127.0.0.1", handler.port),
         call_timeout=timedelta(seconds=60),
         breaker=None,
         policy=EntityPolicy(),
         logs=LOGS,
-        journal=JournalRecipe(seal(build_journal, LOGS, database)),
+        journal=JournalSpec(pickle_lazily(build_journal, LOGS, database)),
     )
     journal = await build_journal(LOGS, database)
     try:
-        yield Cluster(ray_head, namespace, wiring, database, journal, handler, router_of(wiring, journal))
+        yield Cluster(ray_head, namespace, spec, database, journal, handler, router_of(spec, journal))
     finally:
         await asyncio.to_thread(stop_actors, RayCluster(namespace, False, 1, None), timedelta(seconds=5))
         await journal.close()

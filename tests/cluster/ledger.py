@@ -47,7 +47,7 @@ from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2_grpc import (
 )
 from cos_ray.testing.history import Call, Ending
 from cos_ray.testing.read_handlers import RecordingReadHandler
-from tests.journal_kit import packed, until
+from tests.support.journal import packed, until
 
 _MAYBE = {Code.ABORTED, Code.DEADLINE_EXCEEDED}
 """How a command ends whose outcome is unknown. UNAVAILABLE is not among them: nothing was stored then."""

@@ -14,17 +14,17 @@ import psutil
 import pytest
 import ray
 
-from cos_ray.certificates import TlsFiles
 from cos_ray.domain.errors import Code
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.messages import Refused
+from cos_ray.system.certificates import TlsFiles
 from cos_ray.testing.history import Ending
-from tests.authority import Authority
 from tests.cluster.conftest import Cluster, router_of
 from tests.cluster.ledger import Clients, new_command
 from tests.cluster.test_sharded_losses import with_shard_hosts
-from tests.running_ray import RayHead, RayWorkerNode
-from tests.running_service import eventually
+from tests.support.authority import Authority
+from tests.support.running_ray import RayHead, RayWorkerNode
+from tests.support.running_service import eventually
 
 ENTITIES = [EntityId(f"e{number}") for number in range(8)]
 ELSEWHERE = "127.0.0.2"
@@ -58,8 +58,8 @@ def files_of(folder: Path) -> TlsFiles:
 
 
 async def started(cluster: Cluster, placement: str, tls: TlsFiles | None) -> tuple[Cluster, Clients]:
-    wiring = replace(cluster.wiring, tls=tls)
-    cluster = replace(cluster, wiring=wiring, router=router_of(wiring, cluster.journal))
+    spec = replace(cluster.spec, tls=tls)
+    cluster = replace(cluster, spec=spec, router=router_of(spec, cluster.journal))
     if placement == "sharded":
         cluster = await with_shard_hosts(cluster, 4)
     # Processes take their time to start on a machine that is busy.
@@ -118,7 +118,7 @@ async def test_what_cannot_be_encrypted_is_not_sent(
     worker: RayWorkerNode, cluster: Cluster, tmp_path: Path, placement: str
 ) -> None:
     cluster, _ = await started(cluster, placement, files_of(tmp_path / "ours"))
-    foreign = replace(cluster.wiring, tls=files_of(tmp_path / "theirs"))
+    foreign = replace(cluster.spec, tls=files_of(tmp_path / "theirs"))
     clients = [cluster.router, router_of(foreign, cluster.journal)]
     outcomes = [
         await asyncio.gather(*(router.process(new_command(entity, budget=4.0)) for entity in ENTITIES))

@@ -14,8 +14,8 @@ from cos_ray.testing.history import Ending
 from tests.cluster.conftest import Cluster
 from tests.cluster.ledger import new_command
 from tests.cluster.test_passivation import within
-from tests.journal_kit import until
-from tests.running_ray import LiveActor
+from tests.support.journal import until
+from tests.support.running_ray import LiveActor
 
 A = EntityId("a")
 BOUND = 6
@@ -98,10 +98,10 @@ async def test_at_the_bound_hanging_entities_hold_up_no_others(cluster: Cluster)
     await cluster.judge(clients)
 
 
-async def test_a_keeper_that_hangs_is_replaced(cluster: Cluster) -> None:
+async def test_a_coordinator_that_hangs_is_replaced(cluster: Cluster) -> None:
     clients = cluster.clients()
     await clients.process(new_command(A, budget=PATIENT))
-    with stopped(await cluster.one("entity-keeper")):
+    with stopped(await cluster.one("process-coordinator")):
         # Those that are awake do not need it.
         assert (await clients.process(new_command(A))).revision == 2
         assert (await clients.process(new_command(EntityId("cold"), budget=PATIENT))).revision == 1

@@ -13,9 +13,9 @@ from cos_ray.cluster.shard_hosts import ShardHostActors
 from cos_ray.domain.ids import EntityId
 from tests.cluster.conftest import Cluster
 from tests.cluster.test_sharded_losses import sharded  # noqa: F401 - a fixture
-from tests.journal_kit import until
-from tests.running_ray import RayHead, RayWorkerNode
-from tests.running_service import eventually
+from tests.support.journal import until
+from tests.support.running_ray import RayHead, RayWorkerNode
+from tests.support.running_service import eventually
 
 ENTITIES = [EntityId(f"e{number}") for number in range(40)]
 

@@ -1,4 +1,4 @@
-"""Dedicated placement within bounds: more entities than may be awake, those that rest, a keeper that dies."""
+"""Dedicated placement within bounds: too many awake entities, resting ones, a coordinator that dies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cos_ray.domain.passivation import ProcessLimits
 from cos_ray.testing.history import Ending
 from tests.cluster.conftest import Cluster
 from tests.cluster.ledger import new_command
-from tests.journal_kit import until
+from tests.support.journal import until
 
 BOUND = 2
 PATIENT = 60.0
@@ -25,7 +25,7 @@ A, B = EntityId("a"), EntityId("b")
 
 def within(cluster: Cluster, **limits: float) -> None:
     """Give the cluster these limits, before anything has been asked of it."""
-    cluster.wiring = replace(cluster.wiring, limits=ProcessLimits(**limits))  # type: ignore[arg-type]
+    cluster.spec = replace(cluster.spec, limits=ProcessLimits(**limits))  # type: ignore[arg-type]
     cluster.router = cluster.new_router()
 
 
@@ -98,13 +98,13 @@ async def test_while_there_is_no_room_commands_wait_and_are_then_turned_away(
     assert await awake(cluster) == [B]
 
 
-async def test_with_the_keeper_killed_under_load_the_bound_holds_and_nothing_is_lost(
+async def test_with_the_coordinator_killed_under_load_the_bound_holds_and_nothing_is_lost(
     cluster: Cluster, chance: random.Random
 ) -> None:
     within(cluster, most_per_node=BOUND)
     async with cluster.under_load(MANY, 3, chance) as load:
         await load.go_on(3)
-        (await cluster.one("entity-keeper")).kill()
+        (await cluster.one("process-coordinator")).kill()
         for entity_id in MANY:
             await load.go_on(1, entity_id)
         assert len(await awake(cluster)) <= BOUND

@@ -11,25 +11,25 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from cos_ray.bootstrap.read_side import ReadSideWiring, build_manager
+from cos_ray.bootstrap.read_side import ReadSideSpec, build_supervisor
 from cos_ray.cluster.names import read_side_actor_name
 from cos_ray.cluster.read_side_actor import start_read_side
-from cos_ray.cluster.read_sides import ReadSideActors
+from cos_ray.cluster.read_side_processes import ReadSideActors
 from cos_ray.cluster.runtime import RayCluster, stop_actors
-from cos_ray.cluster.sealed import seal
 from cos_ray.config.read_sides import Protocol, ReadSideConfig
 from cos_ray.domain.errors import ReadSideUnavailable
 from cos_ray.domain.ids import EntityId, ReadSideId, ReleaseId, Revision, Shard
 from cos_ray.domain.read_sides import Obeyed, Order, Report, ShardState
-from cos_ray.handlers.targets import GrpcTarget
+from cos_ray.handlers.endpoints import GrpcEndpoint
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
-from cos_ray.readside.desk import DONE_WITHIN, TOLD_WITHIN, ReadSideDesk
-from cos_ray.readside.manager import Manager
-from cos_ray.system_clock import SystemClock
+from cos_ray.readside.management import DONE_WITHIN, TOLD_WITHIN, ReadSideManagement
+from cos_ray.readside.supervisor import ReadSideSupervisor
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.read_handlers import RecordingReadHandler, faults_in
+from cos_ray.transport.lazy_pickle import pickle_lazily
 from tests.cluster.conftest import LOGS, Cluster
 from tests.cluster.test_write_side_losses import FOUR
-from tests.journal_kit import SHARDS, read_all, until
+from tests.support.journal import SHARDS, read_all, until
 
 READ_SIDE = ReadSideId("watch")
 
@@ -40,9 +40,9 @@ async def test_killed_under_load_a_read_side_hands_over_every_event_in_order(
     config = ReadSideConfig(
         READ_SIDE, Protocol.GRPC, "127.0.0.1", cluster.handler.port, timeout=timedelta(seconds=10)
     )
-    target = GrpcTarget(config.host, config.port)
-    wiring = ReadSideWiring(config, target, None, SHARDS, cluster.database, LOGS, ReleaseId("r"))
-    start_read_side(cluster.namespace, READ_SIDE, seal(build_manager, wiring))
+    target = GrpcEndpoint(config.host, config.port)
+    spec = ReadSideSpec(config, target, None, SHARDS, cluster.database, LOGS, ReleaseId("r"))
+    start_read_side(cluster.namespace, READ_SIDE, pickle_lazily(build_supervisor, spec))
     deliveries = cluster.handler.deliveries
     async with cluster.under_load(FOUR, 6, chance) as load:
         for _ in range(4):
@@ -61,16 +61,14 @@ async def test_of_two_actors_each_has_its_shards_and_an_operator_reaches_both_or
     cluster: Cluster, chance: random.Random
 ) -> None:
     config = ReadSideConfig(READ_SIDE, Protocol.GRPC, "127.0.0.1", cluster.handler.port)
-    target = GrpcTarget(config.host, config.port)
+    target = GrpcEndpoint(config.host, config.port)
     for number in range(2):
-        wiring = ReadSideWiring(
-            config, target, None, SHARDS, cluster.database, LOGS, ReleaseId("r"), 2, number
-        )
-        start_read_side(cluster.namespace, READ_SIDE, seal(build_manager, wiring), number)
-    async with read_side_desk(cluster) as desk:
+        spec = ReadSideSpec(config, target, None, SHARDS, cluster.database, LOGS, ReleaseId("r"), 2, number)
+        start_read_side(cluster.namespace, READ_SIDE, pickle_lazily(build_supervisor, spec), number)
+    async with read_side_management(cluster) as management:
 
         async def all_run() -> bool:
-            (status,) = await desk.status()
+            (status,) = await management.status()
             return all(shard.status.state is ShardState.RUNNING for shard in status.shards)
 
         await until(all_run)
@@ -81,9 +79,9 @@ async def test_of_two_actors_each_has_its_shards_and_an_operator_reaches_both_or
                 await kill(cluster, read_side_actor_name(READ_SIDE, number))
                 # In between it is unavailable at worst; it never hangs.
                 with suppress(ReadSideUnavailable):
-                    await asyncio.wait_for(desk.skip(READ_SIDE), DONE_WITHIN + 5)
-                await asyncio.wait_for(desk.pause(READ_SIDE, number), TOLD_WITHIN + 5)
-                await asyncio.wait_for(desk.resume(READ_SIDE), TOLD_WITHIN + 5)
+                    await asyncio.wait_for(management.skip(READ_SIDE), DONE_WITHIN + 5)
+                await asyncio.wait_for(management.pause(READ_SIDE, number), TOLD_WITHIN + 5)
+                await asyncio.wait_for(management.resume(READ_SIDE), TOLD_WITHIN + 5)
         rows = await read_all(cluster.journal)
         histories = Counter(EntityId(row.envelope.meta.entity_id) for row in rows)
         assert load.done() > 50
@@ -92,10 +90,10 @@ async def test_of_two_actors_each_has_its_shards_and_an_operator_reaches_both_or
         assert faults == []
         await until(all_run)
         newest = rows[-1].envelope
-        assert await desk.handled(READ_SIDE, newest.meta.entity_id, newest.sequence_number, 10)
-        assert not await desk.handled(READ_SIDE, newest.meta.entity_id, Revision(10_000), 1)
+        assert await management.handled(READ_SIDE, newest.meta.entity_id, newest.sequence_number, 10)
+        assert not await management.handled(READ_SIDE, newest.meta.entity_id, Revision(10_000), 1)
         before = len(deliveries.attempts)
-        assert (await desk.replay_entities(READ_SIDE, histories)).count == len(rows)
+        assert (await management.replay_entities(READ_SIDE, histories)).count == len(rows)
         await until_true(lambda: len(deliveries.attempts) >= before + len(rows))
 
 
@@ -103,12 +101,12 @@ async def test_of_two_releases_the_newer_one_is_handed_all_shards_and_the_older_
     cluster: Cluster, chance: random.Random
 ) -> None:
     config = ReadSideConfig(READ_SIDE, Protocol.GRPC, "127.0.0.1", cluster.handler.port)
-    target = GrpcTarget(config.host, config.port)
+    target = GrpcEndpoint(config.host, config.port)
     newer = f"{cluster.namespace}.newer"
 
     def start(namespace: str) -> None:
-        wiring = ReadSideWiring(config, target, None, SHARDS, cluster.database, LOGS, ReleaseId(namespace))
-        start_read_side(namespace, READ_SIDE, seal(build_manager, wiring))
+        spec = ReadSideSpec(config, target, None, SHARDS, cluster.database, LOGS, ReleaseId(namespace))
+        start_read_side(namespace, READ_SIDE, pickle_lazily(build_supervisor, spec))
 
     start(cluster.namespace)
     deliveries = cluster.handler.deliveries
@@ -161,12 +159,12 @@ async def kill(cluster: Cluster, name: str) -> None:
 
 
 @asynccontextmanager
-async def read_side_desk(cluster: Cluster) -> AsyncIterator[ReadSideDesk]:
+async def read_side_management(cluster: Cluster) -> AsyncIterator[ReadSideManagement]:
     """As a replica of the ingress has it."""
     stores = PostgresReadSideStores(cluster.database)
     await stores.open()
     actors = ReadSideActors(cluster.namespace, 2)
-    yield ReadSideDesk(
+    yield ReadSideManagement(
         [READ_SIDE], SHARDS, stores.controls, stores.offsets, stores.letters, stores.places, actors
     )
     await stores.close()
@@ -209,8 +207,8 @@ async def test_a_read_side_that_fails_in_an_unforeseen_way_is_started_again(
     await until(runs)
 
 
-def manager_of(starts: Path) -> Manager:
-    return Manager(READ_SIDE, partial(fails_once, starts), SystemClock())
+def manager_of(starts: Path) -> ReadSideSupervisor:
+    return ReadSideSupervisor(READ_SIDE, partial(fails_once, starts), SystemClock())
 
 
 async def fails_once(starts: Path) -> Idle:
@@ -234,7 +232,7 @@ class Idle:
     async def close(self) -> None:
         pass
 
-    def poke(self, shards: Iterable[Shard]) -> None:
+    def notify(self, shards: Iterable[Shard]) -> None:
         pass
 
     async def obey(self, order: Order) -> Obeyed:

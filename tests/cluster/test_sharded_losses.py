@@ -12,19 +12,19 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cos_ray.bootstrap.shard_host import KeeperWiring, build_shard_host, build_shard_keeper
-from cos_ray.cluster.sealed import seal
+from cos_ray.bootstrap.shard_host import ShardCoordinatorSpec, build_shard_coordinator, build_shard_host
+from cos_ray.cluster.shard_coordinator_actor import start_shard_coordinator
 from cos_ray.cluster.shard_hosts import ShardHostActors
-from cos_ray.cluster.shard_keeper_actor import start_shard_keeper
 from cos_ray.domain.errors import EntityLost
 from cos_ray.domain.ids import EntityId
-from cos_ray.domain.live_limits import LiveLimits
+from cos_ray.domain.passivation import LiveLimits
 from cos_ray.domain.sharding import shard_of
 from cos_ray.testing.history import Ending
+from cos_ray.transport.lazy_pickle import pickle_lazily
 from tests.cluster.conftest import LOGS, Cluster, router_of
 from tests.cluster.ledger import new_command, text_of
-from tests.journal_kit import until
-from tests.running_ray import LiveActor
+from tests.support.journal import until
+from tests.support.running_ray import LiveActor
 
 ENTITIES = [EntityId(f"e{number}") for number in range(40)]
 
@@ -37,18 +37,22 @@ async def sharded(cluster: Cluster) -> Cluster:
 
 async def with_shard_hosts(cluster: Cluster, seats: int = 2) -> Cluster:
     """So many shard hosts, started."""
-    wiring = replace(cluster.wiring, is_sharded=True)
-    build_host = seal(build_shard_host, wiring, LiveLimits(idle_after=1.0, entities=20))
-    keeper = KeeperWiring(cluster.namespace, wiring.shards, seats, build_host, LOGS, wiring.tls)
-    await asyncio.to_thread(start_shard_keeper, cluster.namespace, seal(build_shard_keeper, keeper))
-    router = router_of(wiring, cluster.journal)
-    return replace(cluster, wiring=wiring, router=router)
+    spec = replace(cluster.spec, is_sharded=True)
+    build_host = pickle_lazily(build_shard_host, spec, LiveLimits(idle_after=1.0, entities=20))
+    coordinator = ShardCoordinatorSpec(cluster.namespace, spec.shards, seats, build_host, LOGS, spec.tls)
+    await asyncio.to_thread(
+        start_shard_coordinator, cluster.namespace, pickle_lazily(build_shard_coordinator, coordinator)
+    )
+    router = router_of(spec, cluster.journal)
+    return replace(cluster, spec=spec, router=router)
 
 
-async def test_killed_hosts_and_a_killed_keeper_lose_nothing(sharded: Cluster, chance: random.Random) -> None:
+async def test_killed_hosts_and_a_killed_coordinator_lose_nothing(
+    sharded: Cluster, chance: random.Random
+) -> None:
     async with sharded.under_load(ENTITIES, 12, chance) as load:
         await load.go_on(50)
-        for beginning in ("shard-host:", "shard-host:", "shard-keeper", "shard-host:", "shard-host:"):
+        for beginning in ("shard-host:", "shard-host:", "shard-coordinator", "shard-host:", "shard-host:"):
             victim = chance.choice(await asyncio.to_thread(sharded.actors, beginning))
             victim.kill()
             await load.go_on(100)
@@ -57,18 +61,18 @@ async def test_killed_hosts_and_a_killed_keeper_lose_nothing(sharded: Cluster, c
     assert {call.ending for call in load.calls if call.events} == {Ending.DONE}
 
 
-async def test_the_number_of_hosts_an_operator_asked_for_outlives_the_keeper(sharded: Cluster) -> None:
+async def test_the_number_of_hosts_an_operator_asked_for_outlives_the_coordinator(sharded: Cluster) -> None:
     hosts = ShardHostActors(sharded.namespace)
     before = await hosts.resize(3)
-    (await sharded.one("shard-keeper")).kill()
+    (await sharded.one("shard-coordinator")).kill()
 
-    async def another_keeper_speaks() -> bool:
+    async def another_coordinator_speaks() -> bool:
         try:
             return (await hosts.assignment()).epoch > before.epoch
         except EntityLost:
             return False
 
-    await until(another_keeper_speaks, 60)
+    await until(another_coordinator_speaks, 60)
     assert len((await hosts.assignment()).hosts) == 3
 
 
@@ -89,7 +93,7 @@ async def test_hosts_come_and_go_under_load_and_no_command_fails(
 
     await until(three_are_left)
     status = [await hosts.status(host) for host in assignment.hosts]
-    assert sum(each.shards for each in status) == sharded.wiring.shards
+    assert sum(each.shards for each in status) == sharded.spec.shards
     assert sum(each.in_progress for each in status) == 0
     assert all(each.entities <= 20 for each in status)
     assert sum(each.passivations for each in status) > 0

@@ -14,13 +14,13 @@ from ray.util.state import list_actors
 
 from cos_ray.bootstrap.entity import build_entity
 from cos_ray.cluster.entity_actor import EntityActor
-from cos_ray.cluster.sealed import seal
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.messages import Accepted, Command, Reply, TryElsewhere
 from cos_ray.testing.history import Ending
+from cos_ray.transport.lazy_pickle import pickle_lazily
 from tests.cluster.conftest import Cluster
 from tests.cluster.ledger import Clients, new_command, text_of
-from tests.journal_kit import until
+from tests.support.journal import until
 
 NEW = EntityId("new")
 FOUR = [EntityId(f"e{number}") for number in range(4)]
@@ -174,7 +174,7 @@ class Rivals:
     def start(self) -> ray.actor.ActorHandle:
         """Start it, under another name."""
         self._rival = EntityActor.options(name="rival", namespace=self._cluster.namespace).remote(
-            NEW, seal(build_entity, self._cluster.wiring)
+            NEW, pickle_lazily(build_entity, self._cluster.spec)
         )
         return self._rival
 

@@ -12,11 +12,11 @@ from cos_ray.ports import DeadLetters, EventSource, Journal, OffsetStore, ReadSi
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.dead_letters import MemoryDeadLetters
 from cos_ray.testing.journal import MemoryJournal
 from cos_ray.testing.offsets import MemoryReadSides
-from tests.fixtures_postgres import connected
+from tests.support.fixtures_postgres import connected
 
 
 class AnyJournal(Journal, EventSource, Protocol):

@@ -18,9 +18,9 @@ from cos_ray.postgres.rows import columns, encode
 from cos_ray.postgres.statements import statement
 from cos_ray.testing.journal import Fault, MemoryJournal
 from tests.contracts.conftest import AnyJournal
-from tests.fixtures_postgres import connected
-from tests.journal_kit import append_of, until
-from tests.tcp_proxy import Cut, TcpProxy
+from tests.support.fixtures_postgres import connected
+from tests.support.journal import append_of, until
+from tests.support.tcp_proxy import Cut, TcpProxy
 
 
 class Rig(Protocol):

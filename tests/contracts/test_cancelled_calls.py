@@ -16,7 +16,7 @@ from google.protobuf.any import pack as any_of
 from cos_ray.domain.errors import Code
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Shard
 from cos_ray.domain.messages import Accepted, Command, Header, Packed, Refused
-from cos_ray.handlers.targets import GrpcTarget, HttpTarget, PythonTarget
+from cos_ray.handlers.endpoints import GrpcEndpoint, HttpEndpoint, PythonEndpoint
 from cos_ray.ports import WriteHandler
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2 import HandleCommandResponse, HandleEventResponse
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2_grpc import (
@@ -25,10 +25,10 @@ from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2_grpc import (
 )
 from cos_ray.protocol.write_stream import add_write_stream_to_server
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import Account, AccountOpened
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.journal import MemoryJournal
 from cos_ray.writeside.entity import Entity
-from tests import handler_kit as kit
+from tests.support import handler as kit
 
 BUDGET = 20
 SEEN = ("unary", "stream", "http", "coroutine")
@@ -126,10 +126,10 @@ class HttpServer(kit.HttpStage):
 async def _handler(kind: str) -> AsyncIterator[Anything]:
     match kind:
         case "coroutine" | "function":
-            yield kit.built(PythonTarget(f"{__name__}:{kind.capitalize()}"))
+            yield kit.built(PythonEndpoint(f"{__name__}:{kind.capitalize()}"))
         case "http":
             async with HttpServer().listening() as port:
-                handler = kit.built(HttpTarget("127.0.0.1", port))
+                handler = kit.built(HttpEndpoint("127.0.0.1", port))
                 yield handler
                 await handler.close()
         case _:
@@ -139,7 +139,7 @@ async def _handler(kind: str) -> AsyncIterator[Anything]:
                 add_write_stream_to_server(servicer, server)
             port = server.add_insecure_port("127.0.0.1:0")
             await server.start()
-            handler = kit.built(GrpcTarget("127.0.0.1", port))
+            handler = kit.built(GrpcEndpoint("127.0.0.1", port))
             if kind == "stream":
                 await _until_streamed(handler)
             yield handler

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from cos_ray.domain.errors import EventRefused, KeyKnown, RevisionConflict
 from cos_ray.domain.ids import EntityId, IdempotencyKey, Revision
-from cos_ray.domain.messages import Append, Remembered, Standing
+from cos_ray.domain.messages import Append, NewestRevision, Remembered
 from tests.contracts.conftest import AnyJournal
-from tests.journal_kit import append_of, read_all
+from tests.support.journal import append_of, read_all
 
 A = EntityId("a")
 KEY = IdempotencyKey("k")
@@ -49,7 +49,7 @@ async def test_an_unknown_key_is_not_remembered(journal: AnyJournal) -> None:
 
 
 async def test_where_an_entity_stands_is_said_with_whether_a_key_is_known(journal: AnyJournal) -> None:
-    assert await journal.standing(A, KEY) == Standing(Revision(0), key_is_known=False)
+    assert await journal.standing(A, KEY) == NewestRevision(Revision(0), key_is_known=False)
     await journal.append(keyed("k", "a", 0, events=3))
     await journal.append(append_of("a", 3))
     await journal.append(keyed("no-op", "a", 4, events=0))
@@ -71,7 +71,7 @@ async def test_a_key_that_has_expired_is_not_known(
 ) -> None:
     await journal.append(keyed("k", "a", 0))
     expire_keys()
-    assert await journal.standing(A, KEY) == Standing(Revision(1), key_is_known=False)
+    assert await journal.standing(A, KEY) == NewestRevision(Revision(1), key_is_known=False)
 
 
 async def test_the_keys_of_an_entity_are_its_own(journal: AnyJournal) -> None:

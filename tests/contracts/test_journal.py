@@ -18,7 +18,7 @@ from cos_ray.domain.sharding import shard_of
 from cos_ray.domain.type_changes import Precedent, TypeChange
 from cos_ray.testing.history import faults_of_history
 from tests.contracts.conftest import AnyJournal, MarkDeleted
-from tests.journal_kit import SHARDS, append_of, packed, read_all
+from tests.support.journal import SHARDS, append_of, packed, read_all
 
 A = EntityId("a")
 

@@ -11,7 +11,7 @@ from cos_ray.domain.errors import JournalUnavailable, OutcomeUnknown, RevisionCo
 from cos_ray.domain.ids import EntityId, Offset
 from cos_ray.domain.messages import Append
 from tests.contracts.rigs import MemoryRig, Rig, postgres_rig
-from tests.journal_kit import append_of, until
+from tests.support.journal import append_of, until
 
 A = EntityId("a")
 

@@ -18,12 +18,12 @@ from cos_ray.ports import JournalTail
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.subscriptions.subscriptions import Subscriptions, Wanted
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from tests.contracts.conftest import AnyJournal, MarkDeleted
 from tests.contracts.rigs import MemoryRig, PostgresRig, Rig, postgres_rig
-from tests.fixtures_postgres import connected
-from tests.journal_kit import append_of, until
-from tests.tcp_proxy import TcpProxy
+from tests.support.fixtures_postgres import connected
+from tests.support.journal import append_of, until
+from tests.support.tcp_proxy import TcpProxy
 
 A = EntityId("a")
 ALL = Offset(2**62)

@@ -24,7 +24,6 @@ from google.protobuf.wrappers_pb2 import Int64Value
 
 from cos_ray import Code, Rejected
 from cos_ray.domain.decisions import Persist
-from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.errors import Status
 from cos_ray.domain.ids import CommandId, Revision, Shard
 from cos_ray.domain.messages import (
@@ -38,9 +37,9 @@ from cos_ray.domain.messages import (
     Refused,
     Reply,
 )
-from cos_ray.domain.types import AcceptedTypes
+from cos_ray.domain.types import AcceptedTypes, EntityPolicy
 from cos_ray.handlers import python_write
-from cos_ray.handlers.targets import GrpcTarget, PythonTarget
+from cos_ray.handlers.endpoints import GrpcEndpoint, PythonEndpoint
 from cos_ray.ports import WriteHandler
 from cos_ray.protocol import write_stream
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2 import HandleCommandResponse, HandleEventResponse
@@ -49,10 +48,10 @@ from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2_grpc import (
     add_WriteSideHandlerServiceServicer_to_server,
 )
 from cos_ray.protocol.write_stream import add_write_stream_to_server
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.journal import MemoryJournal
 from cos_ray.writeside.entity import Entity
-from tests.handler_kit import ADA, UNBORN, built, packed, unpacked
+from tests.support.handler import ADA, UNBORN, built, packed, unpacked
 
 FIRST = Meta(ADA, Revision(1), datetime(2026, 5, 1, tzinfo=timezone.utc), (Header("x-who", "ada"),))
 WHO = (Header("x-who", "ada"),)
@@ -134,7 +133,7 @@ async def handler_of(kind: str) -> AsyncIterator[WriteHandler]:
     async with AsyncExitStack() as stack:
         if kind in ("thread", "async"):
             class_ = Sums if kind == "thread" else AsyncSums
-            yield built(PythonTarget(f"{__name__}:{class_.__name__}"))
+            yield built(PythonEndpoint(f"{__name__}:{class_.__name__}"))
             return
         server, application = grpc.aio.server(), GrpcSums()
         add_WriteSideHandlerServiceServicer_to_server(application, server)
@@ -144,7 +143,7 @@ async def handler_of(kind: str) -> AsyncIterator[WriteHandler]:
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         stack.push_async_callback(server.stop, None)
-        handler = built(GrpcTarget("127.0.0.1", port))
+        handler = built(GrpcEndpoint("127.0.0.1", port))
         stack.push_async_callback(handler.close)
         if kind == "stream":
             deadline = time.monotonic() + 10

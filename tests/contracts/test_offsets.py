@@ -6,14 +6,14 @@ from datetime import timedelta
 
 import pytest
 
-from cos_ray.domain.claims import Standing
 from cos_ray.domain.ids import Offset, Owner, ReadSideId, Shard
+from cos_ray.domain.shard_leases import LeaseRank
 from cos_ray.ports import OffsetStore
 from tests.contracts.conftest import AnyReadSides
 
 A, B = ReadSideId("read-side_a"), ReadSideId("read-side_b")
 ME, OTHER = Owner("me"), Owner("other")
-FIRST, HOUR = Standing(1, True, 1), timedelta(hours=1)
+FIRST, HOUR = LeaseRank(1, True, 1), timedelta(hours=1)
 ALL = [Shard(0), Shard(1), Shard(2), Shard(15)]
 
 

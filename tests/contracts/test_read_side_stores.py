@@ -9,19 +9,19 @@ from datetime import timedelta
 
 import pytest
 
-from cos_ray.domain.claims import Standing
 from cos_ray.domain.erasure import redacted_event, says_nothing
 from cos_ray.domain.errors import ClaimLost, EntityIsErased
 from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, ReleaseId, Revision, Shard
 from cos_ray.domain.messages import EventEnvelope, JournaledEvent, Meta, Packed
-from cos_ray.system_process import own_name
+from cos_ray.domain.shard_leases import LeaseRank
+from cos_ray.system.process_identity import own_name
 from tests.contracts.conftest import AnyReadSides, PutOnRecord
 
 A, B = ReadSideId("read-side_a"), ReadSideId("read-side_b")
 ME, OTHER = Owner("me"), Owner("other")
 S0, S1 = Shard(0), Shard(1)
 LONG, SHORT = timedelta(hours=1), timedelta(milliseconds=50)
-OLD, NEW = Standing(1, True, 9), Standing(2, True, 5)
+OLD, NEW = LeaseRank(1, True, 9), LeaseRank(2, True, 5)
 # A packed message as applications send it.
 EVENT = Packed(b"\x0a\x03t/E\x12\x01e")
 
@@ -36,7 +36,7 @@ async def have(
     read_side: ReadSideId,
     shards: Collection[Shard],
     owner: Owner,
-    standing: Standing = OLD,
+    standing: LeaseRank = OLD,
     lasts: timedelta = LONG,
 ) -> set[Shard]:
     """Take what is free of these shards."""
@@ -48,7 +48,7 @@ async def kept(stores: AnyReadSides, owner: Owner) -> dict[Shard, bool]:
     return dict(await stores.controls.keep(A, owner, LONG))
 
 
-async def eventually_has(stores: AnyReadSides, owner: Owner, standing: Standing) -> None:
+async def eventually_has(stores: AnyReadSides, owner: Owner, standing: LeaseRank) -> None:
     """Return once it has taken the first shard."""
     deadline = asyncio.get_running_loop().time() + 10
     while not await have(stores, A, [S0], owner, standing):
@@ -146,14 +146,14 @@ class TestClaims:
         assert await kept(stores, ME) == {0: False}
 
     async def test_who_counts_less_is_not_heard(self, stores: AnyReadSides) -> None:
-        for less, more in ((OLD, NEW), (NEW.in_shards(at_home=False), NEW), (Standing(2, True, 4), NEW)):
+        for less, more in ((OLD, NEW), (NEW.in_shards(at_home=False), NEW), (LeaseRank(2, True, 4), NEW)):
             await have(stores, A, [S0], OTHER, more)
             await stores.controls.ask(A, [S0], ME, less, LONG)
             assert await kept(stores, OTHER) == {0: False}
             await stores.controls.release(A, [S0], OTHER)
 
     async def test_at_home_counts_more_than_having_begun_later(self, stores: AnyReadSides) -> None:
-        await have(stores, A, [S0], OTHER, Standing(2, False, 9))
+        await have(stores, A, [S0], OTHER, LeaseRank(2, False, 9))
         await stores.controls.ask(A, [S0], ME, NEW, LONG)
         assert await kept(stores, OTHER) == {0: True}
 
@@ -162,7 +162,7 @@ class TestClaims:
     ) -> None:
         await have(stores, A, [S0], OTHER, OLD)
         await stores.controls.ask(A, [S0], ME, NEW, LONG)
-        await stores.controls.ask(A, [S0], Owner("between"), Standing(2, True, 4), LONG)
+        await stores.controls.ask(A, [S0], Owner("between"), LeaseRank(2, True, 4), LONG)
         await stores.controls.release(A, [S0], OTHER)
         assert await kept(stores, ME) == {0: False}
 

@@ -19,7 +19,7 @@ from cos_ray.domain.decisions import NoChange, Persist
 from cos_ray.domain.errors import Code, HandlerFailed, Status
 from cos_ray.domain.ids import CommandId, EntityId, Shard
 from cos_ray.domain.messages import Accepted, Command, Header, Packed, Refused
-from cos_ray.handlers.targets import PythonTarget
+from cos_ray.handlers.endpoints import PythonEndpoint
 from cos_ray.ports import WriteHandler
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2 import (
     HandleCommandRequest,
@@ -34,12 +34,21 @@ from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import (
     MoneyDeposited,
     Withdraw,
 )
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.journal import MemoryJournal
 from cos_ray.writeside.entity import Entity
-from tests import handler_kit as kit
-from tests.handler_kit import KINDS, GrpcStage, HttpStage, ScriptedApplication, ask, bank, events_of, evolve
-from tests.tcp_proxy import TcpProxy
+from tests.support import handler as kit
+from tests.support.handler import (
+    KINDS,
+    GrpcStage,
+    HttpStage,
+    ScriptedApplication,
+    ask,
+    bank,
+    events_of,
+    evolve,
+)
+from tests.support.tcp_proxy import TcpProxy
 
 FUNDED = kit.state_of(Account(owner="Ada", balance=20_00, is_open=True), revision=2)
 BIG = b"x" * 50_000_000
@@ -222,7 +231,7 @@ async def test_python_trouble_has_its_code_and_the_next_call_works(
     trouble: str, application: Anything
 ) -> None:
     what, code = PYTHON_TROUBLE[trouble]
-    handler = kit.built(PythonTarget("tests.handler_kit:ScriptedApplication"))
+    handler = kit.built(PythonEndpoint("tests.support.handler:ScriptedApplication"))
     undo = application(what)
     status = await failure(ask(handler))
     assert status.code is code
@@ -238,7 +247,7 @@ async def test_an_answer_without_a_state_is_an_invalid_argument(
     expected = Status(Code.INVALID_ARGUMENT, "event handler replied with empty state")
     if kind == "python":
         monkeypatch.setattr(ScriptedApplication, "event", staticmethod(lambda: None))
-        handler = kit.built(PythonTarget("tests.handler_kit:ScriptedApplication"))
+        handler = kit.built(PythonEndpoint("tests.support.handler:ScriptedApplication"))
         assert await failure(evolve(handler, AccountOpened())) == expected
         return
     stage = {"grpc": GrpcStage, "http": HttpStage}[kind]()
@@ -281,7 +290,7 @@ async def test_a_state_of_another_type_than_before_is_refused_and_nothing_is_sto
 
     if kind == "python":
         monkeypatch.setattr(ScriptedApplication, "event", staticmethod(lambda: next(states)))
-        await run(kit.built(PythonTarget("tests.handler_kit:ScriptedApplication")))
+        await run(kit.built(PythonEndpoint("tests.support.handler:ScriptedApplication")))
         return
     stage = {"grpc": GrpcStage, "http": HttpStage}[kind]()
     stage.answer = answer
@@ -303,7 +312,7 @@ async def test_a_rejection_s_details_arrive_as_they_are(kind: str, application: 
 
     if kind == "python":
         application(raising(Rejected(Code.ABORTED, "no", expected.details)))
-        handler = kit.built(PythonTarget("tests.handler_kit:ScriptedApplication"))
+        handler = kit.built(PythonEndpoint("tests.support.handler:ScriptedApplication"))
         assert await failure(ask(handler)) == expected
         return
     stage = {"grpc": GrpcStage, "http": HttpStage}[kind]()
@@ -321,7 +330,7 @@ async def test_no_event_is_no_change(kind: str, application: Anything) -> None:
 
     if kind == "python":
         application(lambda: None)
-        assert await ask(kit.built(PythonTarget("tests.handler_kit:ScriptedApplication"))) == NoChange()
+        assert await ask(kit.built(PythonEndpoint("tests.support.handler:ScriptedApplication"))) == NoChange()
         return
     stage = {"grpc": GrpcStage, "http": HttpStage}[kind]()
     stage.answer = say_nothing
@@ -370,7 +379,7 @@ async def test_a_late_answer_is_a_missed_deadline_and_disturbs_no_later_call(
         return HandleCommandResponse()
 
     if kind == "python":
-        handler = kit.built(PythonTarget("tests.handler_kit:ScriptedApplication"))
+        handler = kit.built(PythonEndpoint("tests.support.handler:ScriptedApplication"))
         undo = application(kit.slow(0.3))
         assert (await failure(ask(handler, timeout=0.1))).code is Code.DEADLINE_EXCEEDED
         undo()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.any_service import any_service
-from tests.running_deployment import DeployedService
-from tests.running_service import BankHandlers, RunningService
+from tests.support.any_service import any_service
+from tests.support.running_deployment import DeployedService
+from tests.support.running_service import BankHandlers, RunningService
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
 """
-The README as a script: what it tells its reader to save, to run and to expect.
+Pages as scripts: what they tell their reader to save, to run and to expect.
 
 A code block takes part if a comment above it says how:
 
@@ -19,7 +19,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+ROOT = Path(__file__).resolve().parents[2]
 
 _BLOCK = re.compile(r"^<!-- ([^:\n]+)(?:: ([^\n]+))? -->\n```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -40,9 +40,9 @@ class Block:
         return [_command(line) for line in lines if line.strip()]
 
 
-def section(title: str) -> str:
-    """The text below a heading, up to the next one of its rank."""
-    parts = re.split(r"^## (.+)$", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
+def section(page: str, title: str) -> str:
+    """The text below a page's heading, up to the next one of its rank."""
+    parts = re.split(r"^## (.+)$", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))[title]
 
 

@@ -20,8 +20,8 @@ from cos_ray.testing.history import Ending, faults_of_calls
 from tests.chaos.teller import Teller
 from tests.chaos.test_bank import read_journal
 from tests.e2e.test_sharded import TOKEN, cos_ray
-from tests.running_ray import LiveActor, live_actors
-from tests.running_service import BankHandlers, RunningService
+from tests.support.running_ray import LiveActor, live_actors
+from tests.support.running_service import BankHandlers, RunningService
 
 CLIENTS = 64
 
@@ -37,6 +37,8 @@ def auto(handlers: BankHandlers, tmp_path_factory: pytest.TempPathFactory) -> It
         "COS_SHARD_ACTORS": "2",
         "COS_INGRESS_REPLICAS": "2",
         "COS_MAX_LIVE_ENTITY_ACTORS": str(BOUND),
+        # Other tests use the machine, too.
+        "COS_AUTO_MAX_CPU_PERCENT": "100",
         "COS_PASSIVATION_IDLE_AFTER": "3s",
         # Whether a command is answered is asked here, and not how soon: other tests use the machine, too.
         "COS_COMMAND_HANDLER_TIMEOUT": "20",

@@ -23,9 +23,9 @@ import psutil
 import pytest
 
 from cos_ray.ingress.service import SERVICES
-from tests.authority import Authority
 from tests.e2e.scripted_handler import ScriptedHandler
-from tests.running_service import RunningService, eventually
+from tests.support.authority import Authority
+from tests.support.running_service import RunningService, eventually
 
 SOURCES = Path(__file__).with_name("clients")
 PROTOS = Path(__file__).parents[2] / "protos"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.running_service import dying_with_us, plain_environment
+from tests.support.running_service import dying_with_us, plain_environment
 
 
 def test_the_demo_tells_its_story_and_leaves_nothing_behind() -> None:

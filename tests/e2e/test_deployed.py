@@ -23,8 +23,8 @@ from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import OpenAccount
 from cos_ray.samples.bank.read_handler import read_balances
 from cos_ray.testing.history import Ending, faults_of_calls
 from tests.chaos.teller import Teller
-from tests.running_deployment import DeployedService, newer_code
-from tests.running_service import BankHandlers, eventually
+from tests.support.running_deployment import DeployedService, newer_code
+from tests.support.running_service import BankHandlers, eventually
 
 ACCOUNTS = [EntityId(f"rolled-{number}") for number in range(8)]
 CLIENTS = 8

@@ -28,7 +28,7 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
 from cos_ray.samples.bank.client import Bank
 from cos_ray.samples.bank.pb.bank.v1 import bank_pb2
-from tests.running_service import BankHandlers, RunningService
+from tests.support.running_service import BankHandlers, RunningService
 
 PROTOS = Path(__file__).resolve().parents[2] / "protos"
 

@@ -14,9 +14,9 @@ import pytest
 
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import ProcessCommandRequest
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
-from tests.any_service import any_service
 from tests.e2e.scripted_handler import Script, ScriptedHandler
-from tests.running_service import eventually
+from tests.support.any_service import any_service
+from tests.support.running_service import eventually
 
 KEY = "x-cos-idempotency-key"
 LEFT = 5.0

@@ -14,12 +14,12 @@ import pytest
 import cos_ray
 from cos_ray.cli.child_process import ChildFailed
 from cos_ray.cluster.versions import own_build
-from cos_ray.free_port import free_port
 from cos_ray.postgres.database import Database
 from cos_ray.samples.bank.client import Bank
-from tests.running_deployment import newer_code
-from tests.running_ray import RayHead, RayWorkerNode, live_actors
-from tests.running_service import BankHandlers, RunningService, eventually, serve_and_fail
+from cos_ray.system.free_port import free_port
+from tests.support.running_deployment import newer_code
+from tests.support.running_ray import RayHead, RayWorkerNode, live_actors
+from tests.support.running_service import BankHandlers, RunningService, eventually, serve_and_fail
 
 
 @contextmanager

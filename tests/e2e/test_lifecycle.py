@@ -15,18 +15,18 @@ import pytest
 from google.protobuf.any import pack
 
 from cos_ray.cli.child_process import ChildProcess
-from cos_ray.cluster.names import KEEPER
-from cos_ray.free_port import free_port
+from cos_ray.cluster.names import PROCESS_COORDINATOR
 from cos_ray.postgres.database import Database
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import GetStateRequest, ProcessCommandRequest
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
 from cos_ray.samples.bank.client import Bank, BankError, Statement
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import OpenAccount
 from cos_ray.samples.bank.read_handler import Balance, read_balances
-from tests.handler_kit import BANK_CLASS
-from tests.observability_kit import Scrape
-from tests.running_ray import live_actors
-from tests.running_service import (
+from cos_ray.system.free_port import free_port
+from tests.support.handler import BANK_CLASS
+from tests.support.observability import Scrape
+from tests.support.running_ray import live_actors
+from tests.support.running_service import (
     BANK,
     RunningService,
     dying_with_us,
@@ -45,7 +45,7 @@ def test_when_it_says_that_it_is_ready_the_first_entity_needs_no_new_process(
 ) -> None:
     own_service.start()
     names = {actor.name for actor in live_actors(own_service.dashboard, token=own_service.ray_token)}
-    assert KEEPER in names
+    assert PROCESS_COORDINATOR in names
     assert [name for name in names if name.startswith("journal:")]
     titles = [" ".join(process.cmdline()) for process in family_of(own_service.pid).values()]
     assert "ray::IDLE" in [title.strip() for title in titles]

@@ -9,8 +9,8 @@ import pytest
 
 from cos_ray.samples.bank.client import Bank, BankError
 from cos_ray.telemetry.catalogue import LIVE_OCTETS, METRICS, exposed_names
-from tests.observability_kit import Query, Scrape, faults, queries
-from tests.running_service import RunningService, eventually
+from tests.support.observability import Query, Scrape, faults, queries
+from tests.support.running_service import RunningService, eventually
 
 NOT_THERE = {LIVE_OCTETS.name: "with dedicated placement nobody adds it up"}
 """What this service has no occasion to export."""

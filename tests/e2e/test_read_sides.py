@@ -16,7 +16,7 @@ from cos_ray.protocol.pb.chief_of_state.v1.manager_pb2_grpc import ReadSideManag
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import ProcessCommandRequest
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import Deposit, OpenAccount
 from cos_ray.samples.bank.read_handler import read_balances
-from tests.running_service import BankHandlers, RunningService, eventually
+from tests.support.running_service import BankHandlers, RunningService, eventually
 
 ID = "balances"
 

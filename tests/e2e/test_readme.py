@@ -1,4 +1,4 @@
-"""What the README tells its reader to do works, word for word, in an empty directory."""
+"""What README and docs tell their reader to do works, word for word, in an empty directory."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from cos_ray.free_port import free_port
-from tests.e2e.readme import README, Block, blocks, section
-from tests.running_service import dying_with_us
+from cos_ray.system.free_port import free_port
+from tests.e2e.readme import ROOT, Block, blocks, section
+from tests.support.running_service import dying_with_us
 
 PATIENCE = 120.0
 """How long to wait for anything, in seconds."""
@@ -28,10 +28,15 @@ PATIENCE = 120.0
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "title", ["A first application", "A larger one, with a read side", "Three kinds of write handler"]
+    ("page", "title"),
+    [
+        ("README.md", "A first application"),
+        ("docs/howto/write-handlers.md", "A shopping cart, over gRPC"),
+        ("docs/howto/read-sides.md", "A bank with a read side"),
+    ],
 )
-def test_the_readme_can_be_followed(title: str) -> None:
-    script = blocks(section(title))
+def test_pages_can_be_followed(page: str, title: str) -> None:
+    script = blocks(section(page, title))
     assert {block.kind for block in script} >= {"run", "keep running", "prints"}
     with empty_directory() as directory, ExitStack() as processes:
         reader = Reader(directory, processes)
@@ -39,14 +44,17 @@ def test_the_readme_can_be_followed(title: str) -> None:
             reader.follow(block)
 
 
-def test_every_path_the_readme_names_exists() -> None:
-    paths = re.findall(r"`((?:cos_ray|protos|tests)/[\w/.]*)", README.read_text(encoding="utf-8"))
-    assert len(paths) > 10
-    assert [path for path in paths if not (README.parent / path).exists()] == []
+def test_no_other_section_has_blocks_that_nobody_follows() -> None:
+    followed = {"README.md": 1, "docs/howto/write-handlers.md": 1, "docs/howto/read-sides.md": 1}
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        text = page.read_text(encoding="utf-8")
+        parts = re.split(r"^## (.+)$", text, flags=re.MULTILINE)
+        marked = sum("<!-- run" in part or "<!-- file" in part for part in parts)
+        assert marked == followed.get(str(page.relative_to(ROOT)), 0), page
 
 
 class Reader:
-    """Follows the README block by block, but with free ports instead of those it names."""
+    """Follows a page block by block, but with free ports instead of those it names."""
 
     def __init__(self, directory: Path, processes: ExitStack) -> None:
         self._directory = directory / "application"

@@ -29,7 +29,7 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
 from cos_ray.samples.bank.client import Bank, BankError
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import Account, Deposit, OpenAccount
 from cos_ray.samples.bank.read_handler import read_balances
-from tests.running_service import BankHandlers, RunningService, eventually
+from tests.support.running_service import BankHandlers, RunningService, eventually
 
 PROTOS = Path(__file__).resolve().parents[2] / "protos"
 BANK_PROTOS = PROTOS.parent / "cos_ray/samples/bank/protos"

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from cos_ray.samples.bank.client import Bank, BankError
-from tests.running_service import BankHandlers, RunningService, eventually, plain_environment
+from tests.support.running_service import BankHandlers, RunningService, eventually, plain_environment
 
 ACCOUNTS = [f"account-{number}" for number in range(20)]
 
@@ -214,7 +214,7 @@ def cos_ray(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "victim",
-    ["ray::ShardHostActor", "ray::ServeReplica", "ray::ServeController", "ray::ShardKeeperActor"],
+    ["ray::ShardHostActor", "ray::ServeReplica", "ray::ServeController", "ray::ShardCoordinatorActor"],
 )
 async def test_after_the_loss_of_a_process_commands_succeed_again(
     sharded: RunningService, victim: str

@@ -14,7 +14,7 @@ import pytest
 
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import GetStateRequest, ProcessCommandRequest
 from tests.e2e.scripted_handler import Script, ScriptedHandler
-from tests.running_service import RunningService
+from tests.support.running_service import RunningService
 
 CART, BASKET = "type.googleapis.com/shop.v1.Cart", "type.googleapis.com/shop.v1.Basket"
 REFUSAL = (

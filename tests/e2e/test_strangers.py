@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.running_service import RunningService, describe, family_of, plain_environment
+from tests.support.running_service import RunningService, describe, family_of, plain_environment
 
 DOORS = {
     # The dashboard, and the agent beside it.

@@ -12,7 +12,6 @@ import pytest
 from google.protobuf.any import pack
 from psycopg import sql
 
-from cos_ray.free_port import free_port
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.migrations import migrate
 from cos_ray.protocol.pb.chief_of_state.v1.persistence_pb2 import EventWrapper
@@ -25,9 +24,10 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateS
 from cos_ray.protocol.pb.cos_ray.v1.history_pb2 import GetEventsRequest, GetStateAtRequest
 from cos_ray.protocol.pb.cos_ray.v1.history_pb2_grpc import HistoryServiceStub
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import OpenAccount
-from tests.chief_of_state import ChiefOfState, left_behind, text
-from tests.fixtures_postgres import connected
-from tests.running_service import BankHandlers, RunningService, eventually, serve_and_fail
+from cos_ray.system.free_port import free_port
+from tests.support.chief_of_state import ChiefOfState, left_behind, text
+from tests.support.fixtures_postgres import connected
+from tests.support.running_service import BankHandlers, RunningService, eventually, serve_and_fail
 
 ROLES = Path(__file__).parents[2] / "deploy" / "roles.sql"
 RUNTIME, OWNER = "cos e2e runtime", "cos e2e owner"

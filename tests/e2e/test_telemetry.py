@@ -19,8 +19,8 @@ from google.protobuf.any import pack
 
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import ProcessCommandRequest
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import Deposit, OpenAccount, Withdraw
-from tests.otlp_kit import Collector, Received, collecting
-from tests.running_service import BankHandlers, RunningService, eventually, family_of
+from tests.support.otlp import Collector, Received, collecting
+from tests.support.running_service import BankHandlers, RunningService, eventually, family_of
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 CALLER = "b7ad6b7169203331"

@@ -13,9 +13,9 @@ import pytest
 
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import GetStateRequest
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
-from tests.authority import Authority
-from tests.handler_kit import BANK_CLASS
-from tests.running_service import RunningService, plain_environment, serve_and_fail
+from tests.support.authority import Authority
+from tests.support.handler import BANK_CLASS
+from tests.support.running_service import RunningService, plain_environment, serve_and_fail
 
 HANDLER = {"COS_WRITE_SIDE_HANDLER": BANK_CLASS}
 

@@ -23,11 +23,11 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
 from cos_ray.protocol.pb.cos_ray.v1.operations_pb2 import GetServiceStatusRequest
 from cos_ray.protocol.pb.cos_ray.v1.operations_pb2_grpc import OperationsServiceStub
-from tests.any_service import any_service
 from tests.e2e.scripted_handler import Script, ScriptedHandler, details_of
-from tests.running_deployment import DeployedService
-from tests.running_ray import live_actors
-from tests.running_service import RunningService, eventually
+from tests.support.any_service import any_service
+from tests.support.running_deployment import DeployedService
+from tests.support.running_ray import live_actors
+from tests.support.running_service import RunningService, eventually
 
 EMPTY = "type.googleapis.com/google.protobuf.Empty"
 ERASED = "type.googleapis.com/cos_ray.v1.EntityErased"

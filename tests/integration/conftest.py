@@ -11,8 +11,8 @@ import pytest
 
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
-from tests.journal_kit import append_of
-from tests.tcp_proxy import TcpProxy
+from tests.support.journal import append_of
+from tests.support.tcp_proxy import TcpProxy
 
 
 @pytest.fixture

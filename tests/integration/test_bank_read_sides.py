@@ -14,16 +14,16 @@ from psycopg import conninfo
 from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
 from cos_ray.domain.messages import EventEnvelope, JournaledEvent, Meta, Packed
 from cos_ray.domain.read_sides import Replay
+from cos_ray.handlers.endpoints import PythonEndpoint
 from cos_ray.handlers.python_read import python_read_handler
-from cos_ray.handlers.targets import PythonTarget
 from cos_ray.postgres.database import Database
 from cos_ray.samples.bank.accounts import handle_event
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import AccountOpened, MoneyDeposited, MoneyWithdrawn
 from cos_ray.samples.bank.read_handler import read_balances
 from cos_ray.testing.read_sides import MemoryEventSource
-from tests.fixtures_postgres import connected
-from tests.journal_kit import until
-from tests.read_side_kit import World
+from tests.support.fixtures_postgres import connected
+from tests.support.journal import until
+from tests.support.read_side import World
 
 ACCOUNTS, EVENTS = 7, 40
 
@@ -62,11 +62,11 @@ class BankSource(MemoryEventSource):
 
 async def run_twice(world: World, class_: str) -> None:
     """Deliver everything, stop, and deliver it all again from the beginning."""
-    from cos_ray.system_clock import SystemClock
+    from cos_ray.system.clock import SystemClock
 
     world.clock = SystemClock()  # type: ignore[assignment]
     world.source = BankSource()
-    target = PythonTarget(f"cos_ray.samples.bank.{class_}")
+    target = PythonEndpoint(f"cos_ray.samples.bank.{class_}")
     world.served = python_read_handler(target, timedelta(seconds=30))
     read_side = world.build(concurrency=1)
     running = asyncio.ensure_future(read_side.run())

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from cos_ray.certificates import TlsFiles
 from cos_ray.cli import status
 from cos_ray.cli.app import app
-from tests.authority import Authority
-from tests.front_door import front_door
+from cos_ray.system.certificates import TlsFiles
+from tests.support.authority import Authority
+from tests.support.front_door import front_door
 
 COMMANDS = [["status"], ["readside", "status"], ["readside", "pause", "--id", "none"]]
 

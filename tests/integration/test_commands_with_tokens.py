@@ -20,14 +20,14 @@ from typer.testing import CliRunner, Result
 
 from cos_ray.cli import status
 from cos_ray.cli.app import app
-from cos_ray.domain.access import AccessPolicy, Caller, Rule
-from cos_ray.ingress.guard import AdmissionPolicy
+from cos_ray.domain.authorization import AccessPolicy, Caller, Rule
+from cos_ray.ingress.admission import AdmissionPolicy
 from cos_ray.protocol.pb.chief_of_state.v1.manager_pb2_grpc import (
     add_ReadSideManagerServiceServicer_to_server,
 )
 from cos_ray.protocol.pb.cos_ray.v1.operations_pb2_grpc import add_OperationsServiceServicer_to_server
 from cos_ray.protocol.pb.cos_ray.v1.readsides_pb2_grpc import add_ReadSideServiceServicer_to_server
-from tests.server_in_a_thread import ServerInAThread
+from tests.support.server_in_a_thread import ServerInAThread
 from tests.unit.test_ingress import Context, Gateway, ingress
 
 OPERATOR, SHOP = "the operator's token", "the shop's token"

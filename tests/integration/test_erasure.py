@@ -15,18 +15,18 @@ from cos_ray.domain.errors import Code, JournalUnavailable
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset
 from cos_ray.domain.messages import Accepted, Command, Packed, Refused, Reply
 from cos_ray.domain.sharding import shard_of
+from cos_ray.ingress.command_policy import CommandPolicy
 from cos_ray.ingress.erasure_methods import ErasureMethods
-from cos_ray.ingress.policy import IngressPolicy
 from cos_ray.ingress.service import SERVICES
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.erasure import PostgresErasure
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import ProcessCommandRequest
 from cos_ray.protocol.pb.cos_ray.v1.erasure_pb2 import EntityErased, EraseEntityRequest, EraseEntityResponse
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.writeside.entity import Entity
-from tests.fixtures_postgres import connected
-from tests.journal_kit import SHARDS, append_of, packed, read_all
+from tests.support.fixtures_postgres import connected
+from tests.support.journal import SHARDS, append_of, packed, read_all
 from tests.unit.test_ingress import Context, Gateway, ingress
 
 A = EntityId("a")
@@ -68,7 +68,7 @@ class Entities:
 class Parts:
     gateway: Entities
     eraser: Any
-    policy: IngressPolicy = field(default_factory=lambda: IngressPolicy(5.0))
+    policy: CommandPolicy = field(default_factory=lambda: CommandPolicy(5.0))
 
 
 @pytest.fixture

@@ -11,26 +11,25 @@ from typing import Any
 
 import pytest
 
-from cos_ray.domain.claims import Standing
 from cos_ray.domain.erasure import redacted_event, says_nothing
 from cos_ray.domain.errors import EntityIsErased, JournalUnavailable
 from cos_ray.domain.failure_policy import Backoff, DeliveryPolicy, LastResort
 from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, ReleaseId, Shard
 from cos_ray.domain.messages import JournaledEvent
 from cos_ray.domain.retention import Retention
+from cos_ray.domain.shard_leases import LeaseRank
 from cos_ray.domain.sharding import shard_of
 from cos_ray.ingress.erasure_methods import ErasureMethods
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
 from cos_ray.readside.read_side import ReadSide
-from cos_ray.readside.settings import ReadSideSettings
-from cos_ray.readside.stores import Stores
-from cos_ray.system_clock import SystemClock
+from cos_ray.readside.settings import ReadSideSettings, Stores
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.read_handlers import Attempt, RecordingReadHandler
-from tests.fixtures_postgres import connected
 from tests.integration.test_erasure import Entities, Parts, erase, everything
-from tests.journal_kit import SHARDS, append_of, until
+from tests.support.fixtures_postgres import connected
+from tests.support.journal import SHARDS, append_of, until
 
 READ_SIDE = ReadSideId("watch")
 A = EntityId("a")
@@ -193,7 +192,7 @@ def event(revision: int, text: str = SECRET) -> JournaledEvent:
 async def stores(database: Database) -> AsyncIterator[PostgresReadSideStores]:
     stores = PostgresReadSideStores(database)
     await stores.open()
-    await stores.controls.take(READ_SIDE, [IN_A], ME, Standing(1, True, 1), timedelta(hours=1))
+    await stores.controls.take(READ_SIDE, [IN_A], ME, LeaseRank(1, True, 1), timedelta(hours=1))
     yield stores
     await stores.close()
 

@@ -22,12 +22,12 @@ from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.migrations import migrate
 from cos_ray.subscriptions.listener import SubscriptionEnded
 from cos_ray.subscriptions.subscriptions import Subscriptions, Wanted
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.read_handlers import RecordingReadHandler
-from tests.failover_kit import Failover
 from tests.integration.test_read_side_postgres import running
-from tests.journal_kit import append_of, until
-from tests.tcp_proxy import TcpProxy
+from tests.support.failover import Failover
+from tests.support.journal import append_of, until
+from tests.support.tcp_proxy import TcpProxy
 
 LOST = 120
 """Events that the standby lacks: more than the numbers that a server reserves, so that offsets come again."""

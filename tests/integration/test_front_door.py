@@ -23,16 +23,16 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, Serv
 
 from cos_ray.domain.errors import Code, Status
 from cos_ray.domain.messages import Refused
-from cos_ray.ingress.policy import IngressPolicy
+from cos_ray.ingress.command_policy import CommandPolicy
 from cos_ray.ingress.service import SERVICES
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     GetStateRequest,
     ProcessCommandRequest,
     SubscribeRequest,
 )
-from tests.front_door import COMMAND, FrontDoor, answers, eventually, front_door
-from tests.journal_kit import append_of
-from tests.unit.test_access import SHOP, TOKEN
+from tests.support.front_door import COMMAND, FrontDoor, answers, eventually, front_door
+from tests.support.journal import append_of
+from tests.unit.test_authorization import SHOP, TOKEN
 
 STATE = GetStateRequest(entity_id="a/b")
 
@@ -74,7 +74,7 @@ async def test_a_request_that_is_no_message_is_an_invalid_argument() -> None:
 async def test_a_command_has_the_time_that_its_client_gives_it_and_no_more_than_the_service_does(
     given: float | None,
 ) -> None:
-    async with front_door(policy=IngressPolicy(command_timeout=5.0)) as door, door.client() as client:
+    async with front_door(policy=CommandPolicy(command_timeout=5.0)) as door, door.client() as client:
         await client.ProcessCommand(COMMAND, timeout=given)
         (command,) = door.gateway.commands
         # gRPC rounds a deadline up on its way.

@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import GetStateRequest, SubscribeAllRequest
-from tests.front_door import FrontDoor, answers, eventually, front_door
-from tests.raw_grpc_client import EMPTY, raw_grpc_client
-from tests.unit.test_access import SHOP
+from tests.support.front_door import FrontDoor, answers, eventually, front_door
+from tests.support.raw_grpc_client import EMPTY, raw_grpc_client
+from tests.unit.test_authorization import SHOP
 
 SERVICE = "/chief_of_state.v1.ChiefOfStateService"
 COMMAND, SUBSCRIBE = f"{SERVICE}/ProcessCommand", f"{SERVICE}/SubscribeAll"
@@ -165,7 +165,7 @@ async def test_a_flood_of_calls_without_a_token_is_counted_and_makes_one_line(
         assert door.refusals("grpc", "no_token") == 1_000
         assert len(caplog.records) == 1
         (line,) = lines_of(caplog, "no_token")
-        assert (line.door, line.last_from) == ("grpc", "127.0.0.1")  # type: ignore[attr-defined]
+        assert (line.port, line.last_from) == ("grpc", "127.0.0.1")  # type: ignore[attr-defined]
 
 
 async def test_what_is_refused_over_http_is_counted_by_its_cause() -> None:

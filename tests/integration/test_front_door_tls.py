@@ -12,11 +12,11 @@ import grpc.aio
 import httpx
 import pytest
 
-from cos_ray.certificates import TlsFiles
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
-from tests.authority import Authority
-from tests.front_door import FrontDoor, eventually, exchanged, front_door
+from cos_ray.system.certificates import TlsFiles
 from tests.integration.test_front_door import COMMAND
+from tests.support.authority import Authority
+from tests.support.front_door import FrontDoor, eventually, exchanged, front_door
 
 NAME = "localhost"
 

@@ -16,8 +16,8 @@ from google.protobuf.any_pb2 import Any
 from cos_ray.domain.errors import DeliveryFailed
 from cos_ray.domain.ids import EntityId, ReadSideId, Revision, Shard
 from cos_ray.domain.messages import EventEnvelope, Header, Meta, Packed
+from cos_ray.handlers.endpoints import GrpcEndpoint
 from cos_ray.handlers.grpc_read import GrpcReadHandler
-from cos_ray.handlers.targets import GrpcTarget
 from cos_ray.protocol.pb.chief_of_state.v1.readside_pb2 import HandleReadSideRequest, HandleReadSideResponse
 
 Answer = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
@@ -65,7 +65,7 @@ def server() -> Server:
 
 @asynccontextmanager
 async def handler_at(port: int, timeout: float = 10) -> AsyncIterator[GrpcReadHandler]:
-    handler = GrpcReadHandler(GrpcTarget("127.0.0.1", port), timedelta(seconds=timeout))
+    handler = GrpcReadHandler(GrpcEndpoint("127.0.0.1", port), timedelta(seconds=timeout))
     try:
         yield handler
     finally:

@@ -12,11 +12,11 @@ import grpc
 import pytest
 
 from cos_ray.domain.errors import Code, HandlerFailed
-from cos_ray.handlers.targets import Keepalive, Tls
+from cos_ray.handlers.endpoints import Keepalive, Tls
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2 import HandleCommandResponse
-from tests import handler_kit as kit
-from tests.authority import Authority
-from tests.handler_kit import GrpcStage, HttpStage, ask
+from tests.support import handler as kit
+from tests.support.authority import Authority
+from tests.support.handler import GrpcStage, HttpStage, ask
 
 STAGES = [GrpcStage, HttpStage]
 AnyStage = GrpcStage | HttpStage

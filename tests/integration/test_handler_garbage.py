@@ -11,17 +11,17 @@ from google.protobuf.any import pack as any_of
 from cos_ray.domain.errors import OUTCOME_UNKNOWN, Code, DeliveryFailed, HandlerFailed
 from cos_ray.domain.ids import CommandId, EntityId, ReadSideId, Revision, Shard
 from cos_ray.domain.messages import Command, EventEnvelope, Meta, Refused
+from cos_ray.handlers.endpoints import GrpcEndpoint
 from cos_ray.handlers.foreseen import UNFORESEEN, ForeseenWriteHandler
 from cos_ray.handlers.grpc_read import GrpcReadHandler
-from cos_ray.handlers.targets import GrpcTarget
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2 import HandleCommandResponse
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import AccountOpened
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.journal import MemoryJournal
 from cos_ray.writeside.entity import Entity
-from tests import handler_kit as kit
-from tests.handler_kit import ask, events_of, evolve
-from tests.raw_http2 import OPENING, RawAnswer, RawHttp2Server, framed
+from tests.support import handler as kit
+from tests.support.handler import ask, events_of, evolve
+from tests.support.raw_http2 import OPENING, RawAnswer, RawHttp2Server, framed
 
 OPENED = HandleCommandResponse(events=[any_of(AccountOpened(owner="Ada"))])
 GOOD = framed(OPENED.SerializeToString())
@@ -88,7 +88,7 @@ def server_of(answer: RawAnswer) -> RawHttp2Server:
 async def test_what_breaks_the_protocol_is_internal_and_the_next_call_works(what: str) -> None:
     server = server_of(WRONG[what])
     async with server.listening() as port:
-        handler = kit.built(GrpcTarget("127.0.0.1", port))
+        handler = kit.built(GrpcEndpoint("127.0.0.1", port))
         for call in (ask(handler), evolve(handler, AccountOpened())):
             with pytest.raises(HandlerFailed) as caught:
                 await call
@@ -103,7 +103,7 @@ async def test_what_breaks_the_protocol_is_internal_and_the_next_call_works(what
 @pytest.mark.parametrize("what", NO_NUMBER)
 async def test_a_status_that_is_no_number_is_internal(what: str) -> None:
     async with server_of(NO_NUMBER[what]).listening() as port:
-        handler = kit.built(GrpcTarget("127.0.0.1", port))
+        handler = kit.built(GrpcEndpoint("127.0.0.1", port))
         with pytest.raises(HandlerFailed) as caught:
             await ask(handler)
         assert caught.value.status.code is Code.INTERNAL
@@ -114,7 +114,7 @@ async def test_a_status_that_is_no_number_is_internal(what: str) -> None:
 async def test_what_a_handler_says_arrives_as_far_as_it_is_text(what: str) -> None:
     answer, text = TOLD[what]
     async with server_of(answer).listening() as port:
-        handler = kit.built(GrpcTarget("127.0.0.1", port))
+        handler = kit.built(GrpcEndpoint("127.0.0.1", port))
         with pytest.raises(HandlerFailed) as caught:
             await ask(handler)
         assert (caught.value.status.code, caught.value.status.message) == (Code.UNKNOWN, text)
@@ -124,7 +124,7 @@ async def test_what_a_handler_says_arrives_as_far_as_it_is_text(what: str) -> No
 async def test_a_refusal_with_more_trailers_than_grpc_takes_stays_that_refusal() -> None:
     trailers = (("grpc-status", "9"), ("grpc-message", "no"), ("grpc-status-details-bin", "CAo" * 12_000))
     async with server_of(RawAnswer(trailers=trailers)).listening() as port:
-        handler = kit.built(GrpcTarget("127.0.0.1", port))
+        handler = kit.built(GrpcEndpoint("127.0.0.1", port))
         with pytest.raises(HandlerFailed) as caught:
             await ask(handler)
         assert (caught.value.status.code, caught.value.status.message) == (Code.FAILED_PRECONDITION, "no")
@@ -135,7 +135,7 @@ async def test_a_refusal_with_more_trailers_than_grpc_takes_stays_that_refusal()
 async def test_an_entity_asks_a_handler_that_says_nothing_once_and_stores_nothing(what: str) -> None:
     server, journal = server_of(NO_MESSAGE[what]), MemoryJournal()
     async with server.listening() as port:
-        handler = kit.built(GrpcTarget("127.0.0.1", port))
+        handler = kit.built(GrpcEndpoint("127.0.0.1", port))
         entity = Entity(EntityId("ada"), Shard(0), handler, journal, SystemClock())
         command = Command(EntityId("ada"), kit.packed(kit.OPEN), CommandId(f"c{next(serials)}"), 10.0)
         reply = await entity.process(command)
@@ -150,7 +150,7 @@ async def test_an_entity_asks_a_handler_that_says_nothing_once_and_stores_nothin
 @pytest.mark.parametrize("what", WRONG)
 async def test_a_delivery_that_is_answered_so_has_failed(what: str) -> None:
     async with server_of(WRONG[what]).listening() as port:
-        handler = GrpcReadHandler(GrpcTarget("127.0.0.1", port), timedelta(seconds=10))
+        handler = GrpcReadHandler(GrpcEndpoint("127.0.0.1", port), timedelta(seconds=10))
         event = kit.packed(kit.OPEN)
         envelope = EventEnvelope(event, event, Meta(kit.ADA, Revision(1)), Revision(1))
         with pytest.raises(DeliveryFailed) as caught:
@@ -171,7 +171,7 @@ STREAMS = {
 async def test_a_stream_that_is_answered_so_leaves_its_calls_to_unary_ones(what: str) -> None:
     server = RawHttp2Server(RawAnswer(data=GOOD), {"Handle": STREAMS[what]})
     async with server.listening() as port:
-        handler = kit.built(GrpcTarget("127.0.0.1", port))
+        handler = kit.built(GrpcEndpoint("127.0.0.1", port))
         for _ in range(5):
             assert len(events_of(await ask(handler, timeout=5))) == 1
         await handler.close()
@@ -198,7 +198,7 @@ async def test_nor_is_it_where_the_service_builds_its_handlers(monkeypatch: pyte
 
     monkeypatch.setattr("cos_ray.handlers.grpc_write.decide", fail)
     async with server_of(RawAnswer(data=GOOD)).listening() as port:
-        handler = kit.built(GrpcTarget("127.0.0.1", port))
+        handler = kit.built(GrpcEndpoint("127.0.0.1", port))
         with pytest.raises(HandlerFailed) as caught:
             await ask(handler)
         assert caught.value.status == UNFORESEEN

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 
 def outage(scenario: str, kind: str) -> float:
     """For how many seconds calls failed."""
-    command = [*APART, sys.executable, "-m", "tests.moved_handler", scenario, kind]
+    command = [*APART, sys.executable, "-m", "tests.support.moved_handler", scenario, kind]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])

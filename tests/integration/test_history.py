@@ -14,10 +14,10 @@ from cos_ray.domain.dates import date_of
 from cos_ray.domain.ids import Revision
 from cos_ray.domain.messages import Append
 from cos_ray.ingress.history_methods import HistoryMethods
-from cos_ray.postgres import past
+from cos_ray.postgres import history_queries
 from cos_ray.postgres.database import Database
+from cos_ray.postgres.history_queries import HistoryQueries
 from cos_ray.postgres.journal import PostgresJournal
-from cos_ray.postgres.past import PostgresPast
 from cos_ray.postgres.rows import columns, encode
 from cos_ray.postgres.statements import statement
 from cos_ray.protocol.pb.cos_ray.v1.history_pb2 import (
@@ -26,13 +26,13 @@ from cos_ray.protocol.pb.cos_ray.v1.history_pb2 import (
     GetStatesRequest,
     ListEntitiesRequest,
 )
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.journal import MemoryJournal
 from cos_ray.writeside.router import Router
 from tests.contracts.rigs import PostgresRig
-from tests.fixtures_postgres import connected
-from tests.journal_kit import append_of, until
-from tests.tcp_proxy import TcpProxy
+from tests.support.fixtures_postgres import connected
+from tests.support.journal import append_of, until
+from tests.support.tcp_proxy import TcpProxy
 from tests.unit.test_ingress import Context
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
@@ -42,7 +42,7 @@ NOON = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
 class Parts:
     gateway: Router
     history: PostgresJournal
-    past: PostgresPast
+    past: HistoryQueries
 
 
 @pytest.fixture
@@ -305,7 +305,7 @@ async def test_what_takes_too_long_to_be_committed_makes_the_list_unavailable(
     database: Database,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(past, "SETTLED_WITHIN", 0.05)
+    monkeypatch.setattr(history_queries, "SETTLED_WITHIN", 0.05)
     await postgres_journal.append(append_of("a", 0))
     rig, context = PostgresRig(postgres_journal, database, TcpProxy(database.port)), Context()
     async with rig.committing_late(append_of("b", 0)):

@@ -17,8 +17,8 @@ from google.protobuf.any_pb2 import Any
 from cos_ray.domain.errors import Code, DeliveryFailed
 from cos_ray.domain.ids import EntityId, ReadSideId, Revision, Shard
 from cos_ray.domain.messages import EventEnvelope, Header, Meta, Packed
+from cos_ray.handlers.endpoints import HttpEndpoint
 from cos_ray.handlers.http_read import HttpReadHandler
-from cos_ray.handlers.targets import HttpTarget
 
 EVENT = Any(type_url="type.example/Deposited", value=b"\x01").SerializeToString()
 STATE = Any(type_url="type.example/Account", value=b"\x02").SerializeToString()
@@ -65,7 +65,7 @@ def envelope(entity_id: str = "account-1") -> EventEnvelope:
 
 async def deliver(server: Server, entity_id: str = "account-1", timeout: float = 10) -> None:
     async with server.listening() as port:
-        handler = HttpReadHandler(HttpTarget("127.0.0.1", port), timedelta(seconds=timeout))
+        handler = HttpReadHandler(HttpEndpoint("127.0.0.1", port), timedelta(seconds=timeout))
         try:
             await handler.handle(ReadSideId("balances"), Shard(3), envelope(entity_id))
         finally:
@@ -132,7 +132,7 @@ async def test_one_that_hangs_is_a_failure_after_the_timeout() -> None:
 
 
 async def test_one_that_is_not_there_is_a_failure() -> None:
-    handler = HttpReadHandler(HttpTarget("127.0.0.1", 9), timedelta(seconds=5))
+    handler = HttpReadHandler(HttpEndpoint("127.0.0.1", 9), timedelta(seconds=5))
     with pytest.raises(DeliveryFailed, match=r"read handler at 127\.0\.0\.1:9 cannot be reached"):
         await handler.handle(ReadSideId("balances"), Shard(3), envelope())
     await handler.close()

@@ -20,8 +20,8 @@ from cos_ray.postgres.database import Database
 from cos_ray.postgres.inspection import inspect
 from cos_ray.postgres.migrations import migrate, planned
 from cos_ray.postgres.statements import migrations
-from tests.chief_of_state import ODD_ID, ChiefOfState, left_behind
-from tests.fixtures_postgres import connected
+from tests.support.chief_of_state import ODD_ID, ChiefOfState, left_behind
+from tests.support.fixtures_postgres import connected
 
 OURS = [migration.name for migration in migrations()]
 

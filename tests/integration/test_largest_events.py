@@ -15,9 +15,15 @@ from google.protobuf.any_pb2 import Any
 from cos_ray.domain.errors import Code, DeliveryFailed, EventRefused
 from cos_ray.domain.ids import CommandId, EntityId, ReadSideId, Revision, Shard
 from cos_ray.domain.messages import Append, EventEnvelope, Header, Meta, Packed
+from cos_ray.handlers.endpoints import (
+    MESSAGE_LIMIT,
+    GrpcEndpoint,
+    HttpEndpoint,
+    PythonEndpoint,
+    largest_event,
+)
 from cos_ray.handlers.grpc_read import GrpcReadHandler
 from cos_ray.handlers.http_read import HttpReadHandler
-from cos_ray.handlers.targets import MESSAGE_LIMIT, GrpcTarget, HttpTarget, PythonTarget, largest_event
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.rows import encode
@@ -54,7 +60,7 @@ def filling(octets: int) -> EventEnvelope:
 
 
 async def test_an_event_too_large_with_its_state_is_refused_and_nothing_is_stored(database: Database) -> None:
-    limit = largest_event(GrpcTarget("h", 1))
+    limit = largest_event(GrpcEndpoint("h", 1))
     journal = PostgresJournal(database, largest_event=limit)
     await journal.open()
     try:
@@ -72,7 +78,7 @@ async def test_an_event_too_large_with_its_state_is_refused_and_nothing_is_store
 
 
 @pytest.mark.parametrize(
-    "target", [GrpcTarget("h", 1), GrpcTarget("h", 1, message_limit=1024), PythonTarget("m:C")]
+    "target", [GrpcEndpoint("h", 1), GrpcEndpoint("h", 1, message_limit=1024), PythonEndpoint("m:C")]
 )
 def test_whatever_may_be_stored_fits_into_every_message_that_shows_it(target) -> None:
     envelope = filling(largest_event(target))
@@ -90,7 +96,7 @@ def test_whatever_may_be_stored_fits_into_every_message_that_shows_it(target) ->
 
 
 def test_over_http_it_is_as_much_as_its_json_has_room_for() -> None:
-    target = HttpTarget("h", 1)
+    target = HttpEndpoint("h", 1)
     envelope = filling(largest_event(target))
     request = {
         "event": any_to_json(envelope.event),
@@ -123,7 +129,7 @@ async def grpc_server(options: list[tuple[str, int]]) -> AsyncIterator[int]:
 
 
 async def deliver(port: int) -> None:
-    handler = GrpcReadHandler(GrpcTarget("127.0.0.1", port, sends_anything=True), timedelta(seconds=20))
+    handler = GrpcReadHandler(GrpcEndpoint("127.0.0.1", port, sends_anything=True), timedelta(seconds=20))
     try:
         await handler.handle(ReadSideId("r"), Shard(0), large(17 * MEGABYTE, 17 * MEGABYTE))
     finally:
@@ -146,7 +152,7 @@ async def test_a_handler_that_does_not_take_it_is_told_of_with_its_size() -> Non
 async def test_over_http_it_is_delivered_as_well() -> None:
     server = HttpServer()
     async with server.listening() as port:
-        target = HttpTarget("127.0.0.1", port, message_limit=MEGABYTE, sends_anything=True)
+        target = HttpEndpoint("127.0.0.1", port, message_limit=MEGABYTE, sends_anything=True)
         handler = HttpReadHandler(target, timedelta(seconds=20))
         await handler.handle(ReadSideId("r"), Shard(0), large(MEGABYTE, MEGABYTE))
         await handler.close()

@@ -15,16 +15,16 @@ import pytest
 from cos_ray.domain.ids import EntityId, Offset
 from cos_ray.ingress.history_methods import HistoryMethods
 from cos_ray.postgres.database import Database
-from cos_ray.postgres.exporting import Selection, export
-from cos_ray.postgres.importing import import_files
 from cos_ray.postgres.journal import PostgresJournal
+from cos_ray.postgres.parquet.exporting import Selection, export
+from cos_ray.postgres.parquet.importing import import_files
 from cos_ray.protocol.pb.cos_ray.v1.history_pb2 import GetEventsRequest, GetStatesRequest
 from cos_ray.subscriptions.subscriptions import Subscriptions, Wanted
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.read_handlers import RecordingReadHandler
 from cos_ray.writeside.router import Router
 from tests.integration.test_read_side_postgres import running
-from tests.journal_kit import append_of, until
+from tests.support.journal import append_of, until
 from tests.unit.test_ingress import Context
 
 MEGABYTE = 1024 * 1024

@@ -12,7 +12,7 @@ import pytest
 
 from cos_ray.bootstrap.metrics_page import metrics_page
 from cos_ray.domain.errors import StartFailed
-from cos_ray.free_port import free_port
+from cos_ray.system.free_port import free_port
 
 TEXT = b"# TYPE x counter\nx 1\n"
 

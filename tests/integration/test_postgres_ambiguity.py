@@ -22,10 +22,10 @@ from cos_ray.postgres import database as postgres_database
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.testing.history import faults_of_history
-from tests.fixtures_postgres import connected
-from tests.journal_kit import append_of, read_all, until
-from tests.tcp_proxy import Cut, TcpProxy
-from tests.writers import Writers
+from tests.support.fixtures_postgres import connected
+from tests.support.journal import append_of, read_all, until
+from tests.support.tcp_proxy import Cut, TcpProxy
+from tests.support.writers import Writers
 
 _examples = count(1)
 

@@ -16,8 +16,8 @@ from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.rows import columns, encode
 from cos_ray.postgres.statements import statement
-from tests.fixtures_postgres import connected
-from tests.journal_kit import append_of, read_all, until
+from tests.support.fixtures_postgres import connected
+from tests.support.journal import append_of, read_all, until
 
 Row = tuple[Any, ...]
 

@@ -17,10 +17,10 @@ import psycopg
 import pytest
 
 from cos_ray.domain.errors import StartFailed
-from cos_ray.postgres import launcher
 from cos_ray.postgres.database import Database
-from cos_ray.postgres.embedded import EmbeddedPostgres
-from tests.journal_kit import until
+from cos_ray.postgres.embedded import launcher
+from cos_ray.postgres.embedded.server import EmbeddedPostgres
+from tests.support.journal import until
 
 linux_root = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="only root on Linux can change the user"
@@ -30,7 +30,7 @@ linux_root = pytest.mark.skipif(
 CHILD = """
 import sys
 from pathlib import Path
-from cos_ray.postgres.embedded import EmbeddedPostgres
+from cos_ray.postgres.embedded.server import EmbeddedPostgres
 server = EmbeddedPostgres(Path(sys.argv[1]))
 database = server.start()
 print(database.port, (Path(sys.argv[1]) / "data" / "postmaster.pid").read_text().split()[0], flush=True)
@@ -265,7 +265,7 @@ def test_without_the_capability_it_says_what_to_do(tmp_path: Path) -> None:
         pytest.skip("setpriv is not installed")
     script = (
         "import sys; from pathlib import Path; from cos_ray.domain.errors import StartFailed\n"
-        "from cos_ray.postgres.embedded import EmbeddedPostgres\n"
+        "from cos_ray.postgres.embedded.server import EmbeddedPostgres\n"
         "try: EmbeddedPostgres(Path(sys.argv[1])).start()\n"
         "except StartFailed as error: print(error)\n"
     )

@@ -17,16 +17,16 @@ from typer.testing import CliRunner
 
 from cos_ray.cli.app import app
 from cos_ray.domain.ids import EntityId, Offset, Shard
-from cos_ray.postgres import archive
-from cos_ray.postgres.archive import SCHEMA, ArchiveFault
 from cos_ray.postgres.database import Database
-from cos_ray.postgres.embedded import EmbeddedPostgres
-from cos_ray.postgres.exporting import Selection, export
-from cos_ray.postgres.importing import import_files
+from cos_ray.postgres.embedded.server import EmbeddedPostgres
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.migrations import migrate
-from tests.fixtures_postgres import connected
-from tests.journal_kit import SHARDS, append_of, read_all
+from cos_ray.postgres.parquet import archive
+from cos_ray.postgres.parquet.archive import SCHEMA, ArchiveFault
+from cos_ray.postgres.parquet.exporting import Selection, export
+from cos_ray.postgres.parquet.importing import import_files
+from tests.support.fixtures_postgres import connected
+from tests.support.journal import SHARDS, append_of, read_all
 
 EVERYTHING = Selection()
 
@@ -131,8 +131,8 @@ def test_a_row_says_what_its_payload_holds(filled: Database, tmp_path: Path) -> 
 async def test_what_is_stored_during_an_export_is_not_in_the_file(
     postgres_journal: PostgresJournal, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cos_ray.postgres.exporting._GROUP_ROWS", 1)
-    monkeypatch.setattr("cos_ray.postgres.exporting._PAGE_ROWS", 1)
+    monkeypatch.setattr("cos_ray.postgres.parquet.exporting._GROUP_ROWS", 1)
+    monkeypatch.setattr("cos_ray.postgres.parquet.exporting._PAGE_ROWS", 1)
     await asyncio.gather(*[postgres_journal.append(append_of(f"e{n}", 0)) for n in range(20)])
     loop, numbers = asyncio.get_running_loop(), count()
 
@@ -189,8 +189,8 @@ def test_a_journal_that_is_not_empty_is_refused_and_left_as_it_is(
 def test_a_broken_file_is_refused_by_what_and_where_and_nothing_is_stored(
     filled: Database, other_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cos_ray.postgres.exporting._GROUP_ROWS", 40)
-    monkeypatch.setattr("cos_ray.postgres.exporting._PAGE_ROWS", 20)
+    monkeypatch.setattr("cos_ray.postgres.parquet.exporting._GROUP_ROWS", 40)
+    monkeypatch.setattr("cos_ray.postgres.parquet.exporting._PAGE_ROWS", 20)
     monkeypatch.setattr(archive, "_ROWS_AT_ONCE", 10)
     good = tmp_path / "good"
     export(filled, EVERYTHING, good, silent)

@@ -17,9 +17,9 @@ from cos_ray.postgres.connections import Connections
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.key_expiry import KeyExpiry
-from tests.fixtures_postgres import connected
-from tests.journal_kit import append_of, until
-from tests.tcp_proxy import Cut, TcpProxy
+from tests.support.fixtures_postgres import connected
+from tests.support.journal import append_of, until
+from tests.support.tcp_proxy import Cut, TcpProxy
 
 A = EntityId("a")
 

@@ -23,13 +23,13 @@ from cos_ray.domain.errors import OUTCOME_UNKNOWN, Code, KeyKnown, Status
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, Shard
 from cos_ray.domain.messages import Accepted, Append, Command, Packed, Refused
 from cos_ray.postgres.database import Database
-from cos_ray.postgres.embedded import EmbeddedPostgres
+from cos_ray.postgres.embedded.server import EmbeddedPostgres
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.migrations import migrate
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.writeside.entity import Entity
-from tests.journal_kit import until
-from tests.tcp_proxy import Cut, TcpProxy
+from tests.support.journal import until
+from tests.support.tcp_proxy import Cut, TcpProxy
 from tests.unit.test_late_appends import EXPIRED, TOO_LITTLE, Purse, accepted
 
 serials = count(1)

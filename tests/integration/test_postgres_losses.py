@@ -17,13 +17,13 @@ from cos_ray.domain.errors import JournalUnavailable, OutcomeUnknown, RevisionCo
 from cos_ray.domain.ids import EntityId, Offset, Shard
 from cos_ray.domain.messages import Append
 from cos_ray.postgres.database import Database
-from cos_ray.postgres.embedded import EmbeddedPostgres
+from cos_ray.postgres.embedded.server import EmbeddedPostgres
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.migrations import migrate
 from cos_ray.testing.history import faults_of_history
-from tests.fixtures_postgres import connected
-from tests.journal_kit import Condition, append_of, read_all, until
-from tests.tcp_proxy import Cut, TcpProxy
+from tests.support.fixtures_postgres import connected
+from tests.support.journal import Condition, append_of, read_all, until
+from tests.support.tcp_proxy import Cut, TcpProxy
 
 
 @pytest.mark.parametrize("cut", list(Cut))

@@ -21,8 +21,8 @@ from cos_ray.postgres.database import Database, wait_until_reachable
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.migrations import migrate, planned
 from cos_ray.postgres.statements import migrations, statement
-from tests.fixtures_postgres import connected
-from tests.journal_kit import append_of
+from tests.support.fixtures_postgres import connected
+from tests.support.journal import append_of
 
 OURS = [migration.name for migration in migrations()]
 STEPS = ["chief_of_state", *OURS]

@@ -18,13 +18,13 @@ import pytest
 from cos_ray.domain.errors import JournalUnavailable
 from cos_ray.domain.ids import EntityId
 from cos_ray.postgres.database import Database
-from cos_ray.postgres.embedded import EmbeddedPostgres
+from cos_ray.postgres.embedded.server import EmbeddedPostgres
 from cos_ray.postgres.group_commit import BatchLimits
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.migrations import migrate
-from tests.fixtures_postgres import connected
-from tests.journal_kit import append_of, until
-from tests.writers import Writers
+from tests.support.fixtures_postgres import connected
+from tests.support.journal import append_of, until
+from tests.support.writers import Writers
 
 Session = psycopg.Connection[Any]
 
@@ -42,7 +42,7 @@ class OwnServer:
         self._server.stop()
 
     async def end(self, sign: signal.Signals) -> None:
-        """Make it stop, and see it gone; its keeper starts it again."""
+        """Make it stop, and see it gone; its coordinator starts it again."""
         pid = int((self.data / "postmaster.pid").read_text().splitlines()[0])
         os.kill(pid, sign)
 

@@ -22,9 +22,9 @@ from cos_ray.postgres.identities import known_row
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
 from cos_ray.postgres.statements import statement
-from tests.fixtures_postgres import connected
-from tests.journal_kit import append_of, until
-from tests.tcp_proxy import TcpProxy
+from tests.support.fixtures_postgres import connected
+from tests.support.journal import append_of, until
+from tests.support.tcp_proxy import TcpProxy
 
 MEGABYTE = 1024 * 1024
 A = EntityId("a")

@@ -8,7 +8,7 @@ import pytest
 
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.statements import statement
-from tests.fixtures_postgres import connected
+from tests.support.fixtures_postgres import connected
 
 ENTITY = {"entity_id": "a"}
 KNOWN = {"known_offset": 3, "known_entity": "a", "known_number": 1, "known_written": 1}

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from cos_ray.domain.errors import JournalUnavailable, StartFailed
 from cos_ray.domain.ids import EntityId, IdempotencyKey, Offset, ReadSideId, Shard
-from cos_ray.postgres import connections, line, writer
+from cos_ray.postgres import connections, dedicated_connection, writer
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.inspection import inspect
 from cos_ray.postgres.journal import PostgresJournal
@@ -21,8 +21,8 @@ from cos_ray.postgres.migrations import migrate, planned
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
 from cos_ray.postgres.refusal_log import RefusalLog
 from cos_ray.postgres.rights import NO_POLICIES, RIGHTS, Right, Use, require_rights
-from tests.fixtures_postgres import connected
-from tests.journal_kit import append_of
+from tests.support.fixtures_postgres import connected
+from tests.support.journal import append_of
 
 ROLE = f"narrow role {os.getpid()}"
 EVERY_USE = frozenset(Use)
@@ -86,13 +86,18 @@ def test_each_right_that_is_lacking_is_named_with_what_to_run(
         revoke(owner, right)
         with pytest.raises(StartFailed) as caught:
             require_rights(narrow, {use})
-        line = str(caught.value)
-        assert line.startswith(f"the role {ROLE} lacks rights in the schema {narrow.schema} of {narrow}: ")
+        dedicated_connection = str(caught.value)
+        assert dedicated_connection.startswith(
+            f"the role {ROLE} lacks rights in the schema {narrow.schema} of {narrow}: "
+        )
         what = f"{right.privilege} on {right.kind} {_named(right)}"
-        assert f": {what}. Run deploy/roles.sql, or as the owner: grant {right.privilege} on" in line
-        assert "\n" not in line
+        assert (
+            f": {what}. Run deploy/roles.sql, or as the owner: grant {right.privilege} on"
+            in dedicated_connection
+        )
+        assert "\n" not in dedicated_connection
         # What it says is to be run helps.
-        as_owner(owner, line[line.index("grant") :])
+        as_owner(owner, dedicated_connection[dedicated_connection.index("grant") :])
         require_rights(narrow, {use})
 
 
@@ -192,7 +197,7 @@ class Minute:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
         log = RefusalLog(lambda: self.now)
-        for module in (connections, writer, line):
+        for module in (connections, writer, dedicated_connection):
             monkeypatch.setattr(module, "refusals", log)
 
 

@@ -24,8 +24,8 @@ from cos_ray.postgres.migrations import migrate, planned
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
 from cos_ray.postgres.rights import Use, require_rights
 from cos_ray.postgres.shard_count import shards_of_database
-from tests.fixtures_postgres import connected
-from tests.journal_kit import append_of, read_all, until
+from tests.support.fixtures_postgres import connected
+from tests.support.journal import append_of, read_all, until
 
 ROLES = Path(__file__).parents[2] / "deploy" / "roles.sql"
 OWNER, RUNTIME = 'the "owner"', "the runtime"

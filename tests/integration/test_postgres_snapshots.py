@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from cos_ray.domain.claims import Standing
 from cos_ray.domain.errors import JournalUnavailable
 from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Revision, Shard
 from cos_ray.domain.retention import Retention
+from cos_ray.domain.shard_leases import LeaseRank
 from cos_ray.domain.sharding import shard_of
 from cos_ray.postgres import snapshots as module
 from cos_ray.postgres.connections import Connections, OutOfStatementTime
@@ -25,8 +25,8 @@ from cos_ray.postgres.read_side_stores import PostgresReadSideStores
 from cos_ray.postgres.snapshots import Snapshots
 from cos_ray.protocol.codec import meta_from_pb, pack
 from cos_ray.protocol.pb.chief_of_state.v1.persistence_pb2 import StateWrapper
-from tests.fixtures_postgres import connected
-from tests.journal_kit import SHARDS, append_of, until
+from tests.support.fixtures_postgres import connected
+from tests.support.journal import SHARDS, append_of, until
 
 AT_ONCE = timedelta(0)
 TENTH = Retention(frequency=10, keep=2, delete_after=AT_ONCE)
@@ -274,7 +274,7 @@ class TestDeletion:
             seen = (await journal.after(shard, Offset(0), 20))[-1].offset
             assert len(events_of(database, "a")) == 30
             await stores.controls.take(
-                ReadSideId("r"), [shard], Owner("r"), Standing(1, True, 1), timedelta(hours=1)
+                ReadSideId("r"), [shard], Owner("r"), LeaseRank(1, True, 1), timedelta(hours=1)
             )
             assert await stores.offsets.save(ReadSideId("r"), {shard: seen}, Owner("r")) == set()
             await append(journal, "a", 40, after=30)

@@ -15,24 +15,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cos_ray.domain.decisions import Decision, Persist
-from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.errors import RevisionConflict
 from cos_ray.domain.ids import CommandId, EntityId, Revision
 from cos_ray.domain.messages import Accepted, Command, EntityState, Headers, Meta, Packed, Refused, Reply
 from cos_ray.domain.sharding import shard_of
 from cos_ray.domain.type_changes import Grounds, OnChange, PassedChange, Precedent, TypeChange, TypePolicy
+from cos_ray.domain.types import EntityPolicy
 from cos_ray.postgres.database import Database
 from cos_ray.postgres.inspection import inspect
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.migrations import migrate
 from cos_ray.protocol.codec import pack
 from cos_ray.protocol.pb.chief_of_state.v1.persistence_pb2 import EventWrapper
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.meters import ScriptOfJournal
 from cos_ray.writeside.entity import Entity
-from tests.chief_of_state import ChiefOfState, left_behind
-from tests.fixtures_postgres import connected
-from tests.journal_kit import SHARDS, append_of, until
+from tests.support.chief_of_state import ChiefOfState, left_behind
+from tests.support.fixtures_postgres import connected
+from tests.support.journal import SHARDS, append_of, until
 
 CART, BASKET = "shop.v1.Cart", "shop.v1.Basket"
 RENAME = TypeChange(CART, BASKET)

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from cos_ray.domain.claims import Standing
 from cos_ray.domain.decisions import Decision, Persist
 from cos_ray.domain.errors import JournalUnavailable, StartFailed
 from cos_ray.domain.ids import CommandId, EntityId, Offset, Owner, ReadSideId, ReleaseId, Shard
 from cos_ray.domain.messages import Accepted, Command, EntityState, EventEnvelope, Headers, Meta, Packed
 from cos_ray.domain.retention import Retention
+from cos_ray.domain.shard_leases import LeaseRank
 from cos_ray.domain.sharding import shard_of
 from cos_ray.postgres import foreign_writers
 from cos_ray.postgres.database import Database
-from cos_ray.postgres.embedded import EmbeddedPostgres
+from cos_ray.postgres.embedded.server import EmbeddedPostgres
 from cos_ray.postgres.inspection import inspect
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.migrations import migrate
@@ -30,13 +30,12 @@ from cos_ray.postgres.shard_count import shards_of_database
 from cos_ray.protocol.codec import pack, unpack
 from cos_ray.protocol.pb.chief_of_state.v1.persistence_pb2 import EventWrapper, StateWrapper
 from cos_ray.readside.read_side import ReadSide
-from cos_ray.readside.settings import ReadSideSettings
-from cos_ray.readside.stores import Stores
-from cos_ray.system_clock import SystemClock
+from cos_ray.readside.settings import ReadSideSettings, Stores
+from cos_ray.system.clock import SystemClock
 from cos_ray.writeside.entity import Entity
-from tests.chief_of_state import ODD_ID, ChiefOfState, left_behind, text
-from tests.fixtures_postgres import connected
-from tests.journal_kit import until
+from tests.support.chief_of_state import ODD_ID, ChiefOfState, left_behind, text
+from tests.support.fixtures_postgres import connected
+from tests.support.journal import until
 
 
 class Handler:
@@ -275,7 +274,7 @@ async def test_after_our_writes_chief_of_state_finds_what_it_wants(
     stores = PostgresReadSideStores(old.database)
     await stores.open()
     await stores.controls.take(
-        ReadSideId("ours"), [Shard(3)], Owner("us"), Standing(1, True, 1), timedelta(hours=1)
+        ReadSideId("ours"), [Shard(3)], Owner("us"), LeaseRank(1, True, 1), timedelta(hours=1)
     )
     assert await stores.offsets.save(ReadSideId("ours"), {Shard(3): Offset(newest)}, Owner("us")) == set()
     await stores.close()

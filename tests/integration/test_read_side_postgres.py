@@ -22,13 +22,12 @@ from cos_ray.postgres.database import Database
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.postgres.read_side_stores import PostgresReadSideStores
 from cos_ray.readside.read_side import ReadSide
-from cos_ray.readside.settings import ReadSideSettings
-from cos_ray.readside.stores import Stores
-from cos_ray.system_clock import SystemClock
+from cos_ray.readside.settings import ReadSideSettings, Stores
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.read_handlers import Attempt, RecordingReadHandler, faults_in
-from tests.fixtures_postgres import connected
-from tests.journal_kit import SHARDS, append_of, read_all, until
-from tests.tcp_proxy import TcpProxy
+from tests.support.fixtures_postgres import connected
+from tests.support.journal import SHARDS, append_of, read_all, until
+from tests.support.tcp_proxy import TcpProxy
 
 READ_SIDE = ReadSideId("watch")
 ENTITIES = [f"e{number}" for number in range(6)]

@@ -19,21 +19,21 @@ from cos_ray.protocol.pb.chief_of_state.v1.manager_pb2_grpc import (
     add_ReadSideManagerServiceServicer_to_server,
 )
 from cos_ray.protocol.pb.cos_ray.v1.readsides_pb2_grpc import add_ReadSideServiceServicer_to_server
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.offsets import MemoryReadSides
-from tests.read_side_kit import READ_SIDE, OneProcess, World, desk_of
-from tests.running_service import eventually
-from tests.server_in_a_thread import ServerInAThread
+from tests.support.read_side import READ_SIDE, OneProcess, World, desk_of
+from tests.support.running_service import eventually
+from tests.support.server_in_a_thread import ServerInAThread
 
 ENTITY = next(f"e{number}" for number in range(9) if shard_of(EntityId(f"e{number}"), 2) == 0)
 
 
 class Methods(ReadSideMethods):
-    def __init__(self, desk) -> None:  # type: ignore[no-untyped-def]
-        self.desk = desk
+    def __init__(self, management) -> None:  # type: ignore[no-untyped-def]
+        self.management = management
 
-    def _read_side_desk(self):  # type: ignore[no-untyped-def]
-        return self.desk
+    def _read_side_management(self):  # type: ignore[no-untyped-def]
+        return self.management
 
 
 class Server(ServerInAThread):

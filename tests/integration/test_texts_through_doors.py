@@ -24,24 +24,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from cos_ray import Rejected
-from cos_ray.cluster.parcels import answer_from_bytes, answer_to_bytes, letter_from_bytes, letter_to_bytes
 from cos_ray.domain.errors import Code
 from cos_ray.domain.ids import Shard
 from cos_ray.domain.messages import Command, EntityState, Reply
-from cos_ray.domain.placement import Assignment
-from cos_ray.handlers.targets import HttpTarget, PythonTarget
+from cos_ray.domain.shard_assignment import Assignment
+from cos_ray.handlers.endpoints import HttpEndpoint, PythonEndpoint
+from cos_ray.ingress.grpc_bridge import HttpPolicy
 from cos_ray.ingress.grpc_calls import MethodHandlers
-from cos_ray.ingress.http_api import HttpPolicy
 from cos_ray.ports import WriteHandler
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import ProcessCommandRequest
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2_grpc import ChiefOfStateServiceStub
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import Account, AccountOpened
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.journal import MemoryJournal
+from cos_ray.transport.batching import Batch, BatchingServer
+from cos_ray.transport.encoding import batch_from_bytes, batch_to_bytes, reply_from_bytes, reply_to_bytes
 from cos_ray.writeside.entity import Entity
-from cos_ray.writeside.exchange import Desk, Letter
-from tests import handler_kit as kit
-from tests.handler_kit import HttpStage, ScriptedApplication
+from tests.support import handler as kit
+from tests.support.handler import HttpStage, ScriptedApplication
 from tests.unit.test_ingress import ingress
 
 SERVICE = "chief_of_state.v1.ChiefOfStateService"
@@ -57,19 +57,19 @@ class Gateway:
     def __init__(self, handler: WriteHandler) -> None:
         self._handler = handler
         self.journal = MemoryJournal()
-        self._desk = Desk(self._process, lambda *_: None)
+        self._server = BatchingServer(self._process, lambda *_: None)
 
     async def _process(self, command: Command) -> Reply:
         entity = Entity(command.entity_id, Shard(0), self._handler, self.journal, SystemClock())
         return await entity.process(command)
 
     async def process(self, command: Command) -> Reply:
-        _, letter = letter_from_bytes(letter_to_bytes(NOBODY, Letter([(1, command)])))
+        _, batch = batch_from_bytes(batch_to_bytes(NOBODY, Batch([(1, command)])))
         while True:
-            answer = answer_from_bytes(answer_to_bytes(await self._desk.exchange("test", letter)))
+            answer = reply_from_bytes(reply_to_bytes(await self._server.exchange("test", batch)))
             for _, reply in answer.replies:
                 return reply  # type: ignore[return-value]
-            letter = replace(letter, errands=[])
+            batch = replace(batch, requests=[])
 
     async def state(self, entity_id: Anything) -> EntityState:
         raise NotImplementedError
@@ -140,7 +140,7 @@ def silence() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def python_house() -> Iterator[House]:
-    house = House(kit.built(PythonTarget("tests.handler_kit:ScriptedApplication")))
+    house = House(kit.built(PythonEndpoint("tests.support.handler:ScriptedApplication")))
     yield house
     house.close()
 
@@ -278,7 +278,7 @@ def http_house() -> Iterator[tuple[House, HttpStage]]:
     house = House.__new__(House)
     house.loop = loop
     house._serials = itertools.count()
-    house.gateway = Gateway(kit.built(HttpTarget("127.0.0.1", port)))
+    house.gateway = Gateway(kit.built(HttpEndpoint("127.0.0.1", port)))
     loop.run_until_complete(house._open())
     yield house, stage
     loop.run_until_complete(listening.__aexit__(None, None, None))

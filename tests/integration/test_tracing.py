@@ -18,19 +18,19 @@ from cos_ray import CommandMeta, Meta
 from cos_ray.bootstrap.handlers import build_write_handler
 from cos_ray.config.settings import Settings
 from cos_ray.config.trace_settings import trace_variables
-from cos_ray.domain.causes import Trace, traced_id
 from cos_ray.domain.ids import CommandId, EntityId
 from cos_ray.domain.messages import Header
-from cos_ray.handlers.targets import PythonTarget
+from cos_ray.domain.trace_ids import Trace, traced_id
+from cos_ray.handlers.endpoints import PythonEndpoint
 from cos_ray.postgres.journal import PostgresJournal
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import Account, AccountOpened, OpenAccount
 from cos_ray.telemetry.meters import Meters
 from cos_ray.telemetry.trace_context import continuing
-from tests.handler_kit import GrpcStage, HttpStage, Stage, ask, evolve, packed
 from tests.integration.test_grpc_read_handler import Server, envelope
-from tests.journal_kit import append_of, read_all
-from tests.otlp_kit import Collector, collecting
-from tests.trace_kit import CALLER, TRACE, Recorded, parent_of, span_id
+from tests.support.handler import GrpcStage, HttpStage, Stage, ask, evolve, packed
+from tests.support.journal import append_of, read_all
+from tests.support.otlp import Collector, collecting
+from tests.support.trace import CALLER, TRACE, Recorded, parent_of, span_id
 
 CLIENT = Trace(f"00-{TRACE}-{CALLER}-01")
 SECRET = "s3cret-api-key"
@@ -180,7 +180,7 @@ class TracedBank:
 
 async def test_python_handlers_run_in_the_span_that_calls_them() -> None:
     recorded = Recorded()
-    target = PythonTarget("tests.integration.test_tracing:TracedBank")
+    target = PythonEndpoint("tests.integration.test_tracing:TracedBank")
     handler = build_write_handler(target, timedelta(seconds=30), None, Meters(), recorded.tracing)
     with continuing(CLIENT), recorded.tracing.step("entity process"):
         decision = await ask(handler)
@@ -192,14 +192,14 @@ async def test_python_handlers_run_in_the_span_that_calls_them() -> None:
 
 async def test_read_handlers_are_told_of_the_delivery() -> None:
     from cos_ray.domain.ids import ReadSideId, Shard
+    from cos_ray.handlers.endpoints import GrpcEndpoint
     from cos_ray.handlers.grpc_read import GrpcReadHandler
-    from cos_ray.handlers.targets import GrpcTarget
     from cos_ray.telemetry.traced_events import traced_read_handler
 
     recorded, server = Recorded(), Server()
     async with server.listening() as port:
         caller = GrpcReadHandler(
-            GrpcTarget("127.0.0.1", port), timedelta(seconds=10), recorded.tracing.outgoing
+            GrpcEndpoint("127.0.0.1", port), timedelta(seconds=10), recorded.tracing.outgoing
         )
         event = replace(envelope(), cause=CLIENT.parent)
         await traced_read_handler(caller, recorded.tracing).handle(ReadSideId("books"), Shard(0), event)

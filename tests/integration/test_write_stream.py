@@ -17,7 +17,7 @@ from google.rpc.status_pb2 import Status as RichStatus  # type: ignore[import-un
 from cos_ray.domain.errors import Code, HandlerFailed
 from cos_ray.domain.messages import Header
 from cos_ray.handlers import write_stream
-from cos_ray.handlers.targets import GrpcTarget
+from cos_ray.handlers.endpoints import GrpcEndpoint
 from cos_ray.handlers.write_stream import METHOD
 from cos_ray.ports import WriteHandler
 from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2 import HandleCommandResponse, HandleEventResponse
@@ -28,7 +28,7 @@ from cos_ray.protocol.pb.chief_of_state.v1.writeside_pb2_grpc import (
 from cos_ray.protocol.pb.cos_ray.v1.writestream_pb2 import WriteSideAnswers
 from cos_ray.protocol.write_stream import WriteStreams, add_write_stream_to_server
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import Account, AccountOpened
-from tests.handler_kit import ask, built, events_of, evolve
+from tests.support.handler import ask, built, events_of, evolve
 
 OPENED = any_of(AccountOpened(owner="Ada"))
 Behaviour = Callable[[Anything], Awaitable[None]]
@@ -72,7 +72,7 @@ class Rig:
             self.streams = add_write_stream_to_server(self.streamed, self.server)
         port = self.server.add_insecure_port("127.0.0.1:0")
         await self.server.start()
-        handler = built(GrpcTarget("127.0.0.1", port))
+        handler = built(GrpcEndpoint("127.0.0.1", port))
         try:
             if opened:
                 await self.until_streamed(handler)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.own_processes import BUSY, LATELY
-from cos_ray.writeside import activity
-from cos_ray.writeside.activity import Activity
+from cos_ray.placement import activity
+from cos_ray.placement.activity import Activity
 
 ONE, OTHER = EntityId("one"), EntityId("other")
 

@@ -1,7 +1,7 @@
 """
 Entities move to processes of their own and back, whatever becomes of those: commands find their way.
 
-All processes are in this event loop and share a journal in memory; see `tests.auto_kit`.
+All processes are in this event loop and share a journal in memory; see `tests.support.auto`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import pytest
 
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.own_processes import BARRED_FOR, BUSY, LATELY, Why
-from cos_ray.system_clock import SystemClock
+from cos_ray.placement import auto_region, shard_coordinator, shard_host
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.clock import ManualClock
 from cos_ray.testing.history import Ending
 from cos_ray.testing.journal import MemoryJournal
-from cos_ray.writeside import auto_entities, shard_host, shard_keeper, silence
+from cos_ray.transport import silence
 from cos_ray.writeside.router import Router
-from tests.auto_kit import AutoCluster
+from tests.support.auto import AutoCluster
 from tests.unit.test_sharded_placement import ENTITIES, Clients, NamingHandler, judge, until
 
 ONE = ENTITIES[0]
@@ -49,10 +50,10 @@ class AutoClients(Clients):
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """No one is waited for as long as between processes."""
-    monkeypatch.setattr(shard_keeper, "ANSWER_WITHIN", 0.05)
+    monkeypatch.setattr(shard_coordinator, "ANSWER_WITHIN", 0.05)
     monkeypatch.setattr(shard_host, "RELEASED_WITHIN", 0.5)
-    monkeypatch.setattr(auto_entities, "LOOK_EVERY", 0.02)
-    monkeypatch.setattr(auto_entities, "SILENT_FOR", 0.05)
+    monkeypatch.setattr(auto_region, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(auto_region, "SILENT_FOR", 0.05)
     monkeypatch.setattr(silence, "LOOK_EVERY", 0.05)
 
 
@@ -64,8 +65,8 @@ def clock() -> ManualClock:
 @pytest.fixture
 async def cluster(clock: ManualClock) -> AsyncIterator[AutoCluster]:
     cluster = AutoCluster(MemoryJournal(), NamingHandler(), clock)
-    running = asyncio.ensure_future(cluster.keeper.run())
-    await cluster.keeper.assignment()
+    running = asyncio.ensure_future(cluster.coordinator.run())
+    await cluster.coordinator.assignment()
     yield cluster
     running.cancel()
 
@@ -242,10 +243,10 @@ async def test_hosts_are_added_removed_and_killed_while_entities_have_processes(
         for entity_id in ENTITIES[::2]:
             if entity_id not in cluster.owned:
                 await cluster.move(entity_id)
-        await cluster.keeper.resize(seats)
+        await cluster.coordinator.resize(seats)
         done = len(clients.calls)
         await until(lambda done=done: len(clients.calls) > done + 50)
-        await cluster.keeper.look_after()
+        await cluster.coordinator.look_after()
     stop.set()
     await asyncio.gather(*running)
     assert {call.ending for call in clients.calls} == {Ending.DONE}
@@ -257,7 +258,7 @@ async def test_a_host_that_is_started_anew_learns_who_has_a_process(cluster: Aut
     await cluster.move(ONE)
     host = next(host for host, each in cluster.processes.items() if each.host.is_home_of(ONE))
     cluster.kill(host)
-    await cluster.keeper.look_after()
+    await cluster.coordinator.look_after()
     # It knows of nothing at first, and is home to the entity as well; the journal sees to the rest.
     await asyncio.gather(*(one.send(ONE) for one in (clients, others) for _ in range(5)))
     await cluster.look()
@@ -267,6 +268,37 @@ async def test_a_host_that_is_started_anew_learns_who_has_a_process(cluster: Aut
     assert len(handler_of(cluster).commands) == commands + 5
     assert {call.ending for call in (*clients.calls, *others.calls)} == {Ending.DONE}
     await judge(cluster, clients, others)
+
+
+async def test_while_the_cpus_are_busy_processes_are_given_back_and_no_command_fails(
+    cluster: AutoCluster,
+) -> None:
+    clients, stop = AutoClients(cluster), asyncio.Event()
+    running = [clients.run(stop, seed, ENTITIES) for seed in range(10)]
+    for entity_id in ENTITIES[:4]:
+        await cluster.move(entity_id)
+    cluster.is_saturated = True
+
+    async def look() -> bool:
+        await cluster.look()
+        return not cluster.owned
+
+    while not await look():
+        await asyncio.sleep(0.001)
+    done = len(clients.calls)
+    await until(lambda: len(clients.calls) > done + 50)
+    await cluster.look()
+    # Busy as they are: nobody is given a process.
+    assert not cluster.owned
+    reasons = [
+        promotions.reasons()
+        for promotions in {id(p): p for p in map(cluster.promotions_of, ENTITIES)}.values()
+    ]
+    assert sum(each[Why.CPU] + each[Why.BARRED] for each in reasons) > 0
+    stop.set()
+    await asyncio.gather(*running)
+    assert {call.ending for call in clients.calls} == {Ending.DONE}
+    await judge(cluster, clients)
 
 
 async def test_beyond_the_bound_entities_live_in_their_shard_hosts(cluster: AutoCluster) -> None:
@@ -303,7 +335,7 @@ async def test_whatever_happens_to_processes_the_history_is_what_clients_were_to
                 if entity_id in cluster.owned:
                     cluster.promotions_of(entity_id).lost(entity_id, cluster.owned[entity_id].way)
             case 4:
-                await cluster.keeper.resize(chance.choice([1, 2, 3]))
+                await cluster.coordinator.resize(chance.choice([1, 2, 3]))
             case 5:
                 clock.advance(chance.choice([0.5, LATELY]))
                 await cluster.look()
@@ -362,6 +394,6 @@ async def test_who_goes_while_an_entity_moves_has_nothing_run(cluster: AutoClust
     cluster.owned[ONE].kill()
     handler_of(cluster).gate.set()
     await asyncio.gather(first, moving)
-    await until(lambda: all(process.desk.in_progress == 0 for process in cluster.processes.values()))
+    await until(lambda: all(process.server.in_progress == 0 for process in cluster.processes.values()))
     assert len(handler_of(cluster).commands) == 2
     await judge(cluster, clients)

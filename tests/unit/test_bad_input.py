@@ -32,15 +32,15 @@ from cos_ray.domain.evolution import unborn
 from cos_ray.domain.ids import EntityId, Offset
 from cos_ray.domain.listing import Listing
 from cos_ray.domain.messages import EMPTY_STATE, Accepted, Command, EntityState, Packed, Reply
-from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.ingress.grpc_bridge import HttpPolicy
 from cos_ray.ingress.http_context import BadHeader, metadata_of
-from cos_ray.ingress.service import SERVICES, Ingress, IngressPolicy
+from cos_ray.ingress.service import SERVICES, CommandPolicy, Ingress
 from cos_ray.ingress.status import StreamRefused
 from cos_ray.protocol.any_form import AnyForms
 from cos_ray.subscriptions.subscriptions import Subscriptions
 from cos_ray.testing.clock import ManualClock
 from cos_ray.testing.journal import MemoryJournal
-from tests.http_kit import BANK
+from tests.support.http import BANK
 from tests.unit.test_ingress import Context, ingress
 
 
@@ -77,7 +77,7 @@ async def made() -> Ingress:
     answers, journal = Answers(), MemoryJournal()
     return await ingress(
         answers,  # type: ignore[arg-type]
-        IngressPolicy(5.0, persisted_headers=("x-user", "raw-bin")),
+        CommandPolicy(5.0, persisted_headers=("x-user", "raw-bin")),
         past=answers,
         eraser=answers,
         history=journal,

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from cos_ray.domain.circuit import BreakerPolicy, Circuit, Closed, HalfOpen, Open
+from cos_ray.domain.circuit_breaker import BreakerPolicy, Circuit, Closed, HalfOpen, Open
 from cos_ray.domain.errors import Code, DeliveryFailed, HandlerFailed, Status
 from cos_ray.domain.ids import CommandId, EntityId, ReadSideId, Revision, Shard
 from cos_ray.domain.messages import Command, EventEnvelope, Meta, Packed, Refused
@@ -18,7 +18,7 @@ from cos_ray.testing.journal import MemoryJournal
 from cos_ray.testing.read_handlers import RecordingReadHandler
 from cos_ray.testing.write_handlers import CountingWriteHandler
 from cos_ray.writeside.entity import Entity
-from tests.handler_kit import UNBORN
+from tests.support.handler import UNBORN
 
 POLICY = BreakerPolicy(3, timedelta(seconds=2), timedelta(seconds=10))
 

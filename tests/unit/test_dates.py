@@ -11,13 +11,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cos_ray.cluster.parcels import answer_from_bytes, answer_to_bytes
 from cos_ray.domain.dates import PreciseDate, date_of, instant_of
 from cos_ray.domain.ids import CommandId, EntityId, Revision
 from cos_ray.domain.messages import Accepted, EntityState, Meta, Packed
 from cos_ray.ingress.http_forms import time_form, time_of
 from cos_ray.protocol.json_form import date_to_json
-from cos_ray.writeside.exchange import Answer
+from cos_ray.transport.batching import BatchReply
+from cos_ray.transport.encoding import reply_from_bytes, reply_to_bytes
 
 SECONDS = st.integers(-62_135_596_800, 253_402_300_799)
 NANOS = st.integers(0, 999_999_999)
@@ -71,8 +71,8 @@ def test_it_is_a_datetime_to_whoever_reckons_with_it() -> None:
 
 def test_it_reaches_the_process_that_asked() -> None:
     state = EntityState(Packed(b"s"), Meta(EntityId("a"), Revision(1), DATE), Revision(1))
-    answer = Answer("desk", [(CommandId("c"), Accepted(state))])
-    [(_, reply)] = answer_from_bytes(answer_to_bytes(answer)).replies
+    answer = BatchReply("management", [(CommandId("c"), Accepted(state))])
+    [(_, reply)] = reply_from_bytes(reply_to_bytes(answer)).replies
     assert isinstance(reply, Accepted)
     assert reply.state.meta.date is not None
     assert instant_of(reply.state.meta.date) == (1_764_000_000, 541_789_849)

@@ -32,7 +32,7 @@ def one(commands: int, room: Room = PLENTY, pace: Pace = AT_EASE) -> Choice:
 
 @given(
     st.dictionaries(ids, st.integers(1, 10)),
-    st.builds(Room, counts, counts, counts),
+    st.builds(Room, counts, counts, counts, st.booleans()),
     paces,
     st.frozensets(ids),
     st.frozensets(ids),
@@ -50,6 +50,8 @@ def test_a_choice_keeps_to_room_pace_and_order_and_says_why_of_all_others(
     # Everyone is told once what becomes of it.
     assert sorted([*choice.start, *choice.others]) == sorted(commands)
     assert all(commands[each] >= BUSY for each in choice.start)
+    assert not (room.is_saturated and choice.start)
+    assert room.is_saturated or Why.CPU not in choice.others.values()
     assert not {*choice.start} & (starting | barred)
     kept_waiting = [each for each, why in choice.others.items() if why in (Why.PACED, Why.NO_ROOM)]
     # No one who waits is busier than one who need not.

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import pytest
 
-from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.errors import (
     Code,
     HandlerFailed,
@@ -27,8 +26,8 @@ from cos_ray.domain.messages import (
     Reply,
     TryElsewhere,
 )
-from cos_ray.domain.types import AcceptedTypes
-from cos_ray.system_clock import SystemClock
+from cos_ray.domain.types import AcceptedTypes, EntityPolicy
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.journal import Fault, MemoryJournal
 from cos_ray.testing.write_handlers import CountingWriteHandler, count_of
 from cos_ray.writeside.entity import CLOCKS_APART, Entity

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cos_ray.cluster.environment import closed_cluster
+from cos_ray.ray_internals.environment import closed_cluster
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 

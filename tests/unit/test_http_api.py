@@ -19,16 +19,16 @@ from cos_ray.domain.errors import Code, Status
 from cos_ray.domain.evolution import unborn
 from cos_ray.domain.ids import EntityId
 from cos_ray.domain.messages import Header, Refused
-from cos_ray.ingress.demands import EXPECTED_REVISION, IDEMPOTENCY_KEY, TIMEOUT
-from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.ingress.command_options import EXPECTED_REVISION, IDEMPOTENCY_KEY, TIMEOUT
+from cos_ray.ingress.grpc_bridge import HttpPolicy
 from cos_ray.ingress.http_errors import HTTP_STATUS
-from cos_ray.ingress.places import FROM_OFFSET, FROM_REVISION, WITH_OFFSET
-from cos_ray.ingress.waiting import PENDING, WAIT_FOR
+from cos_ray.ingress.read_your_writes import PENDING, WAIT_FOR
+from cos_ray.ingress.subscription_start import FROM_OFFSET, FROM_REVISION, WITH_OFFSET
 from cos_ray.protocol.any_form import AnyForms
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import ProcessCommandResponse
 from cos_ray.samples.bank.pb.bank.v1.bank_pb2 import OpenAccount
-from tests.http_kit import ADA, World, http_world, world_of
-from tests.journal_kit import append_of
+from tests.support.http import ADA, World, http_world, world_of
+from tests.support.journal import append_of
 
 
 @pytest.fixture

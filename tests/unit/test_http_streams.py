@@ -11,8 +11,8 @@ import pytest
 
 from cos_ray.domain.ids import Offset
 from cos_ray.subscriptions.subscriptions import Kind
-from tests.http_kit import World, http_world
-from tests.journal_kit import append_of, until
+from tests.support.http import World, http_world
+from tests.support.journal import append_of, until
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ import pytest
 from cos_ray.domain.errors import Code, HandlerFailed, OutcomeUnknown, RevisionConflict, Status
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Revision, Shard
 from cos_ray.domain.messages import Accepted, Append, Command, Packed, Refused, Remembered, Reply
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.journal import Fault, MemoryJournal
 from cos_ray.testing.write_handlers import CountingWriteHandler, count_of
 from cos_ray.writeside import entity as entity_module
-from cos_ray.writeside import known_keys
+from cos_ray.writeside import idempotency_keys
 from cos_ray.writeside.entity import Entity
 
 A = EntityId("a")
@@ -200,8 +200,8 @@ async def test_the_first_sight_of_a_key_asks_the_journal_nothing() -> None:
 
 
 async def test_an_entity_with_more_keys_than_it_reads_looks_up_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known_keys, "MOST_READ", 3)
-    monkeypatch.setattr(known_keys, "MOST_HELD", 6)
+    monkeypatch.setattr(idempotency_keys, "MOST_READ", 3)
+    monkeypatch.setattr(idempotency_keys, "MOST_HELD", 6)
     monkeypatch.setattr(entity_module, "MOST_READ", 3)
     journal, handler = AskedJournal(), CountingWriteHandler()
     one = entity(journal, handler)

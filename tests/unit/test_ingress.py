@@ -25,13 +25,13 @@ from cos_ray.domain.messages import (
     Refused,
     Reply,
 )
-from cos_ray.domain.placement import HostId
+from cos_ray.domain.shard_assignment import HostId
 from cos_ray.domain.status import IngressStatus, NodeStatus, ServiceStatus, ShardHostStatus
-from cos_ray.ingress.guard import AdmissionPolicy
-from cos_ray.ingress.http_api import HttpPolicy
+from cos_ray.ingress.admission import AdmissionPolicy
+from cos_ray.ingress.grpc_bridge import HttpPolicy
 from cos_ray.ingress.listener_settings import ListenerSettings
 from cos_ray.ingress.readiness import Check
-from cos_ray.ingress.service import Ingress, IngressPolicy
+from cos_ray.ingress.service import CommandPolicy, Ingress
 from cos_ray.ports import CommandMeter, Unmeasured
 from cos_ray.protocol.any_form import AnyForms
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
@@ -41,10 +41,10 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
     ProcessCommandResponse,
 )
 from cos_ray.protocol.pb.cos_ray.v1.operations_pb2 import GetServiceStatusRequest, ResizeShardHostsRequest
-from cos_ray.readside.desk import ReadSideDesk
+from cos_ray.readside.management import ReadSideManagement
 from cos_ray.subscriptions.subscriptions import Subscriptions
 from cos_ray.testing.journal import MemoryJournal
-from tests.read_side_kit import desk_of
+from tests.support.read_side import desk_of
 
 A = EntityId("a")
 
@@ -112,14 +112,14 @@ class OneOfEach:
         self.wanted.append(hosts)
         if self.fault is not None:
             raise self.fault
-        # As a keeper does: no more than there are shards, whatever number a client comes up with.
+        # As a coordinator does: no more than there are shards, whatever number a client comes up with.
         return [HostId(str(number)) for number in range(min(hosts or 2, 16))]
 
 
 @dataclass
 class Parts:
     gateway: Gateway
-    policy: IngressPolicy
+    policy: CommandPolicy
     subscriptions: Subscriptions | None = None
     replicas: object = None
     history: MemoryJournal = field(default_factory=MemoryJournal)
@@ -130,7 +130,7 @@ class Parts:
     listeners: ListenerSettings | None = None
     any_forms: AnyForms = field(default_factory=AnyForms)
     checks: dict[str, Check] = field(default_factory=dict)
-    read_sides: ReadSideDesk = field(default_factory=lambda: desk_of([]))
+    read_sides: ReadSideManagement = field(default_factory=lambda: desk_of([]))
     operations: OneOfEach = field(default_factory=OneOfEach)
     whereabouts: tuple[str, int] = ("10.0.0.1", 7)
     meter: CommandMeter = field(default_factory=Unmeasured)
@@ -142,13 +142,13 @@ class Parts:
     async def close(self) -> None: ...
 
 
-async def ingress(gateway: Gateway, policy: IngressPolicy | None = None, **parts: Any) -> Ingress:
+async def ingress(gateway: Gateway, policy: CommandPolicy | None = None, **parts: Any) -> Ingress:
     return await built(Ingress, gateway, policy, **parts)
 
 
-async def built(cls: type[Any], gateway: Gateway, policy: IngressPolicy | None = None, **parts: Any) -> Any:
+async def built(cls: type[Any], gateway: Gateway, policy: CommandPolicy | None = None, **parts: Any) -> Any:
     async def build() -> Parts:
-        return Parts(gateway, policy or IngressPolicy(command_timeout=5.0), **parts)
+        return Parts(gateway, policy or CommandPolicy(command_timeout=5.0), **parts)
 
     # Its constructor is async: Serve awaits it.
     one = cls.__new__(cls)
@@ -257,7 +257,7 @@ async def test_wrong_metadata_is_an_invalid_argument_and_reaches_no_entity(metad
 
 async def test_a_command_carries_its_demands_and_its_headers() -> None:
     gateway = Gateway()
-    policy = IngressPolicy(5.0, ("X-Trace", "raw-bin"), ("x-user",))
+    policy = CommandPolicy(5.0, ("X-Trace", "raw-bin"), ("x-user",))
     metadata: list[tuple[str, str | bytes]] = [
         ("x-cos-idempotency-key", "k"),
         ("x-cos-expected-revision", "0"),
@@ -280,7 +280,7 @@ async def test_a_command_carries_its_demands_and_its_headers() -> None:
 async def test_beyond_its_bound_a_replica_turns_commands_away_and_only_then() -> None:
     gateway = Gateway()
     gateway.gate.clear()
-    one = await ingress(gateway, IngressPolicy(5.0, commands_at_once=2))
+    one = await ingress(gateway, CommandPolicy(5.0, commands_at_once=2))
     running = [asyncio.ensure_future(one.ProcessCommand(request(), Context())) for _ in range(2)]
     await asyncio.sleep(0)
     context = Context()
@@ -354,7 +354,7 @@ async def test_the_service_as_a_whole_is_shown_part_by_part_and_who_is_silent_is
     ("fault", "code"),
     [
         (NotSharded(), grpc.StatusCode.FAILED_PRECONDITION),
-        (EntityLost("the keeper is gone"), grpc.StatusCode.UNAVAILABLE),
+        (EntityLost("the coordinator is gone"), grpc.StatusCode.UNAVAILABLE),
         (RuntimeError("unforeseen"), grpc.StatusCode.INTERNAL),
     ],
 )

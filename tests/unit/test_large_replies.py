@@ -6,8 +6,8 @@ import asyncio
 
 from cos_ray.domain.ids import CommandId, EntityId, Revision
 from cos_ray.domain.messages import Accepted, Command, EntityState, Meta, Packed
-from cos_ray.writeside.exchange import ANSWER_OCTETS, Answer, Desk, Letter, Line
-from cos_ray.writeside.host_reply import HostReply
+from cos_ray.transport.batching import ANSWER_OCTETS, Batch, BatchingClient, BatchingServer, BatchReply
+from cos_ray.transport.host_reply import HostReply
 
 
 async def test_an_answer_holds_as_many_replies_as_fit_and_all_come() -> None:
@@ -20,17 +20,17 @@ async def test_an_answer_holds_as_many_replies_as_fit_and_all_come() -> None:
         meta = Meta(command.entity_id, Revision(1))
         return Accepted(EntityState(state, meta, Revision(1)))
 
-    desk = Desk(process, lambda *_: None)
+    server = BatchingServer(process, lambda *_: None)
 
-    async def call(letter: Letter) -> Answer:
-        answer = await desk.exchange("line", letter)
+    async def call(batch: Batch) -> BatchReply:
+        answer = await server.exchange("line", batch)
         sizes.append(len(answer.replies))
         return answer
 
-    line = Line(call, lambda: None)
+    line = BatchingClient(call, lambda: None)
     commands = [Command(EntityId(f"e{n}"), Packed(b""), CommandId(f"c{n}"), 5.0) for n in range(20)]
     asked = [asyncio.ensure_future(line.ask(command)) for command in commands]
-    while len(desk._counters) == 0 or desk.in_progress < 20:
+    while len(server._counters) == 0 or server.in_progress < 20:
         await asyncio.sleep(0.001)
     gate.set()
     replies = await asyncio.gather(*asked)

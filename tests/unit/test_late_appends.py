@@ -13,7 +13,6 @@ import pytest
 from google.protobuf.any_pb2 import Any
 
 from cos_ray.domain.decisions import Decision, decide
-from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.errors import OUTCOME_UNKNOWN, Code, HandlerFailed, OutcomeUnknown, Status
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, Revision, Shard
 from cos_ray.domain.messages import (
@@ -29,12 +28,12 @@ from cos_ray.domain.messages import (
     Reply,
     TryElsewhere,
 )
-from cos_ray.domain.types import AcceptedTypes
-from cos_ray.system_clock import SystemClock
+from cos_ray.domain.types import AcceptedTypes, EntityPolicy
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.journal import Fault, MemoryJournal
 from cos_ray.testing.write_handlers import CountingWriteHandler
 from cos_ray.writeside.entity import Entity
-from tests.journal_kit import packed
+from tests.support.journal import packed
 
 A = EntityId("a")
 TOO_LITTLE = Status(Code.FAILED_PRECONDITION, "there is too little")

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cos_ray.cluster.parcels import letter_from_bytes, letter_to_bytes
 from cos_ray.domain.errors import OUT_OF_TIME
 from cos_ray.domain.ids import CommandId, EntityId, Shard
 from cos_ray.domain.lateness import DRIFT, Lateness
 from cos_ray.domain.messages import Command, Packed, Refused
-from cos_ray.domain.placement import Assignment, HostId
-from cos_ray.system_clock import SystemClock
+from cos_ray.domain.shard_assignment import Assignment, HostId
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.journal import MemoryJournal
 from cos_ray.testing.write_handlers import CountingWriteHandler
+from cos_ray.transport.batching import Batch
+from cos_ray.transport.encoding import batch_from_bytes, batch_to_bytes
 from cos_ray.writeside.entity import Entity
-from cos_ray.writeside.exchange import Letter
 
 A = EntityId("a")
 
@@ -45,8 +45,8 @@ def test_clocks_that_drift_apart_make_no_message_late(drift: float, pauses: list
 def test_the_commands_of_a_late_letter_have_so_much_less_time() -> None:
     home = Assignment(1, 4, (HostId("0"),))
     command = Command(A, Packed(b"1"), CommandId("c"), 5.0)
-    _, letter = letter_from_bytes(letter_to_bytes(home, Letter([(1, command)])), late=6.0)
-    assert [each.budget for _, each in letter.errands] == [-1.0]
+    _, batch = batch_from_bytes(batch_to_bytes(home, Batch([(1, command)])), late=6.0)
+    assert [each.budget for _, each in batch.requests] == [-1.0]
 
 
 @pytest.mark.parametrize("is_awake", [True, False])

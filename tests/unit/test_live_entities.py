@@ -6,13 +6,13 @@ import asyncio
 from itertools import count
 
 from cos_ray.domain.ids import CommandId, EntityId, Shard
-from cos_ray.domain.live_limits import LiveLimits
 from cos_ray.domain.messages import Accepted, Command, Packed
+from cos_ray.domain.passivation import LiveLimits
+from cos_ray.placement.live_entities import LiveEntities
 from cos_ray.testing.clock import ManualClock
 from cos_ray.testing.journal import MemoryJournal
 from cos_ray.testing.write_handlers import CountingWriteHandler, count_of
 from cos_ray.writeside.entity import OWN_OCTETS, Entity
-from cos_ray.writeside.live_entities import LiveEntities
 
 serials = count(1)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cos_ray.cluster import metrics
-from cos_ray.cluster.metrics import FORGET_AFTER, RayMetrics, Relay, Strangers
-from cos_ray.domain.circuit import Closed, HalfOpen, Open
+from cos_ray.cluster import metrics_export
+from cos_ray.cluster.metrics_export import FORGET_AFTER, RayMetrics, Relay, Strangers
+from cos_ray.domain.circuit_breaker import Closed, HalfOpen, Open
 from cos_ray.domain.errors import Code
 from cos_ray.telemetry import catalogue
 from cos_ray.telemetry.meters import Kind, Meters, Metric, Observed, Readings
@@ -107,8 +107,8 @@ VALUES: dict[str, Any] = {}
 @pytest.fixture
 def values(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     VALUES.clear()
-    monkeypatch.setattr(metrics, "Counter", Recorded)
-    monkeypatch.setattr(metrics, "Gauge", Recorded)
+    monkeypatch.setattr(metrics_export, "Counter", Recorded)
+    monkeypatch.setattr(metrics_export, "Gauge", Recorded)
     return VALUES
 
 
@@ -161,7 +161,7 @@ class TestStrangers:
 
 class TestRelay:
     async def test_an_entity_hands_on_what_it_counted_and_then_rests(self, monkeypatch):
-        monkeypatch.setattr(metrics, "RELAY_EVERY", 0.0)
+        monkeypatch.setattr(metrics_export, "RELAY_EVERY", 0.0)
         meters, reports = Meters(), []
 
         async def report(origin: str, readings: Readings) -> None:
@@ -176,7 +176,7 @@ class TestRelay:
         assert [each.risen for each in reports] == [{(HITS, ("here",)): 1}] * 2
 
     async def test_as_long_as_a_gauge_is_up_it_says_so_and_once_more_when_it_is_down(self, monkeypatch):
-        monkeypatch.setattr(metrics, "RELAY_EVERY", 0.0)
+        monkeypatch.setattr(metrics_export, "RELAY_EVERY", 0.0)
         meters, told = Meters(), []
         depth = meters.gauge(DEPTH)
         depth.set(1)
@@ -236,7 +236,7 @@ class TestCatalogue:
             "state",
             "handler",
             "grounds",
-            "door",
+            "port",
             "cause",
         }
 

@@ -9,7 +9,7 @@ import yaml
 
 from cos_ray.telemetry.catalogue import METRICS, exposed_names
 from cos_ray.telemetry.meters import Kind
-from tests.observability_kit import (
+from tests.support.observability import (
     ALERTS,
     DASHBOARD,
     OBSERVABILITY,
@@ -43,7 +43,7 @@ def test_a_wrong_name_planted_in_the_dashboard_or_in_the_rules_is_found(wrong, t
         planted = tmp_path / path.name
         planted.write_text(path.read_text().replace("ray_cos_commands_total", wrong))
         with monkeypatch.context() as patch:
-            patch.setattr(f"tests.observability_kit.{variable}", planted)
+            patch.setattr(f"tests.support.observability.{variable}", planted)
             assert any(line.endswith(f"asks for {wrong}") for line in faults(list(queries()), declared()))
 
 

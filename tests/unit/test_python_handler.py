@@ -21,11 +21,11 @@ from cos_ray import CommandMeta, Header, Meta, Rejected
 from cos_ray.domain.decisions import Decision, Persist
 from cos_ray.domain.errors import Code, ConfigurationError, HandlerFailed, Status
 from cos_ray.domain.messages import EMPTY_STATE, NOTHING, Packed
+from cos_ray.handlers.endpoints import PythonEndpoint
 from cos_ray.handlers.python_application import fault_of, load
 from cos_ray.handlers.python_types import Parameter, parameter
 from cos_ray.handlers.python_write import PythonWriteHandler, python_write_handler
-from cos_ray.handlers.targets import PythonTarget
-from tests.handler_kit import ADA, UNBORN, ask, events_of, evolve, packed, unpacked
+from tests.support.handler import ADA, UNBORN, ask, events_of, evolve, packed, unpacked
 
 ONE = Int64Value(value=1)
 
@@ -100,8 +100,8 @@ def forget() -> None:
     Whole.calls.clear()
 
 
-def target(name: str) -> PythonTarget:
-    return PythonTarget(f"{__name__}:{name}")
+def target(name: str) -> PythonEndpoint:
+    return PythonEndpoint(f"{__name__}:{name}")
 
 
 def handler(name: str, limit: int = 10_000) -> PythonWriteHandler:
@@ -281,7 +281,7 @@ def test_bytes_that_are_no_any_are_told_apart() -> None:
 )
 def test_what_is_wrong_with_a_class_is_one_line(reference: str, fault: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        load(PythonTarget(reference))
+        load(PythonEndpoint(reference))
     line = str(caught.value)
     assert line.startswith(f"COS_WRITE_SIDE_HANDLER: {reference} ")
     assert fault in line
@@ -297,7 +297,7 @@ async def test_where_a_class_cannot_be_loaded_every_call_says_so() -> None:
 class TestTheCheckInAProcessOfItsOwn:
     def of(self, folder: Path, source: str) -> str | None:
         (folder / "app.py").write_text(source)
-        return fault_of(PythonTarget("app:Handler", str(folder)))
+        return fault_of(PythonEndpoint("app:Handler", str(folder)))
 
     def test_finds_a_good_class_in_the_folder(self, tmp_path: Path) -> None:
         source = "class Handler:\n    def __init__(self): raise OSError\n"

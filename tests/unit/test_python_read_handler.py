@@ -18,9 +18,9 @@ from cos_ray import Delivered, DeliveryMeta
 from cos_ray.domain.errors import DeliveryFailed
 from cos_ray.domain.ids import EntityId, ReadSideId, Revision, Shard
 from cos_ray.domain.messages import EventEnvelope, Meta, Packed
+from cos_ray.handlers.endpoints import PythonEndpoint
 from cos_ray.handlers.python_application import READ_SIDE, fault_of, load_reader
 from cos_ray.handlers.python_read import UnloadableReadHandler, python_read_handler
-from cos_ray.handlers.targets import PythonTarget
 from cos_ray.ports import BatchReadHandler
 
 READER = ReadSideId("r")
@@ -85,8 +85,8 @@ class ManyOnly:
     def handle_many(self, deliveries: list[Delivered]) -> None: ...
 
 
-def target(class_: type) -> PythonTarget:
-    return PythonTarget(f"{class_.__module__}:{class_.__name__}", setting="readside r: the handler")
+def target(class_: type) -> PythonEndpoint:
+    return PythonEndpoint(f"{class_.__module__}:{class_.__name__}", setting="readside r: the handler")
 
 
 def handler(class_: type, timeout: float = 5):  # type: ignore[no-untyped-def]
@@ -170,7 +170,7 @@ async def test_many_events_come_in_one_call_in_order() -> None:
 
 
 async def test_one_that_cannot_be_loaded_fails_every_delivery_and_says_so() -> None:
-    unloadable = python_read_handler(PythonTarget("no.such:Class", setting="x"), timedelta(seconds=1))
+    unloadable = python_read_handler(PythonEndpoint("no.such:Class", setting="x"), timedelta(seconds=1))
     assert isinstance(unloadable, UnloadableReadHandler)
     with pytest.raises(DeliveryFailed, match=r"cannot be loaded: x: no\.such:Class cannot be imported"):
         await unloadable.handle(READER, Shard(0), envelope())
@@ -191,8 +191,10 @@ def test_a_class_that_does_not_fit_is_told_in_a_line(class_: type, fault: str) -
 
 def test_the_samples_fit() -> None:
     for reference in ("python_read_handler:Balances", "postgres_read_handler:Statements"):
-        assert fault_of(PythonTarget(f"cos_ray.samples.bank.{reference}", setting="x"), READ_SIDE) is None
-    wrong = fault_of(PythonTarget("cos_ray.samples.bank.python_handler:BankAccounts", setting="x"), READ_SIDE)
+        assert fault_of(PythonEndpoint(f"cos_ray.samples.bank.{reference}", setting="x"), READ_SIDE) is None
+    wrong = fault_of(
+        PythonEndpoint("cos_ray.samples.bank.python_handler:BankAccounts", setting="x"), READ_SIDE
+    )
     assert wrong == "x: cos_ray.samples.bank.python_handler:BankAccounts has no method handle"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from cos_ray.domain.failure_policy import DeliveryPolicy, LastResort
 from cos_ray.testing.read_handlers import RecordingBatchHandler
-from tests.read_side_kit import World
+from tests.support.read_side import World
 
 
 @pytest.fixture

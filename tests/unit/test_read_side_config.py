@@ -369,9 +369,9 @@ class TestHandlersInPython:
         assert "allowed: package.module:Class" in fault(from_variables, HANDLER__X=value)
 
 
-def test_the_example_in_the_readme_is_what_it_says(tmp_path):
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```yaml\n(readSideId: .*?)```", readme, re.DOTALL)
+def test_the_example_in_the_docs_is_what_it_says(tmp_path):
+    page = Path(__file__).resolve().parents[2] / "docs/howto/read-sides.md"
+    (example,) = re.findall(r"```yaml\n(readSideId: .*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     balances, search, statements = from_yaml(tmp_path, example)
     assert balances.policy.last_resort is LastResort.PARK
     assert (search.protocol, search.timeout, search.concurrency) == (Protocol.HTTP, SECOND * 5, 16)

@@ -11,9 +11,9 @@ from cos_ray.domain.erasure import KNOWN_WITHIN, says_nothing
 from cos_ray.domain.failure_policy import Backoff, DeliveryPolicy, LastResort
 from cos_ray.domain.ids import EntityId, Shard
 from cos_ray.domain.read_sides import Refresh, ReplayEntities, RetryLetters, Skip
-from cos_ray.readside.known import KnownErasures
+from cos_ray.readside.known_erasures import KnownErasures
 from cos_ray.testing.read_handlers import RecordingBatchHandler
-from tests.read_side_kit import READ_SIDE, World
+from tests.support.read_side import READ_SIDE, World
 
 A = EntityId("a")
 S0 = Shard(0)
@@ -61,7 +61,7 @@ class TestTheLastEvent:
         async with world.running(policy=PARK) as read_side:
             await world.clock.until(lambda: world.shard(0).parked == 2)
             world.source.bring_to_its_end(0, "a")
-            read_side.poke([S0])
+            read_side.notify([S0])
             await world.clock.until(lambda: world.handler.confirmed("a") == [3])
             assert await kept(world) == []
 
@@ -165,7 +165,7 @@ class TestWhatWaitsInMemory:
             await world.clock.until(lambda: world.handler.under_way)
             # Its process has not heard of the last event: only the dead letters can tell.
             world.source.is_down = True
-            world.erase(0, "a", poked=False)
+            world.erase(0, "a", notified=False)
             await world.clock.settle()
             gate.set()
             await world.clock.until(lambda: (1, False) in told(world) or world.shard(0).parked)
@@ -207,11 +207,11 @@ class TestWhatWaitsInMemory:
             await world.clock.until(lambda: world.shard(0).parked == 1)
             world.letters.is_down = True
             world.source.add(0, "a")
-            read_side.poke([S0])
+            read_side.notify([S0])
             await world.clock.until(lambda: world.shard(0).failures == 2)
             # Its process has not heard of the last event: only the dead letters can tell.
             world.source.is_down = True
-            world.erase(0, "a", poked=False)
+            world.erase(0, "a", notified=False)
             world.letters.is_down = False
             await world.clock.until(lambda: len(told(world)) > 1 or world.shard(0).parked > 1)
             world.source.is_down = False
@@ -305,10 +305,10 @@ class TestWhatWaitsInMemory:
             gate = world.handler.hang("b")
             # Something else waits in the shard, of which all is known.
             world.source.add(0, "b")
-            read_side.poke([S0])
+            read_side.notify([S0])
             await world.clock.until(lambda: world.handler.under_way)
             world.source.is_down = True
-            world.erase(0, "a", poked=False)
+            world.erase(0, "a", notified=False)
             world.source.is_down = False
             since = len(world.handler.attempts)
             await world.clock.until(ordering.done)
@@ -339,10 +339,10 @@ class TestDeadLetters:
             since = len(world.handler.attempts)
             retrying = asyncio.ensure_future(read_side.obey(RetryLetters({S0: (A,)}, 60)))
             await world.clock.until(lambda: world.handler.under_way)
-            world.erase(0, "a", poked=False)
+            world.erase(0, "a", notified=False)
             gate.set()
             await world.clock.until(retrying.done)
-            read_side.poke([S0])
+            read_side.notify([S0])
             await world.clock.until(lambda: world.saved(0) == end_of(world))
             assert told(world, since) == [(1, True), (5, False)]
 

@@ -12,7 +12,7 @@ from cos_ray.domain.ids import Owner, ReadSideId, Shard
 from cos_ray.domain.read_sides import ShardState
 from cos_ray.readside.offset_keeper import OffsetKeeper
 from cos_ray.testing.offsets import MemoryReadSides
-from tests.read_side_kit import READ_SIDE, World
+from tests.support.read_side import READ_SIDE, World
 from tests.unit.test_read_side_hand_over import handler_of, state
 
 S0 = Shard(0)
@@ -102,7 +102,7 @@ async def test_a_shard_given_up_without_an_answer_is_had_by_whoever_asked(
 async def test_what_fell_over_gives_its_shards_up_and_the_next_run_has_them_at_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(keeper: OffsetKeeper) -> None:
+    def fail(coordinator: OffsetKeeper) -> None:
         raise ZeroDivisionError
 
     with monkeypatch.context() as fault:

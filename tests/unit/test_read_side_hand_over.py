@@ -8,15 +8,15 @@ from datetime import timedelta
 
 import pytest
 
-from cos_ray.domain.claims import Lease, Standing
 from cos_ray.domain.errors import ClaimLost, DeliveryFailed, JournalUnavailable
 from cos_ray.domain.failure_policy import Backoff, DeliveryPolicy, LastResort
 from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Shard
 from cos_ray.domain.read_sides import DropLetters, Replay, RetryLetters, ShardState
+from cos_ray.domain.shard_leases import Lease, LeaseRank
 from cos_ray.readside.read_side import ReadSide
 from cos_ray.testing.offsets import MemoryReadSides
 from cos_ray.testing.read_handlers import Attempt, Outcome, RecordingBatchHandler, RecordingReadHandler
-from tests.read_side_kit import READ_SIDE, World
+from tests.support.read_side import READ_SIDE, World
 
 S0 = Shard(0)
 A = EntityId("a")
@@ -76,7 +76,7 @@ def state(read_side: ReadSide) -> ShardState:
 def is_had_by_another(world: World) -> None:
     """Somebody takes the shard, and the process that had it is not told."""
     claim = world.offsets.claims[READ_SIDE, S0]
-    claim.owner, claim.standing = Owner("another"), Standing(9, True, 9)
+    claim.owner, claim.standing = Owner("another"), LeaseRank(9, True, 9)
 
 
 class TestTheNewerRelease:
@@ -270,7 +270,7 @@ class TestOneThatIsCutOff:
             offsets.cut_off = {offsets.owner(READ_SIDE, S0)}
             await world.clock.until(lambda: not world.handler.under_way, within=10)
             world.source.add(0, "b")
-            read_side.poke([S0])
+            read_side.notify([S0])
             await world.clock.advance(10)
             assert world.handler.under_way == 0
             world.handler.heal()
@@ -334,7 +334,7 @@ class TestOneThatHasLostTheShard:
             await world.clock.advance(1)
             is_had_by_another(world)
             world.source.add(0, "a")
-            old.poke([S0])
+            old.notify([S0])
             await world.clock.advance(1)
             assert len(world.letters.kept[READ_SIDE]) == 2
             assert state(old) is ShardState.ELSEWHERE
@@ -395,5 +395,10 @@ class TestALease:
             Lease(lasts=timedelta(seconds=7))
 
     def test_standings_compare_release_first_then_home_then_run(self) -> None:
-        falling = [Standing(2, False, 1), Standing(1, True, 3), Standing(1, True, 2), Standing(1, False, 9)]
+        falling = [
+            LeaseRank(2, False, 1),
+            LeaseRank(1, True, 3),
+            LeaseRank(1, True, 2),
+            LeaseRank(1, False, 9),
+        ]
         assert sorted(falling) == falling[::-1]

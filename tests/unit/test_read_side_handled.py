@@ -11,7 +11,7 @@ from cos_ray.domain.failure_policy import DeliveryPolicy, LastResort
 from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
 from cos_ray.domain.read_sides import DropLetters, Replay, ReplayEntities, RetryLetters, ShardState, Skip
 from cos_ray.testing.read_handlers import RecordingBatchHandler
-from tests.read_side_kit import READ_SIDE, World
+from tests.support.read_side import READ_SIDE, World
 
 A = EntityId("a")
 S0 = Shard(0)
@@ -156,7 +156,7 @@ class TestPuttingItDown:
         async with world.running(policy=SKIPS) as read_side:
             world.letters.is_down = True
             world.source.add(0, "a", 2)
-            read_side.poke([S0])
+            read_side.notify([S0])
             await world.clock.advance(30)
             assert (world.shard(0).skipped, world.shard(0).offset) == (0, 0)
             assert "cannot be skipped" in world.shard(0).last_error.reason

@@ -11,7 +11,7 @@ import pytest
 from cos_ray.domain.errors import JournalUnavailable
 from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
 from cos_ray.domain.read_sides import Refresh, Replay, ShardState, Skip, Start
-from tests.read_side_kit import READ_SIDE, World
+from tests.support.read_side import READ_SIDE, World
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ async def test_an_order_given_before_that_is_noticed_sets_nothing_ahead(world: W
     async with world.running(poll=timedelta(seconds=1000), idle_poll=timedelta(seconds=1000)):
         await world.clock.until(lambda: world.saved(0) == kept)
         lost = world.source.add(0, "lost", 5)
-        world.read_side.poke([Shard(0)])
+        world.read_side.notify([Shard(0)])
         await world.clock.until(lambda: world.saved(0) == lost)
         go_back(world, kept, of_0=0)
         with pytest.raises(JournalUnavailable, match="went back"):
@@ -121,7 +121,7 @@ async def test_an_event_is_not_taken_for_a_lost_one_that_was_handled(
     async with world.running(poll=timedelta(seconds=1000), idle_poll=timedelta(seconds=1000)) as read_side:
         await world.clock.until(lambda: world.saved(0) == kept)
         lost = world.source.add(0, "a", 2)
-        read_side.poke([Shard(0)])
+        read_side.notify([Shard(0)])
         await world.clock.until(lambda: world.saved(0) == lost)
 
         async def is_handled(entity_id: str, revision: int) -> bool | None:

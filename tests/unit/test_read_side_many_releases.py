@@ -15,17 +15,17 @@ from itertools import pairwise
 
 import pytest
 
-from cos_ray.domain.claims import Standing
 from cos_ray.domain.errors import DeliveryFailed, JournalUnavailable
 from cos_ray.domain.failure_policy import Backoff, DeliveryPolicy
 from cos_ray.domain.ids import EntityId, Offset, Owner, ReadSideId, Shard
 from cos_ray.domain.messages import RowIdentity
 from cos_ray.domain.read_sides import ShardState
+from cos_ray.domain.shard_leases import LeaseRank
 from cos_ray.ports import NOTHING_KNOWN
 from cos_ray.readside.read_side import ReadSide
 from cos_ray.testing.offsets import MemoryReadSides
 from cos_ray.testing.read_handlers import Attempt, RecordingReadHandler
-from tests.read_side_kit import READ_SIDE, World
+from tests.support.read_side import READ_SIDE, World
 
 QUICK = Backoff(timedelta(milliseconds=300), timedelta(seconds=2))
 
@@ -60,11 +60,11 @@ class Shaky(MemoryReadSides):
         read_side: ReadSideId,
         shards: Collection[Shard],
         owner: Owner,
-        standing: Standing,
+        rank: LeaseRank,
         lasts: timedelta,
     ) -> Collection[Shard]:
         await self.strike(owner)
-        taken = await super().take(read_side, shards, owner, standing, lasts)
+        taken = await super().take(read_side, shards, owner, rank, lasts)
         await self.strike(owner)
         return taken
 

@@ -1,4 +1,4 @@
-"""What operators are answered: the manager's ten RPCs and ours, over read sides in memory."""
+"""What operators are answered: the supervisor's ten RPCs and ours, over read sides in memory."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from cos_ray.domain.messages import Accepted, EntityState, Meta, Packed
 from cos_ray.domain.read_sides import ShardState
 from cos_ray.domain.sharding import shard_of
 from cos_ray.ingress.read_side_methods import ReadSideMethods
-from cos_ray.protocol.pb.chief_of_state.v1 import manager_pb2 as manager
+from cos_ray.protocol.pb.chief_of_state.v1 import manager_pb2 as supervisor
 from cos_ray.protocol.pb.cos_ray.v1 import readsides_pb2 as pb
-from tests.read_side_kit import READ_SIDE, OneProcess, World, desk_of
+from tests.support.read_side import READ_SIDE, OneProcess, World, desk_of
 from tests.unit.test_ingress import Context, Gateway, ingress, request
 
 VERBS = ("RestartReadSide", "PauseReadSide", "ResumeReadSide", "SkipOffset")
 
 
 class Methods(ReadSideMethods):
-    def __init__(self, desk) -> None:
-        self.desk = desk
+    def __init__(self, management) -> None:
+        self.management = management
 
-    def _read_side_desk(self):
-        return self.desk
+    def _read_side_management(self):
+        return self.management
 
 
 class Served:
@@ -44,7 +44,7 @@ class Served:
         import asyncio
 
         method = getattr(self.methods, name)
-        module = manager if hasattr(manager, f"{name}Request") else pb
+        module = supervisor if hasattr(supervisor, f"{name}Request") else pb
         self.context = Context()
         fields.setdefault("read_side_id", READ_SIDE)
         calling = asyncio.ensure_future(method(getattr(module, f"{name}Request")(**fields), self.context))
@@ -131,7 +131,7 @@ class TestManager:
         served.world.offsets.reachable = True
 
     async def test_a_fault_of_ours_is_internal_and_tells_nothing(self, served):
-        served.methods.desk = None
+        served.methods.management = None
         await served.call("PauseReadSide")
         assert served.context.code is grpc.StatusCode.INTERNAL
         assert served.context.details == "the service failed; its log says why"

@@ -10,7 +10,7 @@ from cos_ray.domain.errors import JournalUnavailable
 from cos_ray.domain.failure_policy import DeliveryPolicy, LastResort
 from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
 from cos_ray.domain.read_sides import Refresh, Replay, ReplayEntities, Report, ShardState, Skip
-from tests.read_side_kit import READ_SIDE, World
+from tests.support.read_side import READ_SIDE, World
 
 A = EntityId("a")
 S0, S1 = Shard(0), Shard(1)
@@ -39,7 +39,7 @@ class TestPause:
             world.source.add(0, "a", 3)
             world.source.add(1, "b", 3)
             reads = len([shard for shard, _ in world.source.reads if shard == 0])
-            read_side.poke([S0, S1])
+            read_side.notify([S0, S1])
             await world.clock.advance(60)
             assert (world.handler.confirmed("a"), world.handler.confirmed("b")) == ([], [1, 2, 3])
             assert len([shard for shard, _ in world.source.reads if shard == 0]) == reads
@@ -360,7 +360,7 @@ class TestReplayOfEntities:
             obeyed = await world.order(ReplayEntities({S0: (A,)}))
             assert obeyed.count == 3
             world.source.add(0, "a", 2)
-            read_side.poke([S0])
+            read_side.notify([S0])
             await world.clock.until(lambda: world.handler.confirmed("a") == [1, 2, 3, 1, 2, 3, 4, 5])
             assert world.handler.confirmed("b") == [1, 2, 3]
             await world.clock.until(lambda: world.saved(0) == world.source.events(0)[-1].offset)

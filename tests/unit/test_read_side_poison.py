@@ -13,7 +13,7 @@ from cos_ray.domain.ids import EntityId, Offset, Revision, Shard
 from cos_ray.domain.read_sides import Replay, ReplayEntities, ShardState, Skip
 from cos_ray.readside.read_side import ReadSide
 from cos_ray.testing.read_handlers import RecordingBatchHandler
-from tests.read_side_kit import World
+from tests.support.read_side import World
 
 S0 = Shard(0)
 BAD = EntityId("bad")
@@ -42,7 +42,7 @@ async def test_poison_beyond_what_is_held_at_once_stops_nobody(world):
         assert (world.saved(0), world.shard(0).state) == (before, ShardState.RETRYING)
         # What comes new is delivered at once, too.
         world.source.add(0, "good0")
-        read_side.poke([S0])
+        read_side.notify([S0])
         await world.clock.until(lambda: world.handler.confirmed("good0")[-1] == 61)
         world.handler.heal()
         await world.clock.until(world.all_confirmed)
@@ -57,7 +57,7 @@ async def test_its_own_later_events_however_many_wait_in_the_journal(world):
         await world.clock.until(lambda: len(world.handler.confirmed("good")) == 50)
         world.source.add(0, "bad", 1_000)
         world.source.add(0, "good", 50)
-        read_side.poke([S0])
+        read_side.notify([S0])
         await world.clock.until(lambda: len(world.handler.confirmed("good")) == 100)
         assert world.handler.confirmed("bad") == [1]
         assert world.saved(0) == world.source.events(0)[0].offset
@@ -286,7 +286,7 @@ async def test_one_of_its_events_that_cannot_be_read_again_holds_it_until_it_is_
         assert world.saved(0) < place
         # Nobody else is concerned.
         world.source.add(0, "good")
-        read_side.poke([S0])
+        read_side.notify([S0])
         await world.clock.until(lambda: world.handler.confirmed("good")[-1] == 101)
         assert (await world.order(Skip(frozenset([S0])))).count == 1
         await world.clock.until(

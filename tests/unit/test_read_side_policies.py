@@ -11,7 +11,7 @@ from cos_ray.domain.failure_policy import Backoff, DeliveryPolicy, LastResort
 from cos_ray.domain.ids import EntityId, Revision, Shard
 from cos_ray.domain.read_sides import DropLetters, Refresh, Replay, RetryLetters, ShardState, Skip
 from cos_ray.testing.read_handlers import Outcome
-from tests.read_side_kit import READ_SIDE, World
+from tests.support.read_side import READ_SIDE, World
 
 FIVE = Backoff(timedelta(seconds=5), timedelta(seconds=5))
 A, B = EntityId("a"), EntityId("b")
@@ -63,7 +63,7 @@ class TestStop:
         async with world.running(policy=policy(LastResort.STOP)) as read_side:
             await world.clock.until(lambda: world.shard(0).state is ShardState.STOPPED)
             world.source.add(0, "later")
-            read_side.poke([Shard(0)])
+            read_side.notify([Shard(0)])
             await world.clock.advance(60)
             assert world.handler.confirmed("later") == []
 
@@ -117,7 +117,7 @@ class TestPark:
         async with world.running(policy=policy(LastResort.PARK, retries=1)) as read_side:
             await world.clock.until(lambda: world.shard(0).parked == 3)
             world.source.add(0, "a")
-            read_side.poke([Shard(0)])
+            read_side.notify([Shard(0)])
             await world.clock.until(lambda: world.shard(0).parked == 4)
             assert (world.handler.confirmed("a"), world.handler.confirmed("b")) == ([1], [1, 2, 3, 4])
             assert attempts(world, "a", 2) == 2
@@ -149,7 +149,7 @@ class TestPark:
         async with world.running(policy=policy(LastResort.PARK)) as read_side:
             world.letters.is_down = True
             world.source.add(0, "a", 3)
-            read_side.poke([Shard(0)])
+            read_side.notify([Shard(0)])
             await world.clock.advance(30)
             assert (world.shard(0).parked, world.saved(0), world.shard(0).offset) == (0, 0, 0)
             world.letters.is_down = False
@@ -174,7 +174,7 @@ class TestPark:
             world.letters.park = held_up
             world.source.add(0, "a", 1 if later else 2)
             world.source.add(0, "b")
-            read_side.poke([Shard(0)])
+            read_side.notify([Shard(0)])
             await world.clock.until(lambda: world.handler.confirmed("b") == [1])
             await world.clock.advance(5)
             assert (world.saved(0), world.shard(0).offset) == (before, before)
@@ -192,7 +192,7 @@ class TestPark:
             obeyed = await world.order(RetryLetters({Shard(0): (A,)}, 10))
             assert (obeyed.count, obeyed.failed) == (3, ())
             world.source.add(0, "a", 2)
-            read_side.poke([Shard(0)])
+            read_side.notify([Shard(0)])
             await world.clock.until(world.all_confirmed)
         assert await world.letters.letters(READ_SIDE, None, 10) == []
 
@@ -218,7 +218,7 @@ class TestPark:
             retrying = asyncio.ensure_future(read_side.obey(RetryLetters({Shard(0): (A,)}, 60)))
             await world.clock.settle()
             world.source.add(0, "a", 3)
-            read_side.poke([Shard(0)])
+            read_side.notify([Shard(0)])
             await world.clock.advance(5)
             gate.set()
             await world.clock.until(retrying.done)
@@ -241,7 +241,7 @@ class TestPark:
             await world.clock.until(lambda: world.shard(0).parked == 2)
             assert (await world.order(DropLetters(Shard(0), A))).count == 2
             world.source.add(0, "a")
-            read_side.poke([Shard(0)])
+            read_side.notify([Shard(0)])
             await world.clock.until(lambda: world.handler.confirmed("a") == [3])
 
     async def test_a_replay_delivers_them_instead(self, world):

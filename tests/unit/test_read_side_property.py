@@ -25,8 +25,7 @@ from cos_ray.domain.pages import Page
 from cos_ray.domain.read_sides import Refresh, Replay, ReplayEntities, Span
 from cos_ray.ports import NOTHING_KNOWN
 from cos_ray.readside.read_side import ReadSide
-from cos_ray.readside.settings import ReadSideSettings
-from cos_ray.readside.stores import Stores
+from cos_ray.readside.settings import ReadSideSettings, Stores
 from cos_ray.testing.dead_letters import MemoryDeadLetters
 from cos_ray.testing.offsets import MemoryReadSides
 from cos_ray.testing.read_handlers import (
@@ -257,7 +256,7 @@ async def live(world: World, length: float | None, is_killed: bool, appended: Se
     run = asyncio.ensure_future(read_side.run())
     await world.clock.advance(world.chance.random() * 0.3)
     world.append(appended)
-    read_side.poke(shards)
+    read_side.notify(shards)
     operator = asyncio.ensure_future(operate(world, read_side, story.orders))
     if length is None:
         world.is_calm = True

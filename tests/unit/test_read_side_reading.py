@@ -1,4 +1,4 @@
-"""How a read side reads: pages, pokes, several shards at once, gaps; with time that moves when told to."""
+"""How a read side reads: pages, notifier, several shards at once, gaps; with time that moves when told to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cos_ray.domain.ids import Offset, Shard
 from cos_ray.domain.messages import JournaledEvent, RowIdentity
 from cos_ray.domain.read_sides import ShardState
 from cos_ray.testing.read_sides import MemoryEventSource
-from tests.read_side_kit import World
+from tests.support.read_side import World
 
 
 class SlowSource(MemoryEventSource):
@@ -41,7 +41,7 @@ class TestReading:
             await world.clock.advance(20.01)
             now = world.clock.monotonic()
             world.source.add(1, "a")
-            read_side.poke([Shard(1)])
+            read_side.notify([Shard(1)])
             await world.clock.settle()
             assert (world.handler.confirmed("a"), world.clock.monotonic()) == ([1], now)
 
@@ -68,7 +68,7 @@ class TestReading:
         world.source = SlowSource()
         async with world.running(shards=[0]) as read_side:
             world.source.add(0, "a")
-            read_side.poke([Shard(0)])
+            read_side.notify([Shard(0)])
             world.source.gate.set()
             await world.clock.settle()
             assert world.handler.confirmed("a") == [1]
@@ -77,7 +77,7 @@ class TestReading:
         world.source = SlowSource()
         async with world.running(shards=[0]) as read_side:
             for _ in range(10):
-                read_side.poke([Shard(0)])
+                read_side.notify([Shard(0)])
                 await world.clock.advance(1)
             assert len(world.source.reads) == 1
 
@@ -93,7 +93,7 @@ class TestReading:
                 return monotonic()
 
             world.clock.monotonic = counted
-            read_side.poke([Shard(5)])
+            read_side.notify([Shard(5)])
             await world.clock.settle()
             await world.clock.settle()
             assert looks < 10
@@ -141,7 +141,7 @@ class TestReading:
             await world.clock.advance(10)
             reads = len(world.source.reads)
             for _ in range(100):
-                read_side.poke([Shard(0)])
+                read_side.notify([Shard(0)])
                 await world.clock.advance(0.01)
             assert len(world.source.reads) - reads <= 1
 
@@ -157,7 +157,7 @@ class TestGaps:
         async with world.running() as read_side:
             await world.clock.until(lambda: world.shard(0).state is ShardState.STALLED)
             for _ in range(100):
-                read_side.poke([Shard(0)])
+                read_side.notify([Shard(0)])
                 await world.clock.advance(1)
             assert world.handler.confirmed("a") == [1, 2]
             assert world.handler.confirmed("b") == []

@@ -19,7 +19,7 @@ from cos_ray.readside.settings import ReadSideSettings
 from cos_ray.testing.offsets import MemoryReadSides
 from cos_ray.testing.read_handlers import RecordingReadHandler
 from cos_ray.testing.read_sides import MemoryEventSource
-from tests.read_side_kit import READ_SIDE, World
+from tests.support.read_side import READ_SIDE, World
 
 
 class SlowStore(MemoryReadSides):
@@ -66,7 +66,7 @@ class TestDelivery:
         world.source.add(0, "a")
         world.source.add(7, "b")
         async with world.running(shards=[0]) as read_side:
-            read_side.poke([Shard(7)])
+            read_side.notify([Shard(7)])
             await world.clock.advance(10)
         assert [attempt.entity_id for attempt in world.handler.attempts] == ["a"]
 
@@ -198,7 +198,7 @@ class TestOffsets:
         async with world.running() as read_side:
             await world.clock.advance(7)
             last = world.source.add(0, "a")
-            read_side.poke([Shard(0)])
+            read_side.notify([Shard(0)])
             await world.clock.advance(0.11)
             assert world.saved(0) == last
 

@@ -7,7 +7,7 @@ import pytest
 from cos_ray.domain.errors import HistoryGap
 from cos_ray.domain.ids import EntityId, Offset, ReadSideId, Revision, Shard
 from cos_ray.domain.messages import EventEnvelope, JournaledEvent, Meta, Packed
-from cos_ray.readside.continuity import Continuity
+from cos_ray.readside.gap_detector import GapDetector
 from cos_ray.readside.window import Window
 
 
@@ -16,8 +16,8 @@ def event(offset: int, entity_id: str, revision: int) -> JournaledEvent:
     return JournaledEvent(Offset(offset), EventEnvelope(Packed(b"e"), Packed(b"s"), meta, Revision(revision)))
 
 
-def continuity(after: int = 0, capacity: int = 100) -> Continuity:
-    return Continuity(ReadSideId("r"), Shard(3), Offset(after), capacity)
+def continuity(after: int = 0, capacity: int = 100) -> GapDetector:
+    return GapDetector(ReadSideId("r"), Shard(3), Offset(after), capacity)
 
 
 class TestWindow:

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from cos_ray.domain.refusals import Door, RefusalCause
+from cos_ray.domain.refusals import PublicPort, RefusalCause
 from cos_ray.ingress.connection_watch import surplus
 from cos_ray.ingress.listener_settings import ListenerBounds
 from cos_ray.ingress.listeners import fitting
@@ -22,10 +22,10 @@ def test_all_are_counted_and_one_line_a_minute_tells_how_many_there_were_since(
     meter, clock = ScriptOfMeters(), ManualClock()
     refusals = Refusals(meter, clock)
     for _ in range(1_000):
-        refusals.add(Door.GRPC, RefusalCause.NO_TOKEN, "10.0.0.1")
-    refusals.add(Door.HTTP, RefusalCause.NO_TOKEN)
+        refusals.add(PublicPort.GRPC, RefusalCause.NO_TOKEN, "10.0.0.1")
+    refusals.add(PublicPort.HTTP, RefusalCause.NO_TOKEN)
     assert len(meter.of("refused: grpc no_token")) == 1_000
-    assert [(line.door, line.number) for line in caplog.records] == [("grpc", 1), ("http", 1)]  # type: ignore[attr-defined]
+    assert [(line.port, line.number) for line in caplog.records] == [("grpc", 1), ("http", 1)]  # type: ignore[attr-defined]
     refusals.tell()
     assert len(caplog.records) == 2
     clock.advance(61)

@@ -1,7 +1,7 @@
 """
 Shard hosts come, go, die and sleep: commands find their way, and the history is what clients were told.
 
-All hosts are in this event loop and share a journal in memory; see `tests.sharded_kit`.
+All hosts are in this event loop and share a journal in memory; see `tests.support.sharded`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from cos_ray.domain.decisions import decide
 from cos_ray.domain.errors import OUT_OF_TIME, OUTCOME_UNKNOWN
 from cos_ray.domain.ids import CommandId, EntityId, Revision
 from cos_ray.domain.messages import NOTHING, Accepted, Command, Packed, Refused
-from cos_ray.domain.placement import HostId
+from cos_ray.domain.shard_assignment import HostId
 from cos_ray.domain.sharding import shard_of
-from cos_ray.system_clock import SystemClock
+from cos_ray.placement import shard_coordinator, shard_host
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.clock import ManualClock
 from cos_ray.testing.history import Call, Ending, faults_of_calls
 from cos_ray.testing.journal import MemoryJournal
 from cos_ray.testing.write_handlers import CountingWriteHandler
-from cos_ray.writeside import shard_host, shard_keeper
 from cos_ray.writeside.router import Router
 from tests.cluster.ledger import events_of
-from tests.journal_kit import SHARDS, packed, read_all
-from tests.sharded_kit import MemoryCluster
+from tests.support.journal import SHARDS, packed, read_all
+from tests.support.sharded import MemoryCluster
 
 serials = count(1)
 ENTITIES = [EntityId(f"e{number}") for number in range(20)]
@@ -79,7 +79,7 @@ class Clients:
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """No one is waited for as long as between processes."""
-    monkeypatch.setattr(shard_keeper, "ANSWER_WITHIN", 0.05)
+    monkeypatch.setattr(shard_coordinator, "ANSWER_WITHIN", 0.05)
     monkeypatch.setattr(shard_host, "RELEASED_WITHIN", 0.5)
 
 
@@ -91,7 +91,7 @@ def clock() -> ManualClock:
 @pytest.fixture
 async def cluster(clock: ManualClock) -> AsyncIterator[MemoryCluster]:
     cluster = MemoryCluster(MemoryJournal(), NamingHandler(), clock)
-    running = asyncio.ensure_future(cluster.keeper.run())
+    running = asyncio.ensure_future(cluster.coordinator.run())
     yield cluster
     running.cancel()
 
@@ -114,7 +114,7 @@ async def test_each_entity_lives_at_the_home_of_its_shard_and_nowhere_else(clust
     await asyncio.gather(
         *(one.send(entity) for one in (clients, others) for entity in ENTITIES for _ in range(5))
     )
-    assignment = await cluster.keeper.assignment()
+    assignment = await cluster.coordinator.assignment()
     for host, process in cluster.processes.items():
         at_home = [entity for entity in ENTITIES if assignment.host_of(shard_of(entity, SHARDS)) == host]
         assert len(process.live) == len(at_home) > 0
@@ -135,9 +135,9 @@ async def test_hosts_are_added_and_removed_under_load_and_no_command_fails(clust
     running = [asyncio.ensure_future(load(seed)) for seed in range(10)]
     for seats in (4, 1, 3, 8, 2):
         done = len(clients.calls)
-        await cluster.keeper.resize(seats)
+        await cluster.coordinator.resize(seats)
         await until(lambda done=done: len(clients.calls) > done + 50)
-        await cluster.keeper.look_after()
+        await cluster.coordinator.look_after()
     stop.set()
     await asyncio.gather(*running)
     await until(lambda: len(cluster.processes) == 2)
@@ -151,17 +151,17 @@ async def test_a_seat_that_is_given_again_while_its_host_leaves_has_another_host
     clients = Clients(cluster)
     handler = cluster.handler
     assert isinstance(handler, NamingHandler)
-    await cluster.keeper.resize(2)
+    await cluster.coordinator.resize(2)
     process = cluster.processes[HostId("1")]
     handler.gate.clear()
     begun = [asyncio.ensure_future(clients.send(entity)) for entity in ENTITIES]
-    await until(lambda: process.desk.in_progress > 0)
-    await cluster.keeper.resize(1)
-    await cluster.keeper.look_after()
+    await until(lambda: process.server.in_progress > 0)
+    await cluster.coordinator.resize(1)
+    await cluster.coordinator.look_after()
     retiring = process.retiring
     assert retiring is not None
     assert not retiring.done()
-    await cluster.keeper.resize(2)
+    await cluster.coordinator.resize(2)
     handler.gate.set()
     await asyncio.gather(*begun, retiring)
     assert set(cluster.processes) == {"0", "1.2"}
@@ -174,17 +174,17 @@ async def test_a_shard_is_handed_over_when_what_runs_in_it_has_ended(cluster: Me
     clients = Clients(cluster)
     handler = cluster.handler
     assert isinstance(handler, NamingHandler)
-    await cluster.keeper.resize(1)
+    await cluster.coordinator.resize(1)
     handler.gate.clear()
     first = [asyncio.ensure_future(clients.send(entity)) for entity in ENTITIES]
     await until(
-        lambda: sum(process.desk.in_progress for process in cluster.processes.values()) == len(ENTITIES)
+        lambda: sum(process.server.in_progress for process in cluster.processes.values()) == len(ENTITIES)
     )
-    resizing = asyncio.ensure_future(cluster.keeper.resize(4))
+    resizing = asyncio.ensure_future(cluster.coordinator.resize(4))
     second = [asyncio.ensure_future(clients.send(entity)) for entity in ENTITIES]
     # The new homes wait with what was sent to them.
     await until(
-        lambda: sum(process.desk.in_progress for process in cluster.processes.values()) == 2 * len(ENTITIES)
+        lambda: sum(process.server.in_progress for process in cluster.processes.values()) == 2 * len(ENTITIES)
     )
     assert sum(len(process.live) for process in cluster.processes.values()) == len(ENTITIES)
     handler.gate.set()
@@ -197,15 +197,15 @@ async def test_who_goes_while_a_shard_is_handed_over_has_nothing_run(cluster: Me
     clients = Clients(cluster)
     handler = cluster.handler
     assert isinstance(handler, NamingHandler)
-    await cluster.keeper.resize(1)
+    await cluster.coordinator.resize(1)
     handler.gate.clear()
     first = [asyncio.ensure_future(clients.send(entity)) for entity in ENTITIES]
 
     def in_progress() -> int:
-        return sum(process.desk.in_progress for process in cluster.processes.values())
+        return sum(process.server.in_progress for process in cluster.processes.values())
 
     await until(lambda: in_progress() == len(ENTITIES))
-    resizing = asyncio.ensure_future(cluster.keeper.resize(4))
+    resizing = asyncio.ensure_future(cluster.coordinator.resize(4))
     second = [asyncio.ensure_future(clients.send(entity)) for entity in ENTITIES]
     await until(lambda: in_progress() == 2 * len(ENTITIES))
     for call in second:
@@ -242,18 +242,18 @@ async def test_a_silent_host_is_replaced_and_what_it_does_on_waking_is_refused(
     asleep = cluster.processes[HostId("1")]
     asleep.is_awake.clear()
     sending = [asyncio.ensure_future(clients.send(entity, budget=60.0)) for entity in ENTITIES]
-    assignment = await cluster.keeper.assignment()
+    assignment = await cluster.coordinator.assignment()
     elsewhere = [entity for entity in ENTITIES if assignment.host_of(shard_of(entity, SHARDS)) != HostId("1")]
     await until(lambda: sum(task.done() for task in sending) == len(elsewhere))
     await cluster.notice_silence(clock)
-    assert (await cluster.keeper.assignment()).hosts == ("0", "1.2")
+    assert (await cluster.coordinator.assignment()).hosts == ("0", "1.2")
     # Replicas hear of it when they ask, which they do after a while of silence.
     await clients.hear()
     await asyncio.gather(*sending)
     assert {call.ending for call in clients.calls} == {Ending.DONE}
     asleep.is_awake.set()
-    await until(lambda: asleep.desk.in_progress == 0)
-    await cluster.keeper.look_after()
+    await until(lambda: asleep.server.in_progress == 0)
+    await cluster.coordinator.look_after()
     await until(lambda: HostId("1") not in cluster.processes)
     await asyncio.gather(*(clients.send(entity) for entity in ENTITIES))
     await judge(cluster, clients)
@@ -263,7 +263,7 @@ async def test_a_host_that_wakes_does_not_answer_by_what_it_remembers(
     cluster: MemoryCluster, clock: ManualClock
 ) -> None:
     clients, late = Clients(cluster), Clients(cluster)
-    assignment = await cluster.keeper.assignment()
+    assignment = await cluster.coordinator.assignment()
     entity = next(each for each in ENTITIES if assignment.host_of(shard_of(each, SHARDS)) == "1")
     await late.send(entity)
     cluster.processes[HostId("1")].is_awake.clear()
@@ -276,39 +276,41 @@ async def test_a_host_that_wakes_does_not_answer_by_what_it_remembers(
     await judge(cluster, clients, late)
 
 
-async def test_a_new_keeper_goes_on_where_the_old_one_was(cluster: MemoryCluster, clock: ManualClock) -> None:
-    await cluster.keeper.resize(3)
-    before = await cluster.keeper.assignment()
+async def test_a_new_coordinator_goes_on_where_the_old_one_was(
+    cluster: MemoryCluster, clock: ManualClock
+) -> None:
+    await cluster.coordinator.resize(3)
+    before = await cluster.coordinator.assignment()
     clock.advance(1)
-    cluster.keeper = shard_keeper.ShardKeeper(cluster, SHARDS, None, clock)
-    running = asyncio.ensure_future(cluster.keeper.run())
-    after = await cluster.keeper.assignment()
+    cluster.coordinator = shard_coordinator.ShardCoordinator(cluster, SHARDS, None, clock)
+    running = asyncio.ensure_future(cluster.coordinator.run())
+    after = await cluster.coordinator.assignment()
     assert after.hosts == before.hosts
     assert after.epoch > before.epoch
     running.cancel()
 
 
 async def test_hosts_follow_the_cluster_once_it_is_steady(cluster: MemoryCluster, clock: ManualClock) -> None:
-    await cluster.keeper.assignment()
+    await cluster.coordinator.assignment()
     cluster.fitting_seats = 4
-    await cluster.keeper.look_after()
-    clock.advance(shard_keeper.STEADY_FOR / 2)
-    await cluster.keeper.look_after()
-    assert len((await cluster.keeper.assignment()).hosts) == 2
-    clock.advance(shard_keeper.STEADY_FOR)
-    await cluster.keeper.look_after()
-    assert len((await cluster.keeper.assignment()).hosts) == 4
+    await cluster.coordinator.look_after()
+    clock.advance(shard_coordinator.STEADY_FOR / 2)
+    await cluster.coordinator.look_after()
+    assert len((await cluster.coordinator.assignment()).hosts) == 2
+    clock.advance(shard_coordinator.STEADY_FOR)
+    await cluster.coordinator.look_after()
+    assert len((await cluster.coordinator.assignment()).hosts) == 4
 
 
 async def test_a_fixed_number_of_hosts_stays(clock: ManualClock) -> None:
     cluster = MemoryCluster(MemoryJournal(), NamingHandler(), clock)
-    cluster.keeper = shard_keeper.ShardKeeper(cluster, SHARDS, 3, clock)
-    running = asyncio.ensure_future(cluster.keeper.run())
-    await cluster.keeper.assignment()
+    cluster.coordinator = shard_coordinator.ShardCoordinator(cluster, SHARDS, 3, clock)
+    running = asyncio.ensure_future(cluster.coordinator.run())
+    await cluster.coordinator.assignment()
     for _ in range(3):
-        clock.advance(shard_keeper.STEADY_FOR)
-        await cluster.keeper.look_after()
-    assert len((await cluster.keeper.assignment()).hosts) == 3
+        clock.advance(shard_coordinator.STEADY_FOR)
+        await cluster.coordinator.look_after()
+    assert len((await cluster.coordinator.assignment()).hosts) == 3
     running.cancel()
 
 
@@ -324,10 +326,10 @@ async def befall(
         case "thaw":
             cluster.thaw()
         case "resize":
-            await cluster.keeper.resize(chance.randint(1, 5))
+            await cluster.coordinator.resize(chance.randint(1, 5))
         case "look":
             clock.advance(3)
-            await cluster.keeper.look_after()
+            await cluster.coordinator.look_after()
             for one in clients:
                 await one.hear()
 
@@ -346,7 +348,7 @@ async def test_whatever_befalls_hosts_the_history_is_what_clients_were_told(
             await asyncio.sleep(0)
 
     running = [asyncio.ensure_future(load()) for _ in range(8)]
-    await cluster.keeper.assignment()
+    await cluster.coordinator.assignment()
     for _ in range(25):
         await asyncio.sleep(chance.random() * 0.02)
         await befall(cluster, clock, clients, chance)

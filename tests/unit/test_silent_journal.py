@@ -11,7 +11,7 @@ import pytest
 from cos_ray.domain.errors import Code
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Revision, Shard
 from cos_ray.domain.messages import Accepted, Command, Packed, Refused, Reply
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.journal import MemoryJournal
 from cos_ray.testing.write_handlers import CountingWriteHandler
 from cos_ray.writeside.entity import Entity

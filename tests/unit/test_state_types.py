@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cos_ray.domain.decisions import Decision, NoChange, Persist
-from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.erasure import ERASE, ERASED
 from cos_ray.domain.errors import Code, Status
 from cos_ray.domain.ids import CommandId, EntityId, Shard
@@ -38,9 +37,9 @@ from cos_ray.domain.type_changes import (
     followed_through,
     refusal,
 )
-from cos_ray.domain.types import AcceptedTypes, change_between
+from cos_ray.domain.types import AcceptedTypes, EntityPolicy, change_between
 from cos_ray.protocol.codec import pack
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.journal import MemoryJournal
 from cos_ray.testing.meters import ScriptOfMeters
 from cos_ray.writeside import type_guard

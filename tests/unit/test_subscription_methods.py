@@ -22,7 +22,7 @@ from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import (
 from cos_ray.subscriptions.subscriptions import SubscriptionPolicy, Subscriptions
 from cos_ray.testing.clock import ManualClock
 from cos_ray.testing.journal import MemoryJournal
-from tests.journal_kit import append_of
+from tests.support.journal import append_of
 from tests.unit.test_ingress import Context, Gateway, ingress
 
 

@@ -16,11 +16,11 @@ from cos_ray.domain.ids import EntityId, Offset, Revision
 from cos_ray.domain.messages import Append, JournaledEvent, RowIdentity
 from cos_ray.domain.watermark import JournalHead
 from cos_ray.subscriptions.listener import Bounds, SubscriptionEnded
-from cos_ray.subscriptions.past import PAGE
+from cos_ray.subscriptions.stored_events import PAGE
 from cos_ray.subscriptions.subscriptions import Kind, SubscriptionPolicy, Subscriptions, Wanted
 from cos_ray.testing.clock import ManualClock
 from cos_ray.testing.journal import MemoryJournal
-from tests.journal_kit import append_of
+from tests.support.journal import append_of
 
 A, B = EntityId("a"), EntityId("b")
 
@@ -119,7 +119,7 @@ async def test_who_listens_to_all_hears_in_the_order_of_offsets_however_late_one
 async def test_a_poke_is_heard_at_once(world: World) -> None:
     client = await world.listen(of_a())
     await world.journal.append(append_of("a", 0))
-    world.subscriptions.poke()
+    world.subscriptions.notify()
     await world.pass_time(0.001)
     assert client.heard == [("a", 1)]
 

@@ -16,7 +16,7 @@ from cos_ray.testing.clock import ManualClock
 from cos_ray.testing.history import faults_of_history
 from cos_ray.testing.journal import Fault, MemoryJournal
 from cos_ray.testing.offsets import MemoryReadSides
-from tests.journal_kit import append_of, read_all
+from tests.support.journal import append_of, read_all
 
 
 def test_they_are_what_the_ports_ask_for() -> None:

@@ -14,17 +14,17 @@ import pytest
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind, StatusCode
 
-from cos_ray.domain.causes import Trace, cause_of, traced_id
 from cos_ray.domain.errors import Code, DeliveryFailed, HandlerFailed, Status
 from cos_ray.domain.ids import CommandId, Offset, ReadSideId, Shard
 from cos_ray.domain.messages import EventEnvelope, Header
+from cos_ray.domain.trace_ids import Trace, cause_of, traced_id
 from cos_ray.handlers.trace_headers import with_trace
 from cos_ray.telemetry import logs
 from cos_ray.telemetry.logs import configure_logs, note_in_lines
 from cos_ray.telemetry.trace_context import ids
 from cos_ray.telemetry.traced_events import traced_read_handler
 from cos_ray.testing.journal import Fault
-from tests.trace_kit import (
+from tests.support.trace import (
     CALLER,
     SAMPLED,
     TRACE,

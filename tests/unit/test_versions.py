@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cos_ray.certificates import TlsFiles
 from cos_ray.cluster import versions
 from cos_ray.cluster.versions import own_build, refuse_others
 from cos_ray.domain.errors import StartFailed
+from cos_ray.system.certificates import TlsFiles
 
 
 def test_a_cluster_of_one_version_is_fine() -> None:

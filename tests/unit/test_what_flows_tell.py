@@ -14,21 +14,21 @@ from cos_ray.domain.failure_policy import Backoff, DeliveryPolicy, LastResort
 from cos_ray.domain.ids import CommandId, EntityId, Offset, Shard
 from cos_ray.domain.messages import Accepted, Command, EntityState, Headers, Meta, Packed, Refused
 from cos_ray.domain.read_sides import Behind, Lag, ReadSideStatus, ShardState, ShardStatus
-from cos_ray.ingress.guard import AdmissionPolicy, Guard
-from cos_ray.ingress.service import Ingress, IngressPolicy
+from cos_ray.ingress.admission import AdmissionControl, AdmissionPolicy
+from cos_ray.ingress.service import CommandPolicy, Ingress
 from cos_ray.postgres.group_commit import BatchLimits, GroupCommit
 from cos_ray.protocol.pb.chief_of_state.v1.service_pb2 import ProcessCommandRequest
-from cos_ray.readside.lookout import LOOK_EVERY, keep_watch
+from cos_ray.readside.lag_monitor import LOOK_EVERY, keep_watch
 from cos_ray.subscriptions.listener import Bounds, SubscriptionEnded
 from cos_ray.subscriptions.subscriptions import SubscriptionPolicy, Subscriptions, Wanted
-from cos_ray.system_clock import SystemClock
+from cos_ray.system.clock import SystemClock
 from cos_ray.testing.clock import ManualClock
 from cos_ray.testing.journal import MemoryJournal
 from cos_ray.testing.meters import ScriptOfJournal, ScriptOfMeters, ScriptOfReadSide
 from cos_ray.testing.write_handlers import CountingWriteHandler
 from cos_ray.writeside.entity import Entity
-from tests.journal_kit import append_of
-from tests.read_side_kit import READ_SIDE, World
+from tests.support.journal import append_of
+from tests.support.read_side import READ_SIDE, World
 from tests.unit.test_group_commit import SOON, Carrier, ask, encoded
 from tests.unit.test_ingress import Context, Gateway, Parts
 
@@ -114,7 +114,7 @@ class TestIngress:
         ingress = Ingress.__new__(Ingress)
 
         async def build() -> Parts:
-            return Parts(gateway, IngressPolicy(5.0, (), (), 10), meter=meter)
+            return Parts(gateway, CommandPolicy(5.0, (), (), 10), meter=meter)
 
         await ingress.__init__(build)
         request = ProcessCommandRequest(entity_id="a")
@@ -142,7 +142,7 @@ class TestIngress:
 
     def test_who_is_not_let_in_is_counted(self):
         meter = ScriptOfMeters()
-        guard = Guard(AdmissionPolicy(request_bytes=3), ManualClock(), meter)
+        guard = AdmissionControl(AdmissionPolicy(request_bytes=3), ManualClock(), meter)
         request = ProcessCommandRequest(entity_id="a long one")
         assert guard.refuses("ProcessCommand", request, Context()) is not None
         assert guard.refuses("ProcessCommand", ProcessCommandRequest(), Context()) is None

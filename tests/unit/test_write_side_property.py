@@ -20,7 +20,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cos_ray.domain.decisions import Decision, decide
-from cos_ray.domain.entity_policy import EntityPolicy
 from cos_ray.domain.errors import OUTCOME_UNKNOWN, Code, EntityLost, HandlerFailed, Status
 from cos_ray.domain.ids import CommandId, EntityId, IdempotencyKey, Offset, Revision, Shard
 from cos_ray.domain.messages import (
@@ -36,12 +35,12 @@ from cos_ray.domain.messages import (
     Refused,
     Reply,
 )
-from cos_ray.domain.types import AcceptedTypes
+from cos_ray.domain.types import AcceptedTypes, EntityPolicy
 from cos_ray.testing.clock import ManualClock
 from cos_ray.testing.journal import Fault, MemoryJournal
 from cos_ray.writeside.entity import Entity
 from cos_ray.writeside.router import Router
-from tests.journal_kit import packed
+from tests.support.journal import packed
 
 A = EntityId("a")
 FAILURES = {

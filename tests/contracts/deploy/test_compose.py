@@ -16,7 +16,7 @@ import pytest
 from cos_ray.config.read_sides import read_sides_from
 from cos_ray.config.serving import missing
 from cos_ray.config.settings import Settings
-from tests.deploy_kit import DEPLOY, DOCKERFILE, documents, instructions
+from tests.support.deploy import DEPLOY, DOCKERFILE, documents, instructions
 
 FILE = DEPLOY / "compose.yaml"
 OBSERVABILITY = DEPLOY / "observability"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from cos_ray.bootstrap.endpoints import GrpcEndpoint, write_target
 from cos_ray.bootstrap.handlers import module_of
-from cos_ray.bootstrap.targets import GrpcTarget, write_target
-from cos_ray.cluster.environment import ray_environment
 from cos_ray.config.settings import Settings
-from tests.deploy_kit import DEPLOY, DOCKERFILE, ROOT, image_environment, instructions, locked_version
+from cos_ray.ray_internals.environment import ray_environment
+from tests.support.deploy import DEPLOY, DOCKERFILE, ROOT, image_environment, instructions, locked_version
 
 TEXT = DOCKERFILE.read_text(encoding="utf-8")
 
@@ -23,7 +23,7 @@ def different(environment: dict[str, str]) -> set[str]:
     """Variables that Ray would find otherwise than the launcher sets them."""
     settings = Settings.from_environment({"COS_WRITE_SIDE_HOST": "handler", "COS_WRITE_SIDE_PORT": "1"})
     target = write_target(settings)
-    assert isinstance(target, GrpcTarget)
+    assert isinstance(target, GrpcEndpoint)
     wanted = ray_environment({}, module_of(target))
     ours = {name for name in environment if name.startswith(("RAY_", "OMP_", "GRPC_"))}
     missing = {name for name, value in wanted.items() if environment.get(name) != value}

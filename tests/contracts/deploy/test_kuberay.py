@@ -16,9 +16,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.deploy_kit import DEPLOY, ROOT, documents, locked_version
-from tests.kuberay_kit import findings, of_kind, ray_pods, ray_service, serve_config
-from tests.kustomize_kit import Manifest, build
+from tests.support.deploy import DEPLOY, ROOT, documents, locked_version
+from tests.support.kuberay import findings, of_kind, ray_pods, ray_service, serve_config
+from tests.support.kustomize import Manifest, build
 
 KUBERAY = DEPLOY / "kuberay"
 OVERLAYS = sorted(path.name for path in (KUBERAY / "overlays").iterdir())

@@ -14,9 +14,9 @@ from cos_ray.config.read_sides import read_sides_from
 from cos_ray.config.serving import missing, notices
 from cos_ray.config.settings import Placement, Settings
 from cos_ray.ingress.service import SERVICER_FUNCTIONS
-from tests.deploy_kit import DEPLOY, documents
-from tests.kuberay_kit import of_kind, ray_pods, ray_service, serve_config
-from tests.kustomize_kit import build
+from tests.support.deploy import DEPLOY, documents
+from tests.support.kuberay import of_kind, ray_pods, ray_service, serve_config
+from tests.support.kustomize import build
 
 MANIFESTS = build(DEPLOY / "kuberay/overlays/production")
 FOR_SERVE_DEPLOY = DEPLOY / "serve/cos_ray.yaml"

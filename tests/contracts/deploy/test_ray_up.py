@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from cos_ray.config.settings import Settings
-from tests.deploy_kit import DEPLOY, ROOT, documents, locked_version
+from tests.support.deploy import DEPLOY, ROOT, documents, locked_version
 
 FILES = sorted((DEPLOY / "ray-up").glob("*.yaml"))
 SECRETS = "/home/ray/secrets"

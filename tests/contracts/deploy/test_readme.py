@@ -9,7 +9,7 @@ import pytest
 import typer.main
 
 from cos_ray.cli.app import app
-from tests.deploy_kit import DEPLOY, ROOT
+from tests.support.deploy import DEPLOY, ROOT
 
 PAGES = sorted(path for path in DEPLOY.rglob("*.md"))
 README = DEPLOY / "README.md"

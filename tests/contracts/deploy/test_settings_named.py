@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy_kit import DEPLOY, texts, unknown_settings
+from tests.support.deploy import DEPLOY, texts, unknown_settings
 
 
 @pytest.mark.parametrize("path", texts(), ids=lambda path: str(path.relative_to(DEPLOY)))

@@ -12,7 +12,7 @@ import pytest
 
 from cos_ray.bootstrap.service import CLUSTER_STOP, DATABASE_PATIENCE
 from cos_ray.cli.app import MISCONFIGURED, app
-from tests.deploy_kit import DEPLOY
+from tests.support.deploy import DEPLOY
 
 UNIT = (DEPLOY / "systemd/cos-ray.service").read_text(encoding="utf-8")
 

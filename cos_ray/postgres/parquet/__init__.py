@@ -1,0 +1,1 @@
+"""The journal as Parquet files: what is written, and what is read back."""
