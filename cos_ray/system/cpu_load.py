@@ -52,17 +52,29 @@ def _cpus() -> float:
 
 
 def _cgroup() -> Callable[[], tuple[float, float]] | None:
-    """What the process's own cgroup (version 2) has used, and may; None if none bounds it."""
+    """What the nearest cgroup (version 2) that bounds this process has used, and may; None if none does."""
     try:
         path = Path("/proc/self/cgroup").read_text().partition("0::")[2].split("\n")[0].lstrip("/")
-        folder = CGROUPS / path
-        quota, period = (folder / "cpu.max").read_text().split()
-        cpus = float(quota) / float(period)
-    except (OSError, ValueError):
+    except OSError:
         return None
+    return bounded_by(CGROUPS / path, CGROUPS)
 
-    def used() -> tuple[float, float]:
-        lines = dict(line.split() for line in (folder / "cpu.stat").read_text().splitlines())
-        return int(lines["usage_usec"]) / 1e6, cpus
 
-    return used
+def bounded_by(folder: Path, top: Path) -> Callable[[], tuple[float, float]] | None:
+    """The same for the cgroup of this folder, or the nearest of those above it that has a quota."""
+    for each in (folder, *folder.parents):
+        try:
+            quota, period = (each / "cpu.max").read_text().split()
+            cpus = float(quota) / float(period)
+        except (OSError, ValueError):
+            # No such file at the top; "max" where there is no quota.
+            if each == top:
+                return None
+            continue
+        return lambda: (_used_by(each), cpus)
+    return None
+
+
+def _used_by(folder: Path) -> float:
+    lines = dict(line.split() for line in (folder / "cpu.stat").read_text().splitlines())
+    return int(lines["usage_usec"]) / 1e6

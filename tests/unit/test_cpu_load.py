@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from cos_ray.system.cpu_load import SMOOTHED_OVER, CpuLoad
+from cos_ray.system.cpu_load import SMOOTHED_OVER, CpuLoad, bounded_by
 
 
 class Machine:
@@ -47,3 +49,15 @@ def test_what_is_asked_twice_in_a_moment_is_told_twice() -> None:
 def test_the_machine_tells_something_between_nothing_and_all() -> None:
     load = CpuLoad()
     assert 0.0 <= load.share() <= 1.0
+
+
+def test_the_nearest_quota_counts_whether_it_is_ones_own_or_a_parents(tmp_path: Path) -> None:
+    inner = tmp_path / "pod" / "container"
+    inner.mkdir(parents=True)
+    (inner / "cpu.max").write_text("max 100000\n")
+    (tmp_path / "pod" / "cpu.max").write_text("150000 100000\n")
+    (tmp_path / "pod" / "cpu.stat").write_text("usage_usec 3000000\nuser_usec 1\n")
+    used = bounded_by(inner, tmp_path)
+    assert used is not None
+    assert used() == (3.0, 1.5)
+    assert bounded_by(tmp_path, tmp_path) is None
