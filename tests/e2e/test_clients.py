@@ -128,7 +128,7 @@ def needs(*programs: str) -> None:
 
 def run(folder: Path, *command: str) -> str:
     """What a command prints, which must succeed."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
     return done.stdout
 
@@ -161,7 +161,7 @@ class Connections:
                     self.ports.add(connection.laddr.port)
 
 
-@pytest.mark.timeout(400)  # the first one of a kind on a machine fetches its libraries
+@pytest.mark.timeout(700)  # the first one of a kind on a machine fetches its libraries
 @pytest.mark.parametrize("built", [python_client, go_client, node_client, java_client])
 def test_a_client_has_its_way_in_plain_text_and_over_tls(
     built: Callable[[Path], list[str]], request: pytest.FixtureRequest, tmp_path: Path
