@@ -15,10 +15,11 @@ from google.protobuf.message import DecodeError, Message
 
 from cos_ray.domain.errors import Code, Status
 from cos_ray.domain.refusals import PublicPort, RefusalCause
+from cos_ray.ingress.admission import OPEN_TO_ALL
 from cos_ray.ingress.grpc_log import has_garbled_metadata
 from cos_ray.ingress.headers import header_text
 from cos_ray.ingress.refusals import Refusals
-from cos_ray.ingress.status import FAILED, StreamRefused, refuse
+from cos_ray.ingress.status import FAILED, ReplyContext, StreamRefused, refuse
 from cos_ray.ports import Unmeasured
 from cos_ray.system.clock import SystemClock
 
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+_Refuses: TypeAlias = Callable[[ReplyContext], Status | None]
+"""Why nothing is taken from a caller; None: it is."""
 
 SUBSCRIPTION_ID = "x-cos-subscription-id"
 """The initial metadata that says that a subscription is live."""
@@ -98,14 +102,19 @@ class MethodHandlers(grpc.GenericRpcHandler):
         body_seconds: float = 60.0,
         refusals: Refusals | None = None,
     ) -> None:
-        """`methods`: the object that has a method of each name; the seconds: see `ListenerBounds`."""
+        """
+        `methods`: the object that has a method of each name, and says whom it refuses (`refuses_caller`).
+
+        The seconds: see `ListenerBounds`.
+        """
         self._handlers: dict[str, Handler] = {}
         self._refusals = refusals or Refusals(Unmeasured(), SystemClock())
         calls = _Calls(unread_seconds, body_seconds, self._refusals)
         self._garbled: Handler = grpc.stream_stream_rpc_method_handler(calls.refuse_garbled)
         for service in services:
+            refuses = _nobody if service == OPEN_TO_ALL else methods.refuses_caller  # type: ignore[attr-defined]
             for method in descriptor_pool.Default().FindServiceByName(service).methods:
-                handler = calls.handler(getattr(methods, method.name), method)
+                handler = calls.handler(getattr(methods, method.name), method, refuses)
                 self._handlers[f"/{service}/{method.name}"] = handler
 
     def add(self, path: str, handler: Handler) -> None:
@@ -132,12 +141,12 @@ class _Calls:
         self._body_seconds = body_seconds
         self._refusals = refusals
 
-    def handler(self, call: Any, method: MethodDescriptor) -> Handler:
-        """Of a method of ours, which `call` answers."""
+    def handler(self, call: Any, method: MethodDescriptor, refuses: _Refuses) -> Handler:
+        """Of a method of ours, which `call` answers, for callers whom `refuses` does not refuse."""
         request = message_factory.GetMessageClass(method.input_type)
         if method.server_streaming:
-            return grpc.stream_stream_rpc_method_handler(self._stream(call, request))
-        return grpc.stream_unary_rpc_method_handler(self._unary(call, request))
+            return grpc.stream_stream_rpc_method_handler(self._stream(call, request, refuses))
+        return grpc.stream_unary_rpc_method_handler(self._unary(call, request, refuses))
 
     async def refuse_garbled(self, requests: object, grpc_context: Any) -> None:
         """Answers a call whose metadata are no text."""
@@ -149,12 +158,12 @@ class _Calls:
         self._refusals.add(PublicPort.GRPC, cause, context.peer_address())
 
     def _unary(
-        self, call: Callable[..., Awaitable[Message]], request_class: type[Message]
+        self, call: Callable[..., Awaitable[Message]], request_class: type[Message], refuses: _Refuses
     ) -> Callable[[object, Any], Awaitable[bytes]]:
         async def handle(requests: object, grpc_context: Any) -> bytes:
             context = GrpcContext(grpc_context)
             try:
-                payload = await self._received(grpc_context, context)
+                payload = await self._received(grpc_context, context, refuses)
                 if payload is None:
                     return b""
                 request = request_class.FromString(payload)
@@ -169,12 +178,15 @@ class _Calls:
         return handle
 
     def _stream(
-        self, call: Callable[..., AsyncGenerator[Message, None]], request_class: type[Message]
+        self,
+        call: Callable[..., AsyncGenerator[Message, None]],
+        request_class: type[Message],
+        refuses: _Refuses,
     ) -> Callable[[object, Any], Awaitable[None]]:
         async def handle(requests: object, grpc_context: Any) -> None:
             context = GrpcContext(grpc_context)
             try:
-                payload = await self._received(grpc_context, context)
+                payload = await self._received(grpc_context, context, refuses)
                 if payload is None:
                     return
                 request = request_class.FromString(payload)
@@ -193,8 +205,13 @@ class _Calls:
 
         return handle
 
-    async def _received(self, grpc_context: Any, context: GrpcContext) -> bytes | None:
+    async def _received(self, grpc_context: Any, context: GrpcContext, refuses: _Refuses) -> bytes | None:
         """The call's message; None where it ends without, and its status is set."""
+        # Asked first: a message that comes slowly takes memory, which is for callers with a token.
+        status = refuses(context)
+        if status is not None:
+            refuse(context, status)
+            return None
         task, is_late = asyncio.current_task(), False
         assert task is not None
 
@@ -223,6 +240,10 @@ class _Calls:
             return None
         message: bytes = payload
         return message
+
+
+def _nobody(context: ReplyContext) -> None:
+    """Refuses no caller."""
 
 
 async def _send(

@@ -136,7 +136,7 @@ class Ingress(SubscriptionMethods, HistoryMethods, ErasureMethods, ReadSideMetho
         self._commands = 0
 
     def refuses_caller(self, context: ReplyContext) -> Status | None:
-        """Why nothing is taken from who calls; asked by the HTTP API before it reads a body."""
+        """Why nothing is taken from who calls; asked before a body or message is read."""
         return self._guard.refuses_caller(context)
 
     def note_large_body(self, source: str | None) -> None:

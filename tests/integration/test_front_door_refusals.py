@@ -113,6 +113,18 @@ async def test_a_call_whose_message_does_not_come_is_ended_in_time(method: str, 
         assert (await client.status(client.call("/grpc.health.v1.Health/Check")))[0] == 0
 
 
+@pytest.mark.parametrize("token", [None, b"Bearer no token of ours"], ids=["none", "wrong"])
+@pytest.mark.parametrize("method", METHODS[:2])
+async def test_without_a_token_a_message_is_not_even_waited_for(method: str, token: bytes | None) -> None:
+    metadata = [(b"authorization", token)] if token else []
+    async with front_door(access=SHOP) as door, raw_grpc_client(door.settings.grpc_port) as client:
+        # The beginning of a message of 30 MiB.
+        stream = client.call(method, metadata, b"\0\x01\xe0\0\0half", ends=False)
+        code, _ = await client.status(stream)
+        assert code == grpc.StatusCode.UNAUTHENTICATED.value[0]
+        assert door.refusals("grpc", "bad_token" if token else "no_token") == 1
+
+
 @pytest.mark.parametrize(
     ("metadata", "body"),
     [([(b"grpc-encoding", b"gzip")], b"\1\0\0\0\2ab"), ([], b"\0\x7f\0\0\0ab")],
