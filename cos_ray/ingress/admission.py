@@ -32,6 +32,9 @@ OPEN_TO_ALL = "grpc.health.v1.Health"
 _ENTRY_OVERHEAD = 32
 """Bytes that an entry of metadata counts for beside its texts, as HTTP/2 has it."""
 
+_MOST_IDS = 10_000
+"""Of entities in one request, repeated ones included; looking at millions would hold up everybody."""
+
 _OF_ALL_ENTITIES = frozenset({"SubscribeAll"})
 
 _Class = TypeVar("_Class", bound=type)
@@ -106,6 +109,9 @@ class AdmissionControl:
         if request.ByteSize() > most:
             self._note(context, RefusalCause.MESSAGE)
             return Status(Code.RESOURCE_EXHAUSTED, f"the request is larger than {most} bytes")
+        if len(getattr(request, "entity_ids", ())) > _MOST_IDS:
+            self._note(context, RefusalCause.MESSAGE)
+            return Status(Code.RESOURCE_EXHAUSTED, f"the request has more than {_MOST_IDS} entity_ids")
         return None
 
     def _of_caller(self, method: str, request: Message, context: ReplyContext) -> Status | None:

@@ -70,10 +70,10 @@ async def world_of(policy: HttpPolicy) -> World:
 
 
 @asynccontextmanager
-async def http_world() -> AsyncIterator[World]:
+async def http_world(largest_body: int = 10_000) -> AsyncIterator[World]:
     """One that offers all, closed at the end."""
     watched = frozenset({"x-user", "raw-bin"})
-    world = await world_of(HttpPolicy(api=True, largest_body=10_000, watched_headers=watched))
+    world = await world_of(HttpPolicy(api=True, largest_body=largest_body, watched_headers=watched))
     try:
         yield world
     finally:

@@ -105,6 +105,14 @@ async def test_what_no_rule_allows_is_denied(method: str, request_: Any, is_allo
     assert (code is not grpc.StatusCode.PERMISSION_DENIED) is is_allowed
 
 
+async def test_a_request_about_millions_of_entities_is_refused_before_they_are_looked_at() -> None:
+    for access in (None, SHOP):
+        one = await guarded(AdmissionPolicy(access=access))
+        # One id, so that the page's own bound on different ones lets it pass.
+        request = GetStatesRequest(entity_ids=["cart-1"] * 10_001)
+        assert await code_of(one, "GetStates", request, bearer()) is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 async def test_every_method_but_health_is_guarded() -> None:
     one = await guarded(AdmissionPolicy(access=SHOP))
     from google.protobuf import descriptor_pool, message_factory

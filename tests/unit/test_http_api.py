@@ -261,6 +261,29 @@ async def test_a_body_without_a_length_is_bounded_too(world: World) -> None:
     assert reply.status_code == 413
 
 
+@pytest.mark.parametrize("value", [b"[]", b"{}", b"1", b'{"":{}}', b"[[[[[[[[[[]]]]]]]]]]"])
+async def test_a_body_of_too_many_values_is_refused_before_it_is_parsed(value: bytes) -> None:
+    body = b'{"command": [' + value + (b"," + value) * 100_000 + b"]}"
+    async with http_world(10_000_000) as world:
+        reply = await world.client.post("/v1/commands/a/process", content=body)
+    assert reply.status_code == 413
+    assert "more than 100000 values" in reply.json()["error"]
+
+
+async def test_what_stands_in_a_text_is_no_value() -> None:
+    text = '"[{,:\\' * 100_000
+    async with http_world(10_000_000) as world:
+        reply = await world.client.post("/v1/commands/a/process", json={"command": text})
+    assert reply.status_code == 400
+    assert "base64" in reply.json()["error"]
+
+
+async def test_a_text_without_an_end_is_looked_at_once() -> None:
+    body = b'{"command": "' + b'\\",' * 1_000_000
+    async with http_world(10_000_000) as world:
+        assert (await world.client.post("/v1/commands/a/process", content=body)).status_code == 400
+
+
 async def test_a_refusal_without_details_says_nothing_twice(world: World) -> None:
     world.gateway.answer = Refused(Status(Code.ABORTED, "why"))
     reply = await world.client.post("/v1/commands/ada/process", json={})
